@@ -1,0 +1,148 @@
+# AlphaMesh. `make` lists the targets; every target installs what it needs on its first use.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules --no-print-directory
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+UV ?= $(shell command -v uv || echo .tools/uv/bin/uv)
+BASE ?= main
+REPORT ?=
+SERVE ?=
+JSON ?=
+TESTS ?= tests
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+RUN_STAMP := .venv/.run.stamp
+DEV_STAMP := .venv/.dev.stamp
+TYPED := $(foreach folder,python_services/kit execution_core mesh benchmarks tools,$(if $(wildcard $(folder)/*.py),$(folder)))
+LINTED := $(wildcard python_services execution_core mesh benchmarks tests tools examples)
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url $(if $(UPGRADE),--upgrade)
+UPGRADE ?=
+
+export UV_PYTHON_DOWNLOADS := never
+export UV_NO_PROGRESS := 1
+# Compiled kernels are kept apart for each Numba, whose cache files do not say which one wrote them.
+export NUMBA_CACHE_DIR := $(CURDIR)/.cache/numba-$(shell sed -n 's/^numba==\([^ ]*\).*/\1/p' requirements/run.txt)
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z%-]+:.*## / {printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+# --- environment -----------------------------------------------------------------------------------------------
+
+.tools/uv/bin/uv: requirements/uv.txt
+	@echo "installing uv into .tools/uv"
+	@"$(PYTHON)" -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "AlphaMesh needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
+	@"$(PYTHON)" -m venv --clear .tools/uv
+	@.tools/uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+.venv/bin/python: | $(UV)
+	@"$(PYTHON)" -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "AlphaMesh needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
+	@$(UV) venv --quiet --allow-existing --python "$(PYTHON)" .venv
+
+# hatchling is in the lock, so this project itself is installed without fetching anything unpinned.
+$(RUN_STAMP): requirements/run.txt pyproject.toml | .venv/bin/python
+	@echo "installing requirements/run.txt into .venv"
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/run.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(DEV_STAMP): requirements/dev.txt $(RUN_STAMP)
+	@echo "installing requirements/dev.txt into .venv"
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.PHONY: setup setup-run setup-gpu setup-research
+setup: $(DEV_STAMP) ## Create .venv with everything that development needs
+
+setup-run: $(RUN_STAMP)
+
+setup-research: $(DEV_STAMP) ## Add the research stack (skfolio) to .venv
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/research.txt
+
+setup-gpu: $(RUN_STAMP) ## Add CuPy for CUDA 13 to .venv
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/gpu.txt
+
+.PHONY: lock
+lock: | $(UV) ## Resolve requirements/*.txt from pyproject.toml (UPGRADE=1: to the newest versions)
+	@$(COMPILE) pyproject.toml --extra build -o requirements/run.txt
+	@$(COMPILE) pyproject.toml --extra dev -c requirements/run.txt -o requirements/dev.txt
+	@$(COMPILE) pyproject.toml --extra dev --extra research -c requirements/dev.txt -o requirements/research.txt
+	@$(COMPILE) pyproject.toml --extra build --extra gpu -c requirements/run.txt -o requirements/gpu.txt
+	@sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements/uv.txt | sed '$(if $(UPGRADE),s/==.*//)' | \
+		$(COMPILE) - -o requirements/uv.txt
+	@if grep -nE '://|^-|file:|$(CURDIR)' requirements/*.txt; then echo "lock: an address got into a lock" >&2; exit 1; fi
+
+# --- running ---------------------------------------------------------------------------------------------------
+
+# Ctrl-C ends the session, which is no error.
+.PHONY: run
+run: $(RUN_STAMP) ## Start the whole mesh and trade a session (REPORT=file.html, SERVE=1 to keep it up)
+	@trap : INT; $(BIN)/alphamesh session --up $(if $(REPORT),--report "$(REPORT)") $(if $(SERVE),--serve) \
+		|| { code=$$?; [ $$code -eq 130 ] || exit $$code; }
+
+.PHONY: warm
+warm: $(RUN_STAMP) ## Compile the numeric kernels into .cache
+	@if [ -f execution_core/warm.py ]; then $(BIN)/python -m execution_core.warm; fi
+
+.PHONY: bench
+bench: $(DEV_STAMP) ## Measure everything against its peers (JSON=file; `make bench-PART` for one part)
+	@$(BIN)/python -m benchmarks $(if $(JSON),--json "$(JSON)")
+
+bench-%: $(DEV_STAMP)
+	@$(BIN)/python -m benchmarks $* $(if $(JSON),--json "$(JSON)")
+
+# --- contracts -------------------------------------------------------------------------------------------------
+
+.PHONY: gen
+gen: $(DEV_STAMP) ## Generate gen/python from protos/
+	@$(BIN)/python tools/gen.py
+
+# --- quality ---------------------------------------------------------------------------------------------------
+
+.PHONY: fmt
+fmt: $(DEV_STAMP) ## Format Python and protos, and repair what the linter can
+	@$(BIN)/ruff check --quiet --fix-only $(LINTED)
+	@$(BIN)/ruff format $(LINTED)
+	@$(BIN)/buf format --write protos
+
+.PHONY: check check-python check-types check-protos check-gen check-imports check-lines
+check: check-python check-protos check-gen check-imports check-lines check-types ## Lint, types, contracts, structure
+
+check-python: $(DEV_STAMP)
+	@$(BIN)/ruff check --quiet $(LINTED)
+	@$(BIN)/ruff format --check --output-format concise $(LINTED) || { echo "run \`make fmt\`" >&2; exit 1; }
+
+check-types: $(DEV_STAMP)
+	@$(BIN)/mypy $(TYPED)
+
+check-protos: $(DEV_STAMP)
+	@$(BIN)/buf lint
+	@$(BIN)/buf format --exit-code --diff protos >&2 || { echo "run \`make fmt\`" >&2; exit 1; }
+	@if git rev-parse --quiet --verify '$(BASE):protos' >/dev/null; then tools/breaking '$(BASE)'; \
+		else echo "no protos at $(BASE) yet: nothing to break"; fi
+
+check-gen: $(DEV_STAMP)
+	@$(BIN)/python tools/gen.py --check
+
+check-imports: $(DEV_STAMP)
+	@$(BIN)/python tools/check_imports.py
+
+check-lines: $(DEV_STAMP)
+	@$(BIN)/python tools/check_lines.py
+
+.PHONY: test
+test: $(DEV_STAMP) ## Run the tests (TESTS=path, PYTEST_ARGS="-k name"), but for chaos and bench
+	@$(BIN)/pytest $(TESTS) -m "not chaos and not bench" $(PYTEST_ARGS)
+
+.PHONY: clean
+clean: ## Remove .venv, .tools, caches and everything else that can be made again
+	@rm -rf .venv .tools .cache .bench .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

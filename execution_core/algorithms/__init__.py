@@ -1,0 +1,1 @@
+"""Execution algorithms: how a parent order becomes children, and what the execution cost."""

@@ -1,0 +1,163 @@
+"""From weights to whole lots, never spending more cash than there is.
+
+Money is int64 nano units throughout and sums are Python integers, so nothing overflows or drifts.
+The rules, in this order:
+
+1. The ideal position is weight * equity / lot value, in lots.
+2. A holding less than one lot away from its ideal is kept: no turnover for a fraction of a lot.
+3. Others are cut towards zero to whole lots, so that rounding alone never adds exposure.
+4. A trade below `min_trade` is dropped, except one that closes a position of weight zero.
+5. While cash would be short, the purchase furthest above its ideal gives up a lot; when no
+   purchase is left, the long position furthest above its ideal sells one.
+6. Cash left buys one lot back, or sells one short, where that moves the position nearer its
+   ideal, largest improvement first.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from execution_core.construction.constraints import Vector, numbers
+from execution_core.errors import InfeasibleError, InvalidArrayError, InvalidValueError
+from execution_core.types import NANO
+
+Lots: TypeAlias = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rounded:
+    """`lots` to hold and `trades` to get there, (N,) int64; `cash` in nano after them, >= 0."""
+
+    lots: Lots
+    trades: Lots
+    cash: int
+
+
+def _integers(field: str, value: Any, size: int) -> list[int]:
+    array = np.asarray(value)
+    if array.shape != (size,) or not np.issubdtype(array.dtype, np.integer):
+        raise InvalidArrayError(field, f"{array.dtype} {array.shape}", f"pass int64 ({size},)")
+    return [int(number) for number in array]
+
+
+def round_to_lots(
+    weights: Vector,
+    equity: int,
+    lot_values: Lots,
+    held: Lots | None = None,
+    *,
+    min_trade: int = 0,
+    fee_e9: int = 0,
+) -> Rounded:
+    """Return whole lots near `weights`.
+
+    weights     (N,) signed fractions of equity
+    equity      nano units: cash plus the value of `held`
+    lot_values  (N,) int64, nano units one lot costs now, above zero
+    held        (N,) int64 lots now, zero when None
+    min_trade   nano units: smaller trades are not made
+    fee_e9      fee per traded notional, in billionths, rounded up for every asset
+
+    Raises InvalidArrayError and InvalidValueError; InfeasibleError when cash is short even after
+    every purchase is given up and every long position sold that may be.
+    """
+    weights = np.asarray(weights, dtype=np.float64)
+    if weights.ndim != 1 or weights.size == 0:
+        raise InvalidArrayError("weights", f"shape {weights.shape}", "pass (assets,)")
+    size = weights.size
+    weights = numbers("weights", weights, size)
+    values = _integers("lot_values", lot_values, size)
+    now = [0] * size if held is None else _integers("held", held, size)
+    if min(values) <= 0:
+        raise InvalidValueError("lot_values", "at or below zero", "pass the cost of one lot")
+    for field, number in (("equity", equity), ("min_trade", min_trade), ("fee_e9", fee_e9)):
+        if number < 0:
+            raise InvalidValueError(field, f"{number}", "pass a number >= 0")
+    ideal = [float(weight) * (equity / value) for weight, value in zip(weights, values, strict=True)]
+    if max(map(abs, ideal)) >= 2.0**62:
+        raise InvalidValueError("weights", "more lots than int64 holds", "check equity and values")
+
+    lots = [
+        have if abs(want - have) < 1.0 and want != 0.0 else int(want) for want, have in zip(ideal, now, strict=True)
+    ]
+    for i in range(size):
+        if abs(lots[i] - now[i]) * values[i] < min_trade and ideal[i] != 0.0:
+            lots[i] = now[i]
+
+    def fee(i: int, target: int) -> int:
+        return -(-abs(target - now[i]) * values[i] * fee_e9 // NANO)
+
+    def cost(i: int, target: int) -> int:
+        """Cash that asset `i` ties up at `target`, its fee included."""
+        return target * values[i] + fee(i, target)
+
+    cash = equity - sum(cost(i, lots[i]) for i in range(size))
+    _give_up(lots, now, ideal, values, cash, min_trade, cost)
+    cash = equity - sum(cost(i, lots[i]) for i in range(size))
+    _spend(lots, now, ideal, values, cash, min_trade, cost)
+    cash = equity - sum(cost(i, lots[i]) for i in range(size))
+    answer = np.array(lots, dtype=np.int64)
+    return Rounded(lots=answer, trades=answer - np.array(now, dtype=np.int64), cash=cash)
+
+
+def _give_up(
+    lots: list[int], now: list[int], ideal: list[float], values: list[int], cash: int, min_trade: int, cost: Any
+) -> None:
+    """Take lots away until cash is not short: from purchases first, then from long positions.
+
+    In both passes the position furthest above its ideal goes first, lot by lot, and a trade
+    never ends between zero and `min_trade`.
+    """
+
+    def excess(i: int) -> tuple[float, int]:
+        return -(lots[i] - ideal[i]) * values[i], i
+
+    for purchases in (True, False):
+        queue = [excess(i) for i in range(len(lots)) if (lots[i] > now[i] if purchases else lots[i] > 0)]
+        heapq.heapify(queue)
+        while cash < 0 and queue:
+            _, i = heapq.heappop(queue)
+            if purchases:
+                target = lots[i] - 1
+                if (target - now[i]) * values[i] < min_trade:
+                    target = now[i]
+            else:
+                target = min(lots[i] - 1, now[i] - -(-min_trade // values[i]))
+            freed = cost(i, lots[i]) - cost(i, target)
+            if freed <= 0 or (not purchases and target < 0):
+                continue
+            lots[i] = target
+            cash += freed
+            if target > (now[i] if purchases else 0):
+                heapq.heappush(queue, excess(i))
+    if cash < 0:
+        raise InfeasibleError("equity", f"cash short by {-cash} nano", "lower the weights")
+
+
+def _spend(
+    lots: list[int],
+    now: list[int],
+    ideal: list[float],
+    values: list[int],
+    cash: int,
+    min_trade: int,
+    cost: Any,
+) -> None:
+    """Move a position one lot nearer its ideal where that helps and cash allows."""
+    order: list[tuple[float, int, int]] = []
+    for i, lot in enumerate(lots):
+        step = 1 if ideal[i] > lot else -1
+        gain = (abs(ideal[i] - lot) - abs(ideal[i] - lot - step)) * values[i]
+        trade = abs(lot + step - now[i]) * values[i]
+        if gain > 0.0 and abs(ideal[i] - now[i]) >= 1.0 and trade >= min_trade:
+            order.append((-gain, i, step))
+    for _, i, step in sorted(order):
+        needed = cost(i, lots[i] + step) - cost(i, lots[i])
+        if needed <= cash:
+            lots[i] += step
+            cash -= needed

@@ -1,0 +1,381 @@
+"""How reservations, fills and prices move the exposure, and the sums that the rules compare.
+
+Worst case
+----------
+Open orders may fill in any order and to any part. With position P, open buys B and open sells S (lots)
+an instrument can end up anywhere from P - S to P + B, so it is judged by the worse end:
+
+    long = max(P + B, 0)      short = max(S - P, 0)      worst = max(long, short)
+    margin = max(long * long margin, short * short margin)
+    risk = max(long - max(base, 0), short - max(-base, 0))    beyond the position that var_use covers
+
+and the account by the sums over its instruments:
+
+    gross      worst * unit         net_long   (P + B) * unit        margin     margin
+    value      P * unit             net_short  (S - P) * unit        var_open   risk * var_unit
+
+A fill within its reservation raises none of them but `value`, and neither does a release. So
+what the gate approved can only shrink, whatever the agents and the venue do next.
+
+The sums are integers and move by exact differences, so they cannot drift; ``recount`` proves it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from execution_core.gate.layout import (
+    LOTS_MAX,
+    MONEY_MAX,
+    SLOT_BITS,
+    SLOT_MASK,
+    account_of,
+    divide,
+    free_of,
+    inline,
+    instrument_of,
+    money,
+    recent_of,
+    reservation_of,
+    sector_of,
+    seen_of,
+    side_of,
+)
+from execution_core.gate.rules import BPS, BUY, SELL, home, share_up
+from execution_core.jit import kernel
+
+
+class Share(NamedTuple):
+    """One instrument's part of the account's sums."""
+
+    value: int
+    gross: int
+    net_long: int
+    net_short: int
+    margin: int
+    var_open: int
+
+
+@inline
+def share(i: Any, buys: int, sells: int) -> Share:
+    """The instrument's part of the sums. Only `gross`, `margin` and `var_open` saturate; where they do
+    not, the others cannot overflow: each is at most `gross` in size."""
+    return Share(
+        i.position * i.unit,
+        money(i.worst, i.unit),
+        (i.position + buys) * i.unit,
+        (sells - i.position) * i.unit,
+        i.margin,
+        money(i.risk, i.var_unit),
+    )
+
+
+@inline
+def set_worst(i: Any, long: Any, short: Any) -> None:
+    """The instrument's worst case, from its position and its two sides."""
+    longest = max(i.position + long.open, 0)
+    shortest = max(short.open - i.position, 0)
+    i.worst = max(longest, shortest)
+    i.margin = max(money(longest, long.margin_unit), money(shortest, short.margin_unit))
+    i.risk = max(longest - max(i.var_base, 0), shortest - max(-i.var_base, 0), 0)
+
+
+@inline
+def carry(block: int, i: Any, old: Share, new: Share) -> bool:
+    """Move the account's and the sector's sums by one instrument's change. False, and nothing moved,
+    if that would take them out of their range."""
+    a = account_of(block)
+    gross = a.gross + (new.gross - old.gross)
+    margin = a.margin + (new.margin - old.margin)
+    var_open = a.var_open + (new.var_open - old.var_open)
+    if max(gross, margin, var_open) > MONEY_MAX or abs(i.position) > LOTS_MAX:
+        return False
+    a.gross = gross
+    a.margin = margin
+    a.var_open = var_open
+    a.position_value += new.value - old.value
+    a.net_long += new.net_long - old.net_long
+    a.net_short += new.net_short - old.net_short
+    sector_of(block, i.sector).gross += new.gross - old.gross
+    return True
+
+
+@kernel
+def set_units(block: int, index: int) -> bool:
+    """Money per lot from mark, tick value and rates. False (the row is then unusable) if out of range."""
+    a = account_of(block)
+    i = instrument_of(block, index)
+    long = side_of(block, index, BUY)
+    short = side_of(block, index, SELL)
+    i.unit = money(i.mark, i.tick_value)
+    long.margin_unit = margin_unit(i.unit, max(a.margin_long_bps, i.margin_long_bps))
+    short.margin_unit = margin_unit(i.unit, max(a.margin_short_bps, i.margin_short_bps))
+    i.var_unit = share_up(i.unit, i.var_ppm)
+    return max(i.unit, long.margin_unit, short.margin_unit) <= MONEY_MAX
+
+
+@inline
+def margin_unit(unit: int, bps: int) -> int:
+    """unit * bps / 10,000 rounded up, saturating."""
+    whole = divide(unit, BPS)
+    return money(whole, bps) + divide((unit - whole * BPS) * bps + BPS - 1, BPS)
+
+
+@kernel
+def recount(block: int) -> bool:
+    """Work out every unit, worst case and sum from positions, open orders, prices and rates. False if
+    one leaves its range (the state is then unusable: restore a copy)."""
+    a = account_of(block)
+    a.position_value = a.gross = a.net_long = a.net_short = a.margin = a.var_open = 0
+    for k in range(a.capacity_sectors):
+        sector_of(block, k).gross = 0
+    nothing = Share(0, 0, 0, 0, 0, 0)
+    for k in range(a.capacity_instruments):
+        i = instrument_of(block, k)
+        long = side_of(block, k, BUY)
+        short = side_of(block, k, SELL)
+        if not set_units(block, k):
+            return False
+        set_worst(i, long, short)
+        if not carry(block, i, nothing, share(i, long.open, short.open)):
+            return False
+    return True
+
+
+@kernel
+def revalue(block: int, index: int, mark: int, position: int, side: int, covered: int) -> bool:
+    """A new price, and a new position with `covered` lots fewer open on `side`. False (nothing changed)
+    if the account would leave its range."""
+    i = instrument_of(block, index)
+    long = side_of(block, index, BUY)
+    short = side_of(block, index, SELL)
+    half = side_of(block, index, side)
+    old = share(i, long.open, short.open)
+    old_mark, old_position = i.mark, i.position
+    i.mark = mark
+    i.position = position
+    half.open -= covered
+    usable = set_units(block, index)
+    set_worst(i, long, short)
+    if usable and carry(block, i, old, share(i, long.open, short.open)):
+        return True
+    i.mark = old_mark
+    i.position = old_position
+    half.open += covered
+    set_units(block, index)
+    set_worst(i, long, short)
+    return False
+
+
+@inline
+def reserve(block: int, order: Any, lots: int, t: Any, e: Any, now_ns: int) -> int:
+    """Reserve approved lots on the order's terms and with their effect; returns the handle. A slot is
+    free, and the effect is within range."""
+    a = account_of(block)
+    i = instrument_of(block, order.instrument)
+    side = side_of(block, order.instrument, order.side)
+    side.open += lots
+    i.worst = e.worst
+    i.margin = e.margin
+    i.risk = e.risk
+    a.gross += e.gross_growth
+    a.margin += e.margin_growth
+    a.var_open += e.var_growth
+    sector_of(block, i.sector).gross += e.gross_growth
+    if order.side == BUY:
+        a.net_long += e.net_growth
+    else:
+        a.net_short += e.net_growth
+    a.reserved_cash += e.cash
+    a.reserved_cost += e.cost
+    a.open_orders += 1
+    improve_quote(side, order.side, t.rests_at)
+
+    a.free_top -= 1
+    slot = free_of(block, a.free_top)[0]
+    r = reservation_of(block, slot)
+    r.instrument = order.instrument
+    r.side = order.side
+    r.lots = lots
+    r.cash_unit = t.cash_unit
+    r.cost_unit = t.cost_unit
+    r.price = t.rests_at
+    r.client_order_hash = order.client_order_hash
+    r.next = i.first
+    if i.first != 0:
+        reservation_of(block, i.first - 1).previous = slot + 1
+    i.first = slot + 1
+
+    entry = recent_of(block, a.recent_head)
+    entry.ts_ns = now_ns
+    entry.client_order_hash = order.client_order_hash
+    a.recent_head += 1
+    if order.client_order_hash != 0:
+        insert_seen(block, order.client_order_hash)
+    return (r.generation + 1) << SLOT_BITS | slot
+
+
+@inline
+def improve_quote(side: Any, direction: int, price: int) -> None:
+    """Let the best own resting price be this one if it is better; 0 is none."""
+    if direction == BUY:
+        side.own = max(side.own, price)
+    elif price > 0 and (side.own == 0 or price < side.own):
+        side.own = price
+
+
+@inline
+def insert_seen(block: int, client_order_hash: int) -> None:
+    """Add an id that is not there yet."""
+    mask = account_of(block).capacity_seen - 1
+    at = home(client_order_hash, mask)
+    while seen_of(block, at)[0] != 0:
+        at = (at + 1) & mask
+    seen_of(block, at)[0] = client_order_hash
+
+
+@kernel
+def remove_seen(block: int, client_order_hash: int) -> None:
+    """Take an id out and close the gap (no tombstones). Undoes the last insertion exactly."""
+    mask = account_of(block).capacity_seen - 1
+    gap = home(client_order_hash, mask)
+    while seen_of(block, gap)[0] != client_order_hash:
+        gap = (gap + 1) & mask
+    at = (gap + 1) & mask
+    while seen_of(block, at)[0] != 0:
+        other = seen_of(block, at)[0]
+        # It may move into the gap unless its home lies cyclically between the two.
+        if (at - home(other, mask)) & mask >= (at - gap) & mask:
+            seen_of(block, gap)[0] = other
+            gap = at
+        at = (at + 1) & mask
+    seen_of(block, gap)[0] = 0
+
+
+@inline
+def forget_oldest(block: int) -> None:
+    """Drop what the ring holds beyond its memory; its cells are zero again for the next batch."""
+    a = account_of(block)
+    keep = a.capacity_recent - a.capacity_reservations
+    while a.recent_head - a.recent_tail > keep:
+        entry = recent_of(block, a.recent_tail)
+        if entry.client_order_hash != 0:
+            remove_seen(block, entry.client_order_hash)
+        entry.ts_ns = 0
+        entry.client_order_hash = 0
+        a.recent_tail += 1
+
+
+@inline
+def slot_of(block: int, handle: int) -> int:
+    """The slot of a live reservation, -1 if the handle is stale or never was."""
+    slot = handle & SLOT_MASK
+    if handle <= 0 or slot >= account_of(block).capacity_reservations:
+        return -1
+    r = reservation_of(block, slot)
+    return slot if r.lots > 0 and r.generation + 1 == handle >> SLOT_BITS else -1
+
+
+@kernel
+def release(block: int, slot: int, lots: int) -> None:
+    """Give lots (at most the reservation's) back without a fill."""
+    r = reservation_of(block, slot)
+    i = instrument_of(block, r.instrument)
+    long = side_of(block, r.instrument, BUY)
+    short = side_of(block, r.instrument, SELL)
+    old = share(i, long.open, short.open)
+    side_of(block, r.instrument, r.side).open -= lots
+    set_worst(i, long, short)
+    carry(block, i, old, share(i, long.open, short.open))
+    give_back(block, slot, lots)
+
+
+@inline
+def give_back(block: int, slot: int, lots: int) -> None:
+    """Take lots off a reservation's cash and cost, and free the slot when none are left. The
+    instrument's open lots are the caller's."""
+    a = account_of(block)
+    r = reservation_of(block, slot)
+    r.lots -= lots
+    a.reserved_cash -= lots * r.cash_unit
+    a.reserved_cost -= lots * r.cost_unit
+    if r.lots == 0:
+        unlink(block, slot)
+        r.generation += 1
+        free_of(block, a.free_top)[0] = slot
+        a.free_top += 1
+
+
+@inline
+def unlink(block: int, slot: int) -> None:
+    """Clear an empty reservation and take it out of its instrument's list and quotes."""
+    a = account_of(block)
+    r = reservation_of(block, slot)
+    index = r.instrument
+    side = r.side
+    price = r.price
+    if r.next != 0:
+        reservation_of(block, r.next - 1).previous = r.previous
+    if r.previous != 0:
+        reservation_of(block, r.previous - 1).next = r.next
+    else:
+        instrument_of(block, index).first = r.next
+    r.instrument = r.side = r.lots = r.cash_unit = r.cost_unit = 0
+    r.price = r.next = r.previous = r.client_order_hash = 0
+    a.open_orders -= 1
+    if price > 0 and price == side_of(block, index, side).own:
+        quote(block, index, side)
+
+
+@kernel
+def quote(block: int, index: int, side: int) -> None:
+    """The best own resting price of one side, from the instrument's list."""
+    half = side_of(block, index, side)
+    half.own = 0
+    at = instrument_of(block, index).first
+    while at != 0:
+        r = reservation_of(block, at - 1)
+        if r.side == side:
+            improve_quote(half, side, r.price)
+        at = r.next
+
+
+@kernel
+def undo_reserve(block: int, handle: int) -> None:
+    """Take the newest reservation back, leaving the state as it was to the bit."""
+    a = account_of(block)
+    slot = handle & SLOT_MASK
+    r = reservation_of(block, slot)
+    client_order_hash = r.client_order_hash
+    release(block, slot, r.lots)
+    r.generation -= 1
+    a.recent_head -= 1
+    entry = recent_of(block, a.recent_head)
+    entry.ts_ns = 0
+    entry.client_order_hash = 0
+    if client_order_hash != 0:
+        remove_seen(block, client_order_hash)
+
+
+@kernel
+def fill(block: int, slot: int, index: int, side: int, lots: int, price: int, fee: int) -> int:
+    """Turn reserved lots into position and cash; slot -1: a fill without a reservation.
+
+    Returns the lots that no reservation covered, or -1 (nothing changed) when the account would
+    leave its range.
+    """
+    a = account_of(block)
+    i = instrument_of(block, index)
+    paid = money(money(price, i.tick_value), lots)
+    cash = a.cash - paid - fee if side == BUY else a.cash + paid - fee
+    if paid > MONEY_MAX or abs(cash) > MONEY_MAX:
+        return -1
+    covered = min(lots, reservation_of(block, slot).lots) if slot >= 0 else 0
+    position = i.position + lots if side == BUY else i.position - lots
+    # A first price, already stale: better than to carry the position at nothing.
+    if not revalue(block, index, price if i.mark == 0 else i.mark, position, side, covered):
+        return -1
+    a.cash = cash
+    if covered > 0:
+        give_back(block, slot, covered)
+    return lots - covered

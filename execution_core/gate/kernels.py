@@ -1,0 +1,285 @@
+"""The kernels that Python calls: each gets the state's address and does one whole request.
+
+Bad input is answered by a negative number before anything is written.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from execution_core.gate.exposure import (
+    fill,
+    forget_oldest,
+    quote,
+    recount,
+    release,
+    reserve,
+    revalue,
+    slot_of,
+    undo_reserve,
+)
+from execution_core.gate.layout import (
+    LOTS_MAX,
+    PRICE_MAX,
+    TIME_MAX,
+    inline,
+    instrument_of,
+    lowest_bit,
+    reservation_of,
+    side_of,
+)
+from execution_core.gate.rules import (
+    BUY,
+    HIGHEST_TYPE,
+    INSTRUMENT_UNKNOWN,
+    MINIMUMS,
+    POST_ONLY,
+    PRICED_TYPES,
+    REDUCE_ONLY,
+    SELL,
+    account_bits,
+    bit,
+    effect,
+    is_known,
+    order_bits,
+    rate_bits,
+    terms,
+)
+from execution_core.jit import kernel
+
+# Modes of `check`, see Mode in gate.py.
+EACH: Final = 0
+ALL: Final = 1
+FIT: Final = 2
+
+# What is wrong with an order; `check` returns -(1 + 8 * row + code).
+BAD_SIDE: Final = 0
+BAD_LOTS: Final = 1
+BAD_PRICE: Final = 2
+BAD_TRIGGER: Final = 3
+BAD_TYPE: Final = 4
+BAD_EXPIRE: Final = 5
+BAD_FLAGS: Final = 6
+
+# What is wrong with a call about one reservation or fill.
+STALE: Final = -1
+MISMATCH: Final = -2
+OUT_OF_RANGE: Final = -3
+UNKNOWN: Final = -4
+
+
+@inline
+def is_well_formed(order: Any) -> bool:
+    """Is every field in its range? One branch: the signs of all distances to a bound, or-ed."""
+    kind = 1 << order.type
+    distances = (order.lots - 1) | (LOTS_MAX - order.lots)
+    distances |= order.price | (PRICE_MAX - order.price)
+    distances |= order.price - 1 if (kind & PRICED_TYPES) != 0 else 0
+    distances |= order.trigger | (PRICE_MAX - order.trigger)
+    distances |= order.expire_ns | (TIME_MAX - order.expire_ns)
+    distances |= (int(order.side) - BUY) | (SELL - int(order.side))
+    distances |= (int(order.type) - 1) | (HIGHEST_TYPE - int(order.type))
+    distances |= (POST_ONLY | REDUCE_ONLY) - int(order.flags)
+    return distances >= 0
+
+
+@kernel
+def problem_of(order: Any) -> int:
+    """The code of what is wrong with a malformed order."""
+    if order.side != BUY and order.side != SELL:
+        return BAD_SIDE
+    if order.lots < 1 or order.lots > LOTS_MAX:
+        return BAD_LOTS
+    if order.type < 1 or order.type > HIGHEST_TYPE:
+        return BAD_TYPE
+    if order.price < 0 or order.price > PRICE_MAX or (order.price == 0 and ((1 << order.type) & PRICED_TYPES) != 0):
+        return BAD_PRICE
+    if order.trigger < 0 or order.trigger > PRICE_MAX:
+        return BAD_TRIGGER
+    if order.expire_ns < 0 or order.expire_ns > TIME_MAX:
+        return BAD_EXPIRE
+    return BAD_FLAGS
+
+
+@kernel
+def largest_fit(block: int, order: Any, t: Any) -> tuple[int, int]:
+    """(lots, mask): the most lots of an order that violate nothing, or 0 and what the most that
+    keep within every maximum still violate: a minimum.
+
+    The rules but the minimums are monotone in the lots (all that pass come before all that fail),
+    so a bisection finds them.
+    """
+    low, high = 0, order.lots
+    while low < high:
+        middle = low + (high - low + 1) // 2
+        if effect(block, order, middle, t).mask & ~MINIMUMS == 0:
+            low = middle
+        else:
+            high = middle - 1
+    mask = effect(block, order, low, t).mask if low > 0 else 0
+    return (low, mask) if mask == 0 else (0, mask)
+
+
+@kernel
+def reserve_part(block: int, order: Any, lots: int, t: Any, now_ns: int) -> int:
+    """``reserve`` for a part of an order."""
+    return reserve(block, order, lots, t, effect(block, order, lots, t), now_ns)
+
+
+@kernel
+def check(block: int, orders: Any, verdicts: Any, now_ns: int, mode: int, keep: int) -> int:
+    """Judge `orders` in their row order into `verdicts`, each seeing the reservations of those before.
+
+    keep != 0: leave the approved lots reserved. Returns how many orders were approved (in mode ALL:
+    all or 0), or what is wrong with the first malformed order (nothing is written then).
+    """
+    n = len(orders)
+    for k in range(n):
+        if not is_well_formed(orders[k]):
+            return -(1 + 8 * k + problem_of(orders[k]))
+    account_hard, account_soft = account_bits(block, now_ns)
+    must_see = keep != 0 or n > 1
+    approved = 0
+    for k in range(n):
+        order = orders[k]
+        verdict = verdicts[k]
+        rate_hard, rate_soft = rate_bits(block, now_ns)
+        hard = account_hard | rate_hard | order_bits(block, order, now_ns)
+        soft = account_soft | rate_soft
+        lots = 0
+        handle = 0
+        if is_known(block, order.instrument):
+            t = terms(block, order, now_ns, hard, soft)
+            e = effect(block, order, order.lots, t)
+            mask = e.mask
+            if mask == 0:
+                lots = order.lots
+                if must_see:
+                    handle = reserve(block, order, lots, t, e, now_ns)
+            elif mode == FIT and t.hard == 0:
+                lots, short = largest_fit(block, order, t)
+                mask |= short
+                if must_see and lots > 0:
+                    handle = reserve_part(block, order, lots, t, now_ns)
+            approved += lots > 0
+        else:
+            mask = hard | soft | bit(INSTRUMENT_UNKNOWN, True)
+        verdict.mask = mask
+        verdict.lots = lots
+        verdict.reservation = handle
+        verdict.reason = lowest_bit(mask) if mask != 0 else 0
+    refused = mode == ALL and approved < n
+    if must_see and (keep == 0 or refused):
+        for k in range(n - 1, -1, -1):
+            if verdicts[k].reservation != 0:
+                undo_reserve(block, verdicts[k].reservation)
+                verdicts[k].reservation = 0
+    if refused:
+        approved = 0
+        for k in range(n):
+            verdicts[k].lots = 0
+    if keep != 0:
+        forget_oldest(block)
+    return approved
+
+
+@kernel
+def fill_one(block: int, handle: int, index: int, side: int, lots: int, price: int, fee: int) -> int:
+    """A fill of a reservation (or of none: a late or unsolicited one). Returns the lots that no
+    reservation covered, or a negative problem (nothing is written then)."""
+    if not is_known(block, index):
+        return UNKNOWN
+    slot = slot_of(block, handle)
+    if slot >= 0:
+        r = reservation_of(block, slot)
+        if r.instrument != index or r.side != side:
+            return MISMATCH
+    uncovered = fill(block, slot, index, side, lots, price, fee)
+    return uncovered if uncovered >= 0 else OUT_OF_RANGE
+
+
+@kernel
+def release_one(block: int, handle: int, lots: int) -> int:
+    """Release up to `lots` of a reservation, 0 for all. Returns the lots released, STALE if there
+    is no such reservation."""
+    slot = slot_of(block, handle)
+    if slot < 0:
+        return STALE
+    held = reservation_of(block, slot).lots
+    given = held if lots == 0 else min(lots, held)
+    release(block, slot, given)
+    return given
+
+
+@kernel
+def rest_one(block: int, handle: int, price: int) -> int:
+    """A reservation's order now rests in the market at `price` (0: it does not)."""
+    slot = slot_of(block, handle)
+    if slot < 0:
+        return STALE
+    r = reservation_of(block, slot)
+    r.price = price
+    quote(block, r.instrument, r.side)
+    return 0
+
+
+@kernel
+def price_one(block: int, index: int, price: int, ts_ns: int, best_bid: int, best_ask: int) -> int:
+    """A new mark and the market's best prices."""
+    if not is_known(block, index):
+        return UNKNOWN
+    i = instrument_of(block, index)
+    if not revalue(block, index, price, i.position, BUY, 0):
+        return OUT_OF_RANGE
+    note_quotes(block, index, ts_ns, best_bid, best_ask)
+    return 0
+
+
+@kernel
+def note_quotes(block: int, index: int, ts_ns: int, best_bid: int, best_ask: int) -> None:
+    """When the mark was made, and the market's best prices then."""
+    instrument_of(block, index).mark_ts_ns = ts_ns
+    side_of(block, index, BUY).best = best_bid
+    side_of(block, index, SELL).best = best_ask
+
+
+@kernel
+def price_many(block: int, updates: Any) -> int:
+    """``price_one`` for each update, in order. Returns their number, or -(1 + row) of the first that
+    the gate cannot take (nothing is written then)."""
+    for k in range(len(updates)):
+        if not is_known(block, updates[k].instrument):
+            return -(1 + k)
+    old_marks = np.empty(len(updates), np.int64)
+    for k in range(len(updates)):
+        u = updates[k]
+        i = instrument_of(block, u.instrument)
+        old_marks[k] = i.mark
+        if not revalue(block, u.instrument, u.price, i.position, BUY, 0):
+            for done in range(k - 1, -1, -1):
+                index = updates[done].instrument
+                i = instrument_of(block, index)
+                revalue(block, index, old_marks[done], i.position, BUY, 0)
+            return -(1 + k)
+    for k in range(len(updates)):
+        u = updates[k]
+        note_quotes(block, u.instrument, u.ts_ns, u.best_bid, u.best_ask)
+    return len(updates)
+
+
+@kernel
+def position_one(block: int, index: int, position: int) -> int:
+    """Set a position (start, reconciliation)."""
+    if not is_known(block, index):
+        return UNKNOWN
+    i = instrument_of(block, index)
+    return 0 if revalue(block, index, i.mark, position, BUY, 0) else OUT_OF_RANGE
+
+
+@kernel
+def recount_all(block: int) -> int:
+    """Recompute everything that follows from something else. 0, or OUT_OF_RANGE (the state is then
+    unusable: restore a copy)."""
+    return 0 if recount(block) else OUT_OF_RANGE

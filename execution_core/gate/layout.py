@@ -1,0 +1,381 @@
+"""The gate's state: one block of int64 words, cut into tables of records.
+
+One block, because a call from Python pays 45 ns for every array that it passes and next to nothing
+for an address; because a snapshot is one copy; and because everything the ledger has to compare
+after a replay lies in one place. Kernels receive the block's address and reach its records with
+``account_of`` and its like; Python sees the same records as array views.
+
+The block holds, in this order (record counts in ``ACCOUNT``'s capacity fields):
+
+    account       1 x ACCOUNT
+    instruments   capacity_instruments x INSTRUMENT
+    sectors       capacity_sectors x SECTOR
+    reservations  capacity_reservations x RESERVATION
+    free          capacity_reservations x int64, a stack of free reservation slots
+    recent        capacity_recent x RECENT, a ring of the last orders
+    seen          capacity_seen x int64, hash table of the ids in `recent`: an index, not state
+
+Units: ticks, lots, nano units of the account's currency, nanoseconds. Ratios in basis points (bps,
+1e-4) or parts per million (ppm).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numba import carray, types
+from numba.extending import intrinsic
+
+from execution_core.errors import InvalidArrayError
+from execution_core.jit import kernel
+
+Array = np.ndarray[Any, Any]
+
+# For what the hot loop calls: LLVM leaves large functions out of line, and a call costs more than they do.
+inline = kernel(forceinline=True)
+
+# Every amount of money in the state lies within +-MONEY_MAX, so a sum of three cannot overflow.
+MONEY_MAX: Final = 2**61 - 1
+# What a product becomes that does not fit: above every limit, so the rules deny it.
+SATURATED: Final = 2**61
+# Ticks, so that a price times 20,000 (collar arithmetic, in basis points) fits into 63 bits.
+PRICE_MAX: Final = 2**48 - 1
+LOTS_MAX: Final = 2**48 - 1
+TIME_MAX: Final = 2**62
+
+WORD: Final = 8
+CACHE_LINE: Final = 64
+
+ACCOUNT: Final = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            # capacities
+            "capacity_instruments",
+            "capacity_sectors",
+            "capacity_reservations",
+            "capacity_recent",
+            "capacity_seen",
+            # where the tables begin, bytes from the block's start
+            "at_instruments",
+            "at_sectors",
+            "at_reservations",
+            "at_free",
+            "at_recent",
+            "at_seen",
+            # status
+            "trading_state",
+            "caught_up",
+            "reconciling",
+            # policy, as pushed by the risk service
+            "policy_version",
+            "policy_ts_ns",
+            "policy_max_age_ns",
+            "price_max_age_ns",
+            "collar_bps",
+            "stale_price_reductions",
+            "gross_limit",
+            "net_limit",
+            "sector_limit",
+            "concentration_limit",
+            "leverage_limit_bps",
+            "daily_loss_limit",
+            "drawdown_limit",
+            "var_budget",
+            "var_use",
+            "cash_buffer",
+            "margin_long_bps",
+            "margin_short_bps",
+            "burst_orders",
+            "burst_window_ns",
+            "rate_orders",
+            "rate_window_ns",
+            "max_open_orders",
+            # money
+            "cash",
+            "day_start_equity",
+            "peak_equity",
+            # sums over instruments, in worst-case terms (see exposure.py); kept, never recounted
+            "position_value",
+            "gross",
+            "net_long",
+            "net_short",  # positive where shorts outweigh
+            "margin",
+            "var_open",
+            # sums over reservations
+            "reserved_cash",
+            "reserved_cost",
+            "open_orders",
+            # bookkeeping
+            "free_top",
+            "recent_head",
+            "recent_tail",
+            "spare_1",
+            "spare_2",
+            "spare_3",
+            "spare_4",
+        )
+    ],
+    align=True,
+)
+
+# One side of an instrument: index 0 buys and longs, 1 sells and shorts.
+SIDE: Final = np.dtype(
+    [
+        ("open", np.int64),  # reserved lots
+        ("margin_unit", np.int64),  # money per worst-case lot
+        ("own", np.int64),  # best own resting price, 0 for none
+        ("best", np.int64),  # the market's best price, 0 for unknown
+    ],
+    align=True,
+)
+
+INSTRUMENT: Final = np.dtype(
+    [
+        ("position", np.int64),
+        ("worst", np.int64),  # worst-case lots, see exposure.py; these three follow from the rest
+        ("margin", np.int64),  # money
+        ("risk", np.int64),  # worst-case lots that var_use does not cover
+        ("unit", np.int64),  # mark * tick_value: money per lot
+        ("mark", np.int64),  # ticks, 0: no price yet
+        ("mark_ts_ns", np.int64),
+        ("tick_value", np.int64),  # money per tick and lot; 0: the index is not set up
+        ("denials", np.int64),  # bits of the reasons that deny every order: restricted, closed
+        ("short_denial", np.int64),  # the bit of SHORT_NOT_ALLOWED, or 0
+        ("order_types", np.int64),  # bit 1 << OrderType
+        ("sector", np.int64),
+        ("fee_ppm", np.int64),
+        ("fee_per_lot", np.int64),
+        ("var_unit", np.int64),  # money per lot of new risk
+        ("min_lots", np.int64),
+        ("max_lots", np.int64),
+        ("min_notional", np.int64),
+        ("max_notional", np.int64),
+        ("position_limit", np.int64),
+        ("var_base", np.int64),  # position when the risk service last measured var_use
+        ("first", np.int64),  # 1 + slot of the newest reservation, 0 for none
+        ("spare_1", np.int64),
+        ("spare_2", np.int64),
+        ("sides", SIDE, (2,)),
+        # for recomputing the units
+        ("var_ppm", np.int64),
+        ("margin_long_bps", np.int64),
+        ("margin_short_bps", np.int64),
+        ("spare_3", np.int64, (5,)),
+    ],
+    align=True,
+)
+
+SECTOR: Final = np.dtype([("gross", np.int64), ("limit", np.int64)], align=True)
+
+# `generation` counts how often the slot was freed; everything else is zero while it is free.
+RESERVATION: Final = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "generation",
+            "instrument",
+            "side",
+            "lots",
+            "cash_unit",
+            "cost_unit",
+            "price",  # where it rests in the market, 0 while it does not
+            "next",  # 1 + slot, of the same instrument
+            "previous",
+            "client_order_hash",
+        )
+    ],
+    align=True,
+)
+
+RECENT: Final = np.dtype([("ts_ns", np.int64), ("client_order_hash", np.int64)], align=True)
+
+# Numba knows a dtype, but not its size.
+ACCOUNT_BYTES: Final = ACCOUNT.itemsize
+INSTRUMENT_BYTES: Final = INSTRUMENT.itemsize
+SIDE_BYTES: Final = SIDE.itemsize
+SIDES_AT: Final = INSTRUMENT.fields["sides"][1]  # type: ignore[index]
+SECTOR_BYTES: Final = SECTOR.itemsize
+RESERVATION_BYTES: Final = RESERVATION.itemsize
+RECENT_BYTES: Final = RECENT.itemsize
+
+# A reservation's handle is ``generation << SLOT_BITS | slot``, so a stale handle is recognised.
+SLOT_BITS: Final = 20
+SLOT_MASK: Final = 2**SLOT_BITS - 1
+
+
+class State(NamedTuple):
+    """The block's tables as NumPy views, for Python."""
+
+    account: Array
+    instruments: Array
+    sectors: Array
+    reservations: Array
+    free: Array
+    recent: Array
+    seen: Array
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _pointer(typing_context: Any, address: Any) -> Any:
+    """A C pointer from an address, for ``carray``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
+
+    return types.voidptr(types.intp), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _multiply(typing_context: Any, a: Any, b: Any) -> Any:
+    """(low 64 bits of a * b, whether int64 overflowed): one multiplication and a flag."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        both = builder.smul_with_overflow(arguments[0], arguments[1])
+        product, overflow = builder.extract_value(both, 0), builder.extract_value(both, 1)
+        return context.make_tuple(builder, signature.return_type, (product, overflow))
+
+    return types.Tuple((types.int64, types.boolean))(types.int64, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def lowest_bit(typing_context: Any, mask: Any) -> Any:
+    """Number of the lowest set bit of an int64; 64 for 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], context.get_constant(types.boolean, False))
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def divide(typing_context: Any, a: Any, b: Any) -> Any:
+    """a // b for a >= 0 and b > 0: without the steps that floor a negative quotient."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.udiv(arguments[0], arguments[1])
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@inline
+def money(a: int, b: int) -> int:
+    """a * b for a, b >= 0; SATURATED where that is more than MONEY_MAX."""
+    product, overflow = _multiply(a, b)
+    # In this order: the flag is gone after the comparison, and LLVM would multiply again.
+    product = SATURATED if overflow else product
+    return min(product, SATURATED)
+
+
+@inline
+def account_of(block: int) -> Any:
+    """The account's record in the block at this address."""
+    return carray(_pointer(block), (1,), ACCOUNT)[0]
+
+
+@inline
+def instrument_of(block: int, index: int) -> Any:
+    """An instrument's record."""
+    at = block + account_of(block).at_instruments + index * INSTRUMENT_BYTES
+    return carray(_pointer(at), (1,), INSTRUMENT)[0]
+
+
+@inline
+def side_of(block: int, index: int, side: int) -> Any:
+    """One side (BUY or SELL) of an instrument."""
+    at = block + account_of(block).at_instruments + index * INSTRUMENT_BYTES
+    return carray(_pointer(at + SIDES_AT + (side - 1) * SIDE_BYTES), (1,), SIDE)[0]
+
+
+@inline
+def sector_of(block: int, index: int) -> Any:
+    """A sector's record."""
+    return carray(_pointer(block + account_of(block).at_sectors + index * SECTOR_BYTES), (1,), SECTOR)[0]
+
+
+@inline
+def reservation_of(block: int, slot: int) -> Any:
+    """A slot's record."""
+    at = block + account_of(block).at_reservations + slot * RESERVATION_BYTES
+    return carray(_pointer(at), (1,), RESERVATION)[0]
+
+
+@inline
+def recent_of(block: int, number: int) -> Any:
+    """The ring's record of the order with this running number."""
+    a = account_of(block)
+    at = block + a.at_recent + (number & (a.capacity_recent - 1)) * RECENT_BYTES
+    return carray(_pointer(at), (1,), RECENT)[0]
+
+
+@inline
+def free_of(block: int, at: int) -> Any:
+    """A place on the stack of free slots, as an array of one."""
+    return carray(_pointer(block + account_of(block).at_free + at * WORD), (1,), np.int64)
+
+
+@inline
+def seen_of(block: int, at: int) -> Any:
+    """A cell of the hash table of the recent ids, as an array of one."""
+    return carray(_pointer(block + account_of(block).at_seen + at * WORD), (1,), np.int64)
+
+
+def power_of_two(minimum: int) -> int:
+    """The smallest power of two that is >= minimum."""
+    return 1 << max(minimum - 1, 0).bit_length()
+
+
+def table_sizes(instruments: int, sectors: int, reservations: int, ring: int) -> tuple[tuple[np.dtype[Any], int], ...]:
+    """(dtype, records) of each table in its place in the block."""
+    word = np.dtype(np.int64)
+    return (
+        (ACCOUNT, 1),
+        (INSTRUMENT, instruments),
+        (SECTOR, sectors),
+        (RESERVATION, reservations),
+        (word, reservations),
+        (RECENT, ring),
+        (word, 2 * ring),
+    )
+
+
+def allocate(instruments: int, sectors: int, reservations: int, recent: int) -> tuple[Array, State]:
+    """A zeroed block on a cache line, and its tables.
+
+    `recent` is how many past orders are remembered at least. The ring has room for one batch on
+    top of that, so that a batch can be undone without having overwritten anything.
+    """
+    ring = power_of_two(recent + reservations)
+    tables = table_sizes(instruments, sectors, reservations, ring)
+    words = sum(dtype.itemsize * records for dtype, records in tables) // WORD
+    raw = np.zeros(words + CACHE_LINE // WORD, np.int64)
+    skip = -raw.ctypes.data % CACHE_LINE // WORD
+    block = raw[skip : skip + words]
+    views, starts, start = [], [], 0
+    for dtype, records in tables:
+        size = dtype.itemsize * records // WORD
+        views.append(block[start : start + size].view(dtype))
+        starts.append(start * WORD)
+        start += size
+    state = State(*views)
+    account = state.account[0]
+    for name, view, at in zip(State._fields[1:], views[1:], starts[1:], strict=True):
+        account[f"at_{name}"] = at
+        if name != "free":
+            account[f"capacity_{name}"] = len(view)
+    return block, state
+
+
+def copy_of(snapshot: Array) -> tuple[Array, State]:
+    """A block of its own with a snapshot's content. InvalidArrayError if the sizes do not agree."""
+    head = np.ascontiguousarray(snapshot[: ACCOUNT.itemsize // WORD]).view(ACCOUNT)[0]
+    names = ("instruments", "sectors", "reservations", "recent")
+    instruments, sectors, reservations, ring = (int(head[f"capacity_{name}"]) for name in names)
+    if min(instruments, sectors, reservations, ring - reservations) > 0 and ring == power_of_two(ring):
+        tables = table_sizes(instruments, sectors, reservations, ring)
+        if sum(dtype.itemsize * records for dtype, records in tables) == snapshot.nbytes:
+            block, state = allocate(instruments, sectors, reservations, ring - reservations)
+            block[:] = snapshot
+            return block, state
+    raise InvalidArrayError("snapshot", "is no gate's state", "pass what snapshot() returned")

@@ -1,0 +1,327 @@
+"""Every denial reason as arithmetic over the state.
+
+`terms` works out what does not depend on the quantity; `effect` adds what does, so that the
+largest quantity that fits can be found by asking again. The rules, one line each, are listed in
+``execution_core/gate/README.md``; tests/unit/execution_core/gate/twin.py says them in plain Python.
+
+Three kinds of bits:
+
+    hard    hold for every order, reductions too: state of the venue and of the order itself
+    soft    independent of the quantity, and not asked of reductions: policy, rates, losses
+    sized   depend on the quantity
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from execution_core.gate.layout import (
+    MONEY_MAX,
+    SATURATED,
+    account_of,
+    divide,
+    inline,
+    instrument_of,
+    money,
+    recent_of,
+    sector_of,
+    seen_of,
+    side_of,
+)
+from execution_core.types import DenialReason as Reason
+from execution_core.types import OrderFlag, OrderType, Side, TimeInForce, TradingState
+
+BPS: Final = 10_000
+PPM: Final = 1_000_000
+
+# Numba freezes globals, not members of an enumeration: it needs them as plain integers.
+BUY: Final = int(Side.BUY)
+SELL: Final = int(Side.SELL)
+MARKET: Final = int(OrderType.MARKET)
+REDUCE_ONLY: Final = int(OrderFlag.REDUCE_ONLY)
+POST_ONLY: Final = int(OrderFlag.POST_ONLY)
+GTD: Final = int(TimeInForce.GTD)
+AT_OPEN: Final = int(TimeInForce.AT_OPEN)
+ACTIVE: Final = int(TradingState.ACTIVE)
+HALTED: Final = int(TradingState.HALTED)
+NEVER_RESTS: Final = (
+    (1 << TimeInForce.IOC) | (1 << TimeInForce.FOK) | (1 << TimeInForce.AT_OPEN) | (1 << TimeInForce.AT_CLOSE)
+)
+
+_LIMITED = (OrderType.LIMIT, OrderType.STOP_LIMIT, OrderType.LIMIT_IF_TOUCHED, OrderType.ICEBERG)
+# Types that must carry a limit price. A trailing stop limit may: its venue sets it.
+PRICED_TYPES: Final = sum(1 << kind for kind in _LIMITED)
+LIMITED_TYPES: Final = PRICED_TYPES | (1 << OrderType.TRAILING_STOP_LIMIT)
+CONDITIONAL_TYPES: Final = sum(
+    1 << kind
+    for kind in (
+        OrderType.STOP_MARKET,
+        OrderType.STOP_LIMIT,
+        OrderType.MARKET_IF_TOUCHED,
+        OrderType.LIMIT_IF_TOUCHED,
+        OrderType.TRAILING_STOP_MARKET,
+        OrderType.TRAILING_STOP_LIMIT,
+    )
+)
+HIGHEST_TYPE: Final = max(OrderType)
+
+TRADING_HALTED: Final = int(Reason.TRADING_HALTED)
+REDUCE_ONLY_STATE: Final = int(Reason.REDUCE_ONLY_STATE)
+RISK_POLICY_STALE: Final = int(Reason.RISK_POLICY_STALE)
+VIEW_NOT_CAUGHT_UP: Final = int(Reason.VIEW_NOT_CAUGHT_UP)
+RECONCILING: Final = int(Reason.RECONCILING)
+RATE_LIMIT_EXCEEDED: Final = int(Reason.RATE_LIMIT_EXCEEDED)
+INSTRUMENT_UNKNOWN: Final = int(Reason.INSTRUMENT_UNKNOWN)
+INSTRUMENT_RESTRICTED: Final = int(Reason.INSTRUMENT_RESTRICTED)
+MARKET_CLOSED: Final = int(Reason.MARKET_CLOSED)
+PRICE_STALE: Final = int(Reason.PRICE_STALE)
+PRICE_COLLAR: Final = int(Reason.PRICE_COLLAR)
+QUANTITY_BELOW_MINIMUM: Final = int(Reason.QUANTITY_BELOW_MINIMUM)
+QUANTITY_ABOVE_MAXIMUM: Final = int(Reason.QUANTITY_ABOVE_MAXIMUM)
+NOTIONAL_BELOW_MINIMUM: Final = int(Reason.NOTIONAL_BELOW_MINIMUM)
+NOTIONAL_ABOVE_MAXIMUM: Final = int(Reason.NOTIONAL_ABOVE_MAXIMUM)
+INSUFFICIENT_FUNDS: Final = int(Reason.INSUFFICIENT_FUNDS)
+INSUFFICIENT_MARGIN: Final = int(Reason.INSUFFICIENT_MARGIN)
+POSITION_LIMIT: Final = int(Reason.POSITION_LIMIT)
+GROSS_EXPOSURE_LIMIT: Final = int(Reason.GROSS_EXPOSURE_LIMIT)
+NET_EXPOSURE_LIMIT: Final = int(Reason.NET_EXPOSURE_LIMIT)
+SECTOR_LIMIT: Final = int(Reason.SECTOR_LIMIT)
+CONCENTRATION_LIMIT: Final = int(Reason.CONCENTRATION_LIMIT)
+LEVERAGE_LIMIT: Final = int(Reason.LEVERAGE_LIMIT)
+DAILY_LOSS_LIMIT: Final = int(Reason.DAILY_LOSS_LIMIT)
+DRAWDOWN_LIMIT: Final = int(Reason.DRAWDOWN_LIMIT)
+VAR_BUDGET: Final = int(Reason.VAR_BUDGET)
+SELF_TRADE: Final = int(Reason.SELF_TRADE)
+DUPLICATE_ORDER: Final = int(Reason.DUPLICATE_ORDER)
+REDUCE_ONLY_WOULD_INCREASE: Final = int(Reason.REDUCE_ONLY_WOULD_INCREASE)
+POST_ONLY_WOULD_CROSS: Final = int(Reason.POST_ONLY_WOULD_CROSS)
+EXPIRE_TIME_IN_PAST: Final = int(Reason.EXPIRE_TIME_IN_PAST)
+UNSUPPORTED_ORDER_TYPE: Final = int(Reason.UNSUPPORTED_ORDER_TYPE)
+SHORT_NOT_ALLOWED: Final = int(Reason.SHORT_NOT_ALLOWED)
+
+# Rules that a smaller quantity can fail: left out while searching for the largest that fits.
+MINIMUMS: Final = (1 << QUANTITY_BELOW_MINIMUM) | (1 << NOTIONAL_BELOW_MINIMUM)
+
+
+class Terms(NamedTuple):
+    """What one order means to the account, whatever its quantity. Money per lot."""
+
+    hard: int
+    soft: int
+    notional_unit: int  # at the order's own price: size limits
+    cash_unit: int  # buys: worst price and fees
+    cost_unit: int  # what a fill can take off the equity: fees and the distance to the mark
+    rests_at: int  # its price in the market once accepted, 0 if it does not rest
+
+
+class Effect(NamedTuple):
+    """The rules that some lots of an order break, and what reserving them adds."""
+
+    mask: int
+    worst: int  # of the instrument, afterwards
+    margin: int
+    risk: int
+    gross_growth: int  # of the account and the sector
+    margin_growth: int
+    var_growth: int
+    net_growth: int  # towards the order's side
+    cash: int
+    cost: int
+
+
+@inline
+def bit(reason: int, violated: bool) -> int:
+    """The reason's bit, or 0."""
+    return int(violated) << reason
+
+
+@inline
+def over(reason: int, amount: int, limit: int) -> int:
+    """The reason's bit if amount > limit, or 0: the sign of their difference, without a comparison."""
+    return ((limit - amount) >> 63) & (1 << reason)
+
+
+@inline
+def towards(side: int, amount: int) -> int:
+    """The amount as seen from the side: itself for BUY, negated for SELL."""
+    flip = 1 - int(side)
+    return (amount ^ flip) - flip
+
+
+@inline
+def share_up(amount: int, ppm: int) -> int:
+    """amount * ppm / 1e6 rounded up, without overflow for amount <= SATURATED, ppm <= 1e6."""
+    whole = divide(amount, PPM)
+    return whole * ppm + divide((amount - whole * PPM) * ppm + PPM - 1, PPM)
+
+
+@inline
+def home(client_order_hash: int, mask: int) -> int:
+    """Where the id's probing starts. The multiplication spreads ids that are no good hashes."""
+    mixed = client_order_hash * -7046029254386353131  # 2**64 / golden ratio, as int64
+    return (mixed >> 20) & mask
+
+
+@inline
+def is_seen(block: int, client_order_hash: int) -> bool:
+    """Is the id among the recent orders? Linear probing; 0 marks an empty cell."""
+    mask = account_of(block).capacity_seen - 1
+    at = home(client_order_hash, mask)
+    cell = seen_of(block, at)[0]
+    while cell != 0 and cell != client_order_hash:
+        at = (at + 1) & mask
+        cell = seen_of(block, at)[0]
+    return cell != 0
+
+
+@inline
+def too_many(block: int, orders: int, window_ns: int, now_ns: int) -> bool:
+    """Would one more order be the (orders + 1)th of the last `window_ns`? 0 orders: no limit."""
+    head = account_of(block).recent_head
+    if orders == 0 or head < orders:
+        return False
+    return now_ns - recent_of(block, head - orders).ts_ns < window_ns
+
+
+@inline
+def account_bits(block: int, now_ns: int) -> tuple[int, int]:
+    """(hard, soft) bits that hold for every order of a call."""
+    a = account_of(block)
+    hard = bit(TRADING_HALTED, a.trading_state == HALTED)
+    hard |= bit(VIEW_NOT_CAUGHT_UP, a.caught_up == 0)
+    hard |= bit(RECONCILING, a.reconciling != 0)
+    equity = a.cash + a.position_value
+    soft = bit(REDUCE_ONLY_STATE, a.trading_state != ACTIVE)
+    soft |= bit(RISK_POLICY_STALE, a.policy_version == 0 or now_ns - a.policy_ts_ns > a.policy_max_age_ns)
+    soft |= bit(DAILY_LOSS_LIMIT, a.day_start_equity - equity >= a.daily_loss_limit)
+    soft |= bit(DRAWDOWN_LIMIT, a.peak_equity - equity >= a.drawdown_limit)
+    return hard, soft
+
+
+@inline
+def order_bits(block: int, order: Any, now_ns: int) -> int:
+    """Hard bits that need no instrument."""
+    identity = order.client_order_hash
+    mask = bit(DUPLICATE_ORDER, identity != 0 and is_seen(block, identity))
+    mask |= bit(EXPIRE_TIME_IN_PAST, order.time_in_force == GTD and order.expire_ns <= now_ns)
+    return mask
+
+
+@inline
+def rate_bits(block: int, now_ns: int) -> tuple[int, int]:
+    """(hard, soft) bits of RATE_LIMIT_EXCEEDED, counting the orders of this call so far."""
+    a = account_of(block)
+    crowded = a.open_orders >= a.max_open_orders
+    crowded |= too_many(block, a.burst_orders, a.burst_window_ns, now_ns)
+    crowded |= too_many(block, a.rate_orders, a.rate_window_ns, now_ns)
+    return bit(RATE_LIMIT_EXCEEDED, a.free_top == 0), bit(RATE_LIMIT_EXCEEDED, crowded)
+
+
+@inline
+def terms(block: int, order: Any, now_ns: int, hard: int, soft: int) -> Terms:
+    """Everything about an order of a known instrument that does not depend on its quantity.
+
+    `hard` and `soft` are the bits found so far.
+    """
+    a = account_of(block)
+    i = instrument_of(block, order.instrument)
+    side = order.side
+    buy = side == BUY
+    other = side_of(block, order.instrument, 3 - order.side)
+    kind = 1 << order.type
+    limited = (kind & LIMITED_TYPES) != 0 and order.price > 0
+    # Whether an order trades on arrival is known now; of a conditional order it is not.
+    immediate = (kind & CONDITIONAL_TYPES) == 0
+
+    # A conditional order meets the market at its trigger; the collar hangs around that price.
+    reference = i.mark if immediate or order.trigger == 0 else order.trigger
+    room = reference * a.collar_bps
+    collared = reference + towards(side, divide(room + BPS - 1, BPS))
+    price = order.price if limited else reference
+    worst = order.price if limited else collared
+
+    unit = money(worst, i.tick_value)
+    fee = i.fee_per_lot + share_up(unit, i.fee_ppm)
+    slip = towards(side, unit - i.unit) if i.mark > 0 else 0
+    cost_unit = min(fee + max(slip, 0), SATURATED)
+    cash_unit = min(unit + fee, SATURATED) if buy else 0
+
+    crosses_own = other.own > 0 and towards(side, worst - other.own) >= 0
+    crosses = (other.best > 0 and towards(side, worst - other.best) >= 0) or not limited
+    rests = immediate and limited and ((1 << order.time_in_force) & NEVER_RESTS) == 0
+
+    hard |= i.denials & ~bit(MARKET_CLOSED, order.time_in_force == AT_OPEN)
+    # Without any price nothing can be judged; with an old one reductions pass at the operator's word.
+    stale = bit(PRICE_STALE, i.mark == 0 or now_ns - i.mark_ts_ns > a.price_max_age_ns)
+    judged = a.stale_price_reductions == 0 or reference == 0
+    hard |= stale if judged else 0
+    soft |= stale
+    hard |= bit(PRICE_COLLAR, towards(side, price - reference) * BPS > room and reference > 0)
+    hard |= bit(SELF_TRADE, immediate and crosses_own)
+    hard |= bit(POST_ONLY_WOULD_CROSS, (order.flags & POST_ONLY) != 0 and immediate and crosses)
+    hard |= bit(UNSUPPORTED_ORDER_TYPE, (kind & i.order_types) == 0)
+    return Terms(hard, soft, money(price, i.tick_value), cash_unit, cost_unit, price if rests else 0)
+
+
+@inline
+def effect(block: int, order: Any, lots: int, t: Terms) -> Effect:
+    """What `lots` of the order would break and add.
+
+    An order adds to its own side only, so each worst case (exposure.py) is the larger of what it was
+    and of what the order makes of that side.
+    """
+    a = account_of(block)
+    i = instrument_of(block, order.instrument)
+    side = side_of(block, order.instrument, order.side)
+    sector = sector_of(block, i.sector)
+    buy = order.side == BUY
+
+    reach = towards(order.side, i.position) + side.open + lots
+    worst = max(i.worst, reach)
+    margin = max(i.margin, money(max(reach, 0), side.margin_unit))
+    risk = max(i.risk, reach - max(towards(order.side, i.var_base), 0))
+    gross_growth = money(worst - i.worst, i.unit)
+    margin_growth = margin - i.margin
+    var_growth = money(risk - i.risk, i.var_unit)
+    net_growth = money(lots, i.unit)
+    notional = money(lots, t.notional_unit)
+    cash = money(lots, t.cash_unit)
+    cost = money(lots, t.cost_unit)
+
+    reserved_cost = min(a.reserved_cost + cost, SATURATED)
+    equity = a.cash + a.position_value - reserved_cost
+    gross = a.gross + gross_growth
+    net = (a.net_long if buy else a.net_short) + net_growth
+
+    mask = t.hard
+    mask |= over(QUANTITY_BELOW_MINIMUM, i.min_lots, lots)
+    mask |= over(QUANTITY_ABOVE_MAXIMUM, lots, i.max_lots)
+    mask |= over(NOTIONAL_BELOW_MINIMUM, i.min_notional, notional)
+    mask |= over(NOTIONAL_ABOVE_MAXIMUM, notional, i.max_notional)
+    # The account's sums stay within their range, whatever the limits say.
+    mask |= over(NOTIONAL_ABOVE_MAXIMUM, reserved_cost, MONEY_MAX)
+    mask |= over(NOTIONAL_ABOVE_MAXIMUM, a.reserved_cash + cash, MONEY_MAX)
+    if reach > 0:  # no reduction: it would leave the account long (or short, of a sale) of this
+        mask |= t.soft
+        if buy:
+            mask |= over(INSUFFICIENT_FUNDS, cash, a.cash - a.cash_buffer - a.reserved_cash)
+        else:
+            mask |= i.short_denial
+        mask |= over(INSUFFICIENT_MARGIN, a.margin + margin_growth, min(equity, MONEY_MAX))
+        mask |= over(POSITION_LIMIT, worst, i.position_limit)
+        mask |= over(GROSS_EXPOSURE_LIMIT, gross, a.gross_limit)
+        mask |= over(NET_EXPOSURE_LIMIT, net, a.net_limit)
+        mask |= over(SECTOR_LIMIT, sector.gross + gross_growth, sector.limit)
+        mask |= over(CONCENTRATION_LIMIT, money(worst, i.unit), a.concentration_limit)
+        if a.leverage_limit_bps != 0:
+            mask |= over(LEVERAGE_LIMIT, gross, money(divide(max(equity, 0), BPS), a.leverage_limit_bps))
+        mask |= over(VAR_BUDGET, a.var_use + a.var_open + var_growth, a.var_budget)
+        mask |= bit(REDUCE_ONLY_WOULD_INCREASE, (order.flags & REDUCE_ONLY) != 0)
+    return Effect(mask, worst, margin, risk, gross_growth, margin_growth, var_growth, net_growth, cash, cost)
+
+
+@inline
+def is_known(block: int, instrument: int) -> bool:
+    """Is this a set-up instrument's index?"""
+    inside = 0 <= instrument < account_of(block).capacity_instruments
+    return inside and instrument_of(block, instrument).tick_value != 0

@@ -1,0 +1,1 @@
+"""Portfolio risk: covariance, value at risk, stress, options."""

@@ -1,0 +1,287 @@
+"""topology.yaml: services, who may call what, and limits. Read once, checked completely, then immutable.
+
+Every mistake is refused with file and line: unknown keys, names that do not exist, methods that no
+contract has, services that wait for each other in a circle.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import yaml
+from google.protobuf import descriptor_pool
+
+from .errors import MeshError
+
+ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_PATH = Path(__file__).with_name("topology.yaml")
+SENSITIVITIES = ("public", "confidential", "restricted")
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+
+
+class TopologyError(MeshError):
+    """A topology that cannot be used; the message has file, line, problem and remedy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """An edge: what the owner may call on `service`. A method is "package.Service/Method" or ".../*"."""
+
+    service: str
+    methods: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """One service: a process with its own socket, configuration, data and log."""
+
+    name: str
+    module: str
+    sensitivity: str
+    config: Mapping[str, Any]
+    calls: tuple[Call, ...]
+
+    @property
+    def callees(self) -> tuple[str, ...]:
+        """Names of the services that this one calls: they are ready before it is built."""
+        return tuple(call.service for call in self.calls)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """Somebody outside who calls services: the command line, later the gateway."""
+
+    name: str
+    calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventLog:
+    """The event log: "jetstream" is a nats-server that is started first."""
+
+    store: str = "jetstream"
+    max_payload_mb: int = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supervision:
+    """How processes are started, restarted and stopped."""
+
+    start_timeout_s: float = 120.0
+    drain_s: float = 10.0
+    maximum_restarts: int = 5
+    backoff_s: float = 0.25
+    backoff_limit_s: float = 10.0
+    healthy_s: float = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topology:
+    """All of it. `services` are in start order: a callee comes before its callers."""
+
+    path: Path
+    event_log: EventLog = field(default_factory=EventLog)
+    supervision: Supervision = field(default_factory=Supervision)
+    services: tuple[Service, ...]
+    clients: tuple[Client, ...] = ()
+
+    def service(self, name: str) -> Service:
+        """Raises KeyError with the names that exist."""
+        for service in self.services:
+            if service.name == name:
+                return service
+        raise KeyError(f"no service {name!r} in {self.path}; it has {', '.join(s.name for s in self.services)}")
+
+    def with_config(self, name: str, changes: Mapping[str, Any]) -> Topology:
+        """A copy where the configuration of one service has other values."""
+        old = self.service(name)
+        new = Service(
+            name=old.name,
+            module=old.module,
+            sensitivity=old.sensitivity,
+            config={**old.config, **changes},
+            calls=old.calls,
+        )
+        return Topology(
+            path=self.path,
+            event_log=self.event_log,
+            supervision=self.supervision,
+            services=tuple(new if service is old else service for service in self.services),
+            clients=self.clients,
+        )
+
+
+def load(path: Path = DEFAULT_PATH) -> Topology:
+    """Reads and checks a topology. Raises TopologyError."""
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    except OSError as error:
+        raise TopologyError(f"{path}: cannot be read: {error.strerror}; give the path of a topology") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise TopologyError(f"{path}:{line}: not YAML: {error.problem}; correct the syntax") from error
+    if node is None:
+        raise TopologyError(f"{path}:1: empty; list at least one service")
+    return _Reader(path.absolute()).topology(node)
+
+
+class _Reader:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def topology(self, node: yaml.Node) -> Topology:
+        top = self._mapping(node, "the topology", {"version", "event_log", "supervision", "services", "clients"})
+        if "version" not in top or self._value(top["version"]) != 1:
+            raise self._error(top.get("version", node), "version must be 1", "write `version: 1`")
+        if "services" not in top:
+            raise self._error(node, "no services", "list at least one under `services:`")
+        named = self._named(top["services"], "services")
+        if not named:
+            raise self._error(top["services"], "no services", "list at least one")
+        services = {name: self._service(name, body, named) for name, body in named.items()}
+        clients = self._named(top["clients"], "clients") if "clients" in top else {}
+        return Topology(
+            path=self._path,
+            event_log=self._record(EventLog, top.get("event_log"), "event_log"),
+            supervision=self._record(Supervision, top.get("supervision"), "supervision"),
+            services=tuple(services[name] for name in self._start_order(services, top["services"])),
+            clients=tuple(self._client(name, body, named) for name, body in clients.items()),
+        )
+
+    def _service(self, name: str, node: yaml.Node, known: Iterable[str]) -> Service:
+        body = self._mapping(node, f"service {name}", {"module", "sensitivity", "config", "calls"})
+        sensitivity = self._value(body["sensitivity"]) if "sensitivity" in body else "confidential"
+        if sensitivity not in SENSITIVITIES:
+            options = ", ".join(SENSITIVITIES)
+            raise self._error(body["sensitivity"], f"unknown sensitivity {sensitivity!r}", f"use one of {options}")
+        config = self._value(body["config"]) if "config" in body else {}
+        if not isinstance(config, dict):
+            raise self._error(body["config"], f"config of {name} is no mapping", "write `key: value` lines")
+        return Service(
+            name=name,
+            module=str(self._value(body["module"])) if "module" in body else f"python_services.{name}",
+            sensitivity=sensitivity,
+            config=_expand(config),
+            calls=self._calls(name, body["calls"], known) if "calls" in body else (),
+        )
+
+    def _client(self, name: str, node: yaml.Node, known: Iterable[str]) -> Client:
+        body = self._mapping(node, f"client {name}", {"calls"})
+        return Client(name=name, calls=self._calls(name, body["calls"], known) if "calls" in body else ())
+
+    def _calls(self, caller: str, node: yaml.Node, known: Iterable[str]) -> tuple[Call, ...]:
+        calls = []
+        for callee, methods in self._named(node, f"calls of {caller}").items():
+            if callee not in known:
+                raise self._error(methods, f"{caller} calls {callee!r}, which is no service", "add it or correct it")
+            if callee == caller:
+                raise self._error(methods, f"{caller} calls itself", "remove the edge")
+            if not isinstance(methods, yaml.SequenceNode) or not methods.value:
+                raise self._error(methods, f"{caller} -> {callee} names no methods", "write a list of methods")
+            names = [(str(self._value(item)), item) for item in methods.value]
+            for method, item in names:
+                problem = _unknown_method(method)
+                if problem:
+                    raise self._error(item, f"{caller} -> {callee}: {problem}", "see protos/ for what exists")
+            calls.append(Call(service=callee, methods=tuple(method for method, _ in names)))
+        return tuple(calls)
+
+    def _start_order(self, services: Mapping[str, Service], node: yaml.Node) -> list[str]:
+        try:
+            return list(TopologicalSorter({s.name: s.callees for s in services.values()}).static_order())
+        except CycleError as error:
+            circle = " -> ".join(reversed(error.args[1]))
+            raise self._error(node, f"services call each other in a circle: {circle}", "remove one edge") from error
+
+    def _record(self, kind: type[Any], node: yaml.Node | None, what: str) -> Any:
+        if node is None:
+            return kind()
+        defaults = kind()
+        body = self._mapping(node, what, set(kind.__dataclass_fields__))
+        values = {key: self._value(item) for key, item in body.items()}
+        for key, value in values.items():
+            default = getattr(defaults, key)
+            wanted: tuple[type, ...] = (int, float) if isinstance(default, float) else (type(default),)
+            negative = isinstance(value, int | float) and value < 0
+            if not isinstance(value, wanted) or isinstance(value, bool) or negative:
+                raise self._error(body[key], f"{what}.{key} cannot be {value!r}", f"the default is {default!r}")
+        if values.get("store", "jetstream") != "jetstream":
+            raise self._error(body["store"], f"unknown store {values['store']!r}", "use jetstream")
+        return kind(**values)
+
+    def _named(self, node: yaml.Node, what: str) -> dict[str, yaml.Node]:
+        items = self._mapping(node, what, None)
+        for name, item in items.items():
+            if not name or not set(name) <= _NAME_CHARACTERS:
+                raise self._error(item, f"{what}: bad name {name!r}", "use lower-case letters, digits and _")
+        return items
+
+    def _mapping(self, node: yaml.Node, what: str, known: set[str] | None) -> dict[str, yaml.Node]:
+        if not isinstance(node, yaml.MappingNode):
+            raise self._error(node, f"{what} is no mapping", "write `name:` lines below it")
+        items: dict[str, yaml.Node] = {}
+        for key_node, value in node.value:
+            key = str(self._value(key_node))
+            if key in items:
+                raise self._error(key_node, f"{what} has {key!r} twice", "remove one")
+            if known is not None and key not in known:
+                raise self._error(key_node, f"{what} has an unknown key {key!r}", f"known: {', '.join(sorted(known))}")
+            items[key] = value
+        return items
+
+    def _value(self, node: yaml.Node) -> Any:
+        loader = yaml.SafeLoader("")
+        try:
+            return loader.construct_object(node, deep=True)
+        finally:
+            loader.dispose()
+
+    def _error(self, node: yaml.Node, problem: str, remedy: str) -> TopologyError:
+        return TopologyError(f"{self._path}:{node.start_mark.line + 1}: {problem}; {remedy}")
+
+
+def _expand(value: Any) -> Any:
+    """$ROOT in a text stands for the folder that AlphaMesh is in, so that no path depends on where one is."""
+    if isinstance(value, str):
+        return value.replace("$ROOT", str(ROOT))
+    if isinstance(value, list):
+        return [_expand(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _expand(item) for key, item in value.items()}
+    return value
+
+
+def _unknown_method(method: str) -> str:
+    """Why `method` is none that a contract has; empty when it is one."""
+    service, slash, name = method.partition("/")
+    if not slash:
+        return f"{method!r} is not of the form package.Service/Method"
+    _import_contracts(service.rpartition(".")[0])
+    try:
+        descriptor = descriptor_pool.Default().FindServiceByName(service)
+    except KeyError:
+        return f"no contract has a service {service!r}"
+    if name != "*" and name not in descriptor.methods_by_name:
+        return f"{service} has no method {name!r}; it has {', '.join(sorted(descriptor.methods_by_name))}"
+    return ""
+
+
+@functools.cache
+def _import_contracts(package: str) -> None:
+    """Makes the generated messages of one proto package known to the descriptor pool."""
+    if not package.startswith(("alphamesh.", "grpc.")):
+        return
+    try:
+        module = importlib.import_module(package)
+    except ModuleNotFoundError:
+        return  # the caller names the service that does not exist
+    for found in pkgutil.iter_modules(module.__path__):
+        if found.name.endswith("_pb2"):
+            importlib.import_module(f"{package}.{found.name}")

@@ -1,0 +1,15 @@
+"""Configuration of the coordinator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Which agent services it asks, the horizon of the combined view, and its patience with a step."""
+
+    agents: tuple[str, ...]
+    horizon_bars: int = 5
+    # A service that restarts is back within seconds; every step can be repeated without harm.
+    step_retry_s: float = 30.0

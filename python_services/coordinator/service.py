@@ -1,0 +1,129 @@
+"""The coordinator's servicer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from alphamesh.decision.v1 import decision_pb2, decision_pb2_grpc
+from python_services.kit import paging
+from python_services.kit.context import Context, ServiceDefinition
+from python_services.kit.errors import not_found, precondition
+from python_services.kit.instruments import list_instruments
+from python_services.kit.journal import Journal
+
+from .clients import connect
+from .config import Config
+from .sessions import Sessions
+
+HEARTBEAT_S = 5.0
+State = decision_pb2.Session.State
+EndReason = decision_pb2.WatchSessionResponse.EndReason
+
+
+class Coordinator(decision_pb2_grpc.DecisionServiceServicer):
+    """Translates messages to sessions and back."""
+
+    def __init__(self, context: Context[Config], sessions: Sessions, journal: Journal) -> None:
+        self._context = context
+        self._sessions = sessions
+        self._journal = journal
+
+    async def CreateSession(
+        self, request: decision_pb2.CreateSessionRequest, context: object
+    ) -> decision_pb2.CreateSessionResponse:
+        """Starts a session in the background."""
+        session = await self._sessions.create(request.spec)
+        response = decision_pb2.CreateSessionResponse(session=session)
+        await self._journal.commit(response)
+        self._context.spawn(self._sessions.run(session), f"session-{session.session_id}")
+        return response
+
+    async def GetSession(
+        self, request: decision_pb2.GetSessionRequest, context: object
+    ) -> decision_pb2.GetSessionResponse:
+        """One session."""
+        return decision_pb2.GetSessionResponse(session=self._sessions.get(request.session_id))
+
+    async def ListSessions(
+        self, request: decision_pb2.ListSessionsRequest, context: object
+    ) -> decision_pb2.ListSessionsResponse:
+        """All sessions, newest first."""
+        newest_first = list(reversed(self._sessions.sessions.values()))
+        listed, token = paging.page(newest_first, request.page_size, request.page_token, scope="ListSessions")
+        return decision_pb2.ListSessionsResponse(sessions=listed, next_page_token=token)
+
+    async def CancelSession(
+        self, request: decision_pb2.CancelSessionRequest, context: object
+    ) -> decision_pb2.CancelSessionResponse:
+        """Ends a session after the cycle in progress."""
+        session = self._sessions.get(request.session_id)
+        if session.state != State.STATE_RUNNING:
+            raise precondition("SESSION_ENDED", f"session {request.session_id} has ended; there is nothing to cancel")
+        self._sessions.cancel()
+        response = decision_pb2.CancelSessionResponse(session=session)
+        await self._journal.commit(response)
+        return response
+
+    async def WatchSession(
+        self, request: decision_pb2.WatchSessionRequest, context: object
+    ) -> AsyncIterator[decision_pb2.WatchSessionResponse]:
+        """Cycles as they end."""
+        sessions = self._sessions
+        sent = request.from_seq - 1
+        while not self._context.draining.is_set():
+            changed = sessions.changed
+            session = sessions.get(request.session_id)
+            ended = session.state != State.STATE_RUNNING
+            finished = len(sessions.progress) if ended else session.cycles_done
+            if sent < finished or ended:
+                cycles = sessions.progress[sent:finished]
+                sent = finished
+                reason = EndReason.END_REASON_SESSION_ENDED if ended else EndReason.END_REASON_UNSPECIFIED
+                yield decision_pb2.WatchSessionResponse(cycles=cycles, session=session, end_reason=reason)
+                if ended:
+                    return
+                continue
+            try:
+                await asyncio.wait_for(changed.wait(), HEARTBEAT_S)
+            except TimeoutError:
+                yield decision_pb2.WatchSessionResponse(session=session)
+        session = sessions.get(request.session_id)
+        yield decision_pb2.WatchSessionResponse(session=session, end_reason=EndReason.END_REASON_DRAINING)
+
+    async def GetDecision(
+        self, request: decision_pb2.GetDecisionRequest, context: object
+    ) -> decision_pb2.GetDecisionResponse:
+        """One decision with its lineage."""
+        found = self._sessions.decisions.get(request.decision_id)
+        if found is None:
+            raise not_found("decision", request.decision_id, "list them with ListDecisions")
+        decision, seq, event_hash = found
+        return decision_pb2.GetDecisionResponse(decision=decision, seq=seq, event_hash=event_hash)
+
+    async def ListDecisions(
+        self, request: decision_pb2.ListDecisionsRequest, context: object
+    ) -> decision_pb2.ListDecisionsResponse:
+        """Decisions of a session, oldest first."""
+        self._sessions.get(request.session_id)
+        decisions = [d for d, _, _ in self._sessions.decisions.values() if d.session_id == request.session_id]
+        scope = f"ListDecisions.{request.session_id}"
+        listed, token = paging.page(decisions, request.page_size, request.page_token, scope=scope, default=100)
+        return decision_pb2.ListDecisionsResponse(decisions=listed, next_page_token=token)
+
+
+async def build(context: Context[Config]) -> None:
+    """Rebuilds sessions and decisions from the journal; a session that was interrupted goes on."""
+    clients = connect(context)
+    instruments = await list_instruments(clients.market_data)
+    lots_e9 = {name: instrument.size_increment_e9 for name, instrument in instruments.items()}
+    journal = context.open_journal()
+    sessions = Sessions(context.config, clients, journal, lots_e9)
+    if sessions.running is not None:
+        context.spawn(sessions.run(sessions.running), "resumed-session")
+    servicer = Coordinator(context, sessions, journal)
+    register = decision_pb2_grpc.add_DecisionServiceServicer_to_server
+    context.add(register, servicer, "alphamesh.decision.v1.DecisionService")
+
+
+DEFINITION = ServiceDefinition(name="coordinator", version="0.1.0", config=Config, build=build)

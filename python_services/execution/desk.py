@@ -1,0 +1,333 @@
+"""Decisions about orders: gate, journal, venue, journal. Nothing is sent before it is durable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+import grpc
+from google.protobuf.message import Message
+
+from alphamesh.execution.v1 import events_pb2, order_pb2
+from alphamesh.venue.v1 import venue_pb2, venue_pb2_grpc
+from python_services.kit import ids, telemetry
+from python_services.kit.errors import precondition
+from python_services.kit.journal import Event, Journal
+
+from . import modes
+from . import orders as states
+from .account import Account
+from .gatekeeper import Answer
+from .ledger import Ledger
+from .venue_link import VenueLink
+
+S = states.S
+Report = venue_pb2.Report
+Kind = venue_pb2.Report.Kind
+# Answers that leave no doubt: the venue did not take the request.
+_DEFINITE = frozenset(
+    {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED}
+)
+
+
+class Desk:
+    """The one place that adds events to the ledger's journal."""
+
+    def __init__(
+        self, ledger: Ledger, journal: Journal, venue: venue_pb2_grpc.VenueServiceAsyncStub, timeout_s: float
+    ) -> None:
+        self.ledger = ledger
+        self.journal = journal
+        self._venue = venue
+        self._timeout_s = timeout_s
+        self._flushing: set[asyncio.Task[None]] = set()
+        self.link = VenueLink(venue, ledger.venue_seq, self._apply_report, self._flush)
+
+    def record(self, payload: Message, ts_ns: int, *, decision_id: str = "", cause: str = "") -> None:
+        """Adds one event and applies it. What cannot be applied must not become durable: the process ends."""
+        event = Event(
+            payload=payload,
+            ts_event_ns=ts_ns,
+            ts_init_ns=max(ts_ns, self.ledger.now_ns),
+            correlation_id=decision_id,
+            causation_id=cause,
+        )
+        envelopes = self.journal.add([event])
+        try:
+            for envelope in envelopes:
+                self.ledger.apply(envelope)
+        except Exception as error:
+            self.journal.poison(error)
+            raise
+
+    # --- submitting --------------------------------------------------------------------------------
+
+    def judge(
+        self, account: Account, specs: Sequence[order_pb2.OrderSpec], mode: int, *, reserve: bool
+    ) -> list[tuple[order_pb2.OrderSpec, int, Answer]]:
+        """(spec, approved quantity, the gate's answer) per order. Raises ServiceError, changing nothing."""
+        catalogue = self.ledger.catalogue
+        asks = [catalogue.ask(spec, spec.quantity_e9, f"orders[{i}]") for i, spec in enumerate(specs)]
+        # The venue has no contingent orders and no algorithms: denied by name, never half-served.
+        supported = [not spec.contingency_type and not spec.HasField("execution_algorithm") for spec in specs]
+        refused = Answer(lots=0, reservation=0, reasons=(modes.UNSUPPORTED,))
+        if modes.GATE_MODES[mode] is modes.ALL and not all(supported):
+            return [(spec, 0, refused) for spec in specs]
+        admitted = [ask for ask, good in zip(asks, supported, strict=True) if good]
+        answers = iter(account.gate.check(admitted, self.ledger.now_ns, mode=modes.GATE_MODES[mode], reserve=reserve))
+        judged = [
+            (spec, ask, next(answers) if good else refused)
+            for spec, ask, good in zip(specs, asks, supported, strict=True)
+        ]
+        basket = tuple(sorted({reason for _, _, answer in judged for reason in answer.reasons}))
+        return [
+            (
+                spec,
+                # All that was asked for, or what lots are left of it.
+                0 if not answer.lots else catalogue.quantity_e9(spec.instrument_id, answer.lots),
+                answer if answer.lots or answer.reasons else replace(answer, reasons=basket),
+            )
+            for spec, _, answer in judged
+        ]
+
+    def initialize(
+        self, account: Account, specs: Sequence[order_pb2.OrderSpec], mode: int, request_id: str
+    ) -> list[order_pb2.Order]:
+        """Puts new orders through the gate and records what it said; returns those to be sent."""
+        now_ns = self.ledger.now_ns
+        to_send = []
+        for spec, approved, answer in self.judge(account, specs, mode, reserve=True):
+            if approved:
+                self.ledger.stage(account.account_id, spec.client_order_id, answer.reservation)
+            event = events_pb2.OrderInitialized(
+                account_id=account.account_id,
+                spec=spec,
+                state=(S.SUBMITTED if approved else S.DENIED),  # type: ignore[arg-type]
+                denial_reasons=() if approved else answer.reasons,  # type: ignore[arg-type]
+                policy_version=account.policy_version,
+                approved_quantity_e9=approved,
+            )
+            self.record(event, now_ns, decision_id=spec.decision_id, cause=request_id)
+            if approved:
+                to_send.append(account.orders[spec.client_order_id])
+        return to_send
+
+    async def send(self, orders: Sequence[order_pb2.Order]) -> None:
+        """Sends durable orders to the venue and records the outcome: accepted, rejected or unresolved."""
+        if not orders:
+            return
+        first = orders[0]
+        request = venue_pb2.SubmitOrdersRequest(
+            request_id=ids.request_id("venue-submit", first.account_id, first.seq),
+            orders=[self._venue_order(order, order.spec, order.approved_quantity_e9) for order in orders],
+        )
+        try:
+            response = await self._venue.SubmitOrders(request, timeout=self._timeout_s)
+            await self._settle(response.reports)
+        except (grpc.aio.AioRpcError, TimeoutError) as error:
+            for order in orders:
+                if order.state == S.SUBMITTED:
+                    self._doubt(order, error, S.REJECTED)
+
+    # --- cancelling and replacing ------------------------------------------------------------------
+
+    async def cancel(self, account: Account, orders: Sequence[order_pb2.Order], reason: str, request_id: str) -> None:
+        """Asks the venue to cancel. Never goes through the gate."""
+        pending = [
+            order for order in orders if order.state in states.OPEN or order.state in (S.SUBMITTED, S.UNRESOLVED)
+        ]
+        for order in pending:
+            self._change(order, S.PENDING_CANCEL, reason, cause=request_id)
+        if not pending:
+            return
+        await self.journal.commit()
+        request = venue_pb2.CancelOrdersRequest(
+            request_id=ids.request_id("venue-cancel", account.account_id, pending[0].seq),
+            account_id=account.account_id,
+            client_order_ids=[order.spec.client_order_id for order in pending],
+        )
+        try:
+            response = await self._venue.CancelOrders(request, timeout=self._timeout_s)
+            await self._settle(response.reports)
+        except (grpc.aio.AioRpcError, TimeoutError) as error:
+            for order in pending:
+                if order.state == S.PENDING_CANCEL:
+                    self._doubt(order, error, S.UNRESOLVED)
+
+    async def replace(self, account: Account, order: order_pb2.Order, pending: order_pb2.OrderSpec, cause: str) -> None:
+        """Asks the venue for new terms, the larger of both reserved meanwhile.
+
+        Raises ServiceError when the order is not open or the gate denies the new terms.
+        """
+        identifier = order.spec.client_order_id
+        if order.state not in states.OPEN or order.state in states.IN_FLIGHT:
+            name = S(order.state).name
+            raise precondition("ORDER_NOT_OPEN", f"order {identifier} is {name}; only a working order can be replaced")
+        ask = self.ledger.catalogue.envelope(order, pending)
+        answer = account.gate.exchange(account.reservations[identifier], ask, self.ledger.now_ns)
+        if answer.lots != ask.lots:
+            names = ", ".join(order_pb2.DenialReason.Name(r) for r in answer.reasons)  # type: ignore[arg-type]
+            raise precondition("REPLACE_DENIED", f"the gate denies the new terms of {identifier}: {names}")
+        self.ledger.stage(account.account_id, identifier, answer.reservation)
+        self._change(order, S.PENDING_REPLACE, "", cause=cause, pending=pending)
+        await self.journal.commit()
+        request = venue_pb2.ReplaceOrderRequest(
+            request_id=ids.request_id("venue-replace", account.account_id, order.seq),
+            order=self._venue_order(order, pending, pending.quantity_e9),
+        )
+        try:
+            response = await self._venue.ReplaceOrder(request, timeout=self._timeout_s)
+            await self._settle([response.report])
+        except (grpc.aio.AioRpcError, TimeoutError) as error:
+            if order.state == S.PENDING_REPLACE:
+                self._doubt(order, error, S.UNRESOLVED)
+
+    def resolve(self, order: order_pb2.Order, to_state: S, reason: str) -> None:
+        """Settles an order by what reconciliation found."""
+        self._change(order, to_state, reason, cause="reconciliation")
+
+    # --- the venue's reports -----------------------------------------------------------------------
+
+    async def _settle(self, reports: Sequence[Report]) -> None:
+        self.link.take(reports)
+        last = max((report.seq for report in reports), default=0)
+        async with asyncio.timeout(self._timeout_s):
+            await self.link.wait_for(last)
+
+    def _apply_report(self, report: Report) -> None:
+        account = self.ledger.accounts.get(report.account_id)
+        order = None if account is None else account.orders.get(report.client_order_id)
+        if account is None or order is None:
+            # Another client of the venue: not ours to book.
+            telemetry.logger().warning("report of a foreign order", seq=report.seq, order=report.client_order_id)
+            return
+        cause = f"venue-{report.seq}"
+        if report.kind == Kind.KIND_FILL:
+            self._fill(account, order, report, cause)
+        elif report.kind == Kind.KIND_REPLACED:
+            spec = order_pb2.OrderSpec()
+            spec.CopyFrom(order.spec)
+            spec.quantity_e9 = report.order.quantity_e9
+            for field in ("price_e9", "trigger_price_e9"):
+                if report.order.HasField(field):  # type: ignore[arg-type]
+                    setattr(spec, field, getattr(report.order, field))
+            event = events_pb2.OrderReplaced(
+                account_id=report.account_id,
+                client_order_id=report.client_order_id,
+                spec=spec,
+                venue_seq=report.seq,
+            )
+            self.record(event, report.ts_event_ns, decision_id=order.spec.decision_id, cause=cause)
+        else:
+            self._transition(account, order, report, cause)
+
+    def _transition(self, account: Account, order: order_pb2.Order, report: Report, cause: str) -> None:
+        triggered = report.client_order_id in account.triggered
+        working = states.working(order.cumulative_quantity_e9, triggered)
+        targets = {
+            Kind.KIND_ACCEPTED: S.ACCEPTED,
+            Kind.KIND_REJECTED: S.REJECTED,
+            Kind.KIND_TRIGGERED: S.TRIGGERED,
+            Kind.KIND_CANCELED: S.CANCELED,
+            Kind.KIND_EXPIRED: S.EXPIRED,
+            Kind.KIND_REPLACE_REJECTED: working,
+            Kind.KIND_CANCEL_REJECTED: working,
+        }
+        target = targets[report.kind]
+        if target not in states.TRANSITIONS[S(order.state)] or target == order.state:
+            # Late news about an order that moved on, for example an acknowledgement behind a cancel.
+            telemetry.logger().info("report without effect", seq=report.seq, order=report.client_order_id)
+            return
+        self._change(
+            order,
+            target,
+            report.reason,
+            cause=cause,
+            venue_seq=report.seq,
+            venue_order_id=report.venue_order_id,
+            ts_ns=report.ts_event_ns,
+        )
+
+    def _fill(self, account: Account, order: order_pb2.Order, report: Report, cause: str) -> None:
+        if report.trade_id in account.trade_ids:
+            account.duplicate_fills += 1
+            telemetry.logger().warning("duplicate fill ignored", trade_id=report.trade_id)
+            return
+        cumulative = order.cumulative_quantity_e9 + report.last_quantity_e9
+        to_state = states.after_fill(order.state, cumulative, order.approved_quantity_e9)
+        if cumulative > order.approved_quantity_e9:
+            telemetry.logger().error("overfill", order=report.client_order_id, cumulative_e9=cumulative)
+        fill = order_pb2.Fill(
+            trade_id=report.trade_id,
+            client_order_id=report.client_order_id,
+            account_id=report.account_id,
+            instrument_id=order.spec.instrument_id,
+            side=order.spec.side,
+            price_e9=report.last_price_e9,
+            quantity_e9=report.last_quantity_e9,
+            fee=report.fee,
+            liquidity_flag=report.liquidity_flag,
+            ts_event_ns=report.ts_event_ns,
+            decision_id=order.spec.decision_id,
+        )
+        event = events_pb2.OrderFilled(fill=fill, to_state=to_state, venue_seq=report.seq)  # type: ignore[arg-type]
+        self.record(event, report.ts_event_ns, decision_id=order.spec.decision_id, cause=cause)
+
+    def _doubt(self, order: order_pb2.Order, error: Exception, when_definite: S) -> None:
+        """The venue did not answer as it should: only a definite refusal ends the order."""
+        definite = isinstance(error, grpc.aio.AioRpcError) and error.code() in _DEFINITE
+        text = (error.details() or error.code().name) if isinstance(error, grpc.aio.AioRpcError) else "no answer"
+        self._change(order, when_definite if definite else S.UNRESOLVED, text, cause="venue")
+
+    def _change(
+        self,
+        order: order_pb2.Order,
+        to_state: S,
+        reason: str,
+        *,
+        cause: str,
+        venue_seq: int = 0,
+        venue_order_id: str = "",
+        pending: order_pb2.OrderSpec | None = None,
+        ts_ns: int = 0,
+    ) -> None:
+        event = events_pb2.OrderStateChanged(
+            account_id=order.account_id,
+            client_order_id=order.spec.client_order_id,
+            from_state=order.state,
+            to_state=to_state,  # type: ignore[arg-type]
+            reason=reason,
+            venue_seq=venue_seq,
+            venue_order_id=venue_order_id or None,
+            pending_spec=pending,
+        )
+        self.record(event, ts_ns or self.ledger.now_ns, decision_id=order.spec.decision_id, cause=cause)
+
+    def _flush(self) -> None:
+        task = asyncio.ensure_future(self.journal.commit())
+        self._flushing.add(task)
+        task.add_done_callback(self._flushing.discard)
+
+    def _venue_order(self, order: order_pb2.Order, spec: order_pb2.OrderSpec, quantity_e9: int) -> venue_pb2.VenueOrder:
+        def given(field: str) -> int | None:
+            return getattr(spec, field) if spec.HasField(field) else None  # type: ignore[arg-type]
+
+        return venue_pb2.VenueOrder(
+            client_order_id=spec.client_order_id,
+            account_id=order.account_id,
+            instrument_id=spec.instrument_id,
+            side=spec.side,
+            order_type=spec.order_type,
+            time_in_force=spec.time_in_force,
+            quantity_e9=quantity_e9,
+            price_e9=given("price_e9"),
+            trigger_price_e9=given("trigger_price_e9"),
+            trailing_offset_e9=given("trailing_offset_e9"),
+            limit_offset_e9=given("limit_offset_e9"),
+            display_quantity_e9=given("display_quantity_e9"),
+            expire_time_ns=given("expire_time_ns"),
+            post_only=spec.post_only,
+            reduce_only=spec.reduce_only,
+            ts_init_ns=order.ts_init_ns,
+        )

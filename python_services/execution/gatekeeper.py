@@ -1,0 +1,333 @@
+"""The pre-trade gate of one account, spoken to in contract units (e9 integers, instrument ids)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from execution_core.errors import CoreError
+from execution_core.gate import Gate, InstrumentFacts, Mode, Policy, reasons
+from execution_core.types import GATE_ORDER, GATE_PRICE, DenialReason, OrderFlag, OrderType, TradingState
+
+BPS = 10_000
+UNKNOWN = -1
+ORDERS_PER_INSTRUMENT = 4
+
+
+class ReplayError(RuntimeError):
+    """The gate judges a recorded order otherwise than when it was recorded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """An instrument as the gate needs it."""
+
+    instrument_id: str
+    tick_e9: int
+    lot_e9: int
+    tick_value: int
+    sector: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """An order put to the gate, in ticks and lots."""
+
+    client_order_id: str
+    instrument_id: str
+    side: int
+    order_type: int
+    time_in_force: int
+    lots: int
+    price: int = 0
+    trigger: int = 0
+    expire_ns: int = 0
+    post_only: bool = False
+    reduce_only: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the gate said: approved lots (0 = denied), the handle of the reservation, all reasons."""
+
+    lots: int
+    reservation: int
+    reasons: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """A risk policy, money in nano units."""
+
+    version: int
+    ts_ns: int
+    max_age_ns: int
+    price_max_age_ns: int
+    trading_state: int
+    gross_limit: int
+    net_limit: int
+    position_limit: int
+    sector_limit: int
+    order_minimum: int
+    order_maximum: int
+    daily_loss_limit: int
+    drawdown_bps: int
+    collar_bps: int
+    leverage_bps: int
+    concentration_bps: int
+    orders_per_second: int
+    short_allowed: bool
+    restricted: frozenset[str]
+    var_budget: int | None
+    var_used: int
+
+
+class Gatekeeper:
+    """Owns a Gate, knows its dense indexes, and keeps the figures that limits are measured from."""
+
+    def __init__(
+        self,
+        listings: Sequence[Listing],
+        *,
+        cash: int,
+        fee_ppm: int,
+        fee_per_lot: int,
+        minimum_fee: int,
+        open_orders: int,
+    ) -> None:
+        self._listings = list(listings)
+        self._index = {listing.instrument_id: i for i, listing in enumerate(listings)}
+        sectors = sorted({listing.sector for listing in listings})
+        self._gate = Gate(
+            instruments=max(len(listings), 1),
+            reservations=open_orders,
+            sectors=max(len(sectors), 1),
+            recent=max(open_orders, 4096),
+        )
+        for index, listing in enumerate(listings):
+            facts = InstrumentFacts(
+                tick_value=listing.tick_value,
+                sector=sectors.index(listing.sector),
+                fee_ppm=fee_ppm,
+                fee_per_lot=fee_per_lot,
+            )
+            self._gate.set_instrument(index, facts)
+        # The gate reserves fees in proportion; minimum fees come out of this buffer.
+        self._cash_buffer = minimum_fee * ORDERS_PER_INSTRUMENT * len(listings)
+        self._rules: Rules | None = None
+        self._operator_state = int(TradingState.ACTIVE)
+        self._day_start = self._peak = cash
+        self._gate.set_account(cash=cash, day_start_equity=cash, peak_equity=cash)
+        self._gate.set_trading_state(TradingState.ACTIVE)
+
+    @property
+    def trading_state(self) -> int:
+        """State in force: the stricter of the operator's and the policy's."""
+        wanted = self._rules.trading_state if self._rules is not None else int(TradingState.ACTIVE)
+        return max(self._operator_state, wanted)
+
+    @property
+    def cash(self) -> int:
+        """Cash as the gate knows it, nano units."""
+        return self._gate.cash
+
+    @property
+    def reserved_cash(self) -> int:
+        """Cash held for open buy orders, nano units."""
+        return self._gate.exposure()["reserved_cash"]
+
+    def check(self, asks: Sequence[Ask], now_ns: int, *, mode: Mode = Mode.EACH, reserve: bool) -> list[Answer]:
+        """Judges orders in order. Raises CoreError for values that no gate could hold."""
+        rows = np.zeros(len(asks), GATE_ORDER)
+        for row, ask in zip(rows, asks, strict=True):
+            flags = (OrderFlag.POST_ONLY if ask.post_only else 0) | (OrderFlag.REDUCE_ONLY if ask.reduce_only else 0)
+            row["client_order_hash"] = _hash(ask.client_order_id)
+            row["lots"], row["price"], row["trigger"] = ask.lots, ask.price, ask.trigger
+            row["expire_ns"] = ask.expire_ns
+            row["instrument"] = self._index.get(ask.instrument_id, UNKNOWN)
+            row["side"], row["type"], row["time_in_force"] = ask.side, ask.order_type, ask.time_in_force
+            row["flags"] = flags
+        verdicts = self._gate.check(rows, now_ns, mode=mode, reserve=reserve)
+        return [
+            Answer(
+                lots=int(verdict["lots"]),
+                reservation=int(verdict["reservation"]),
+                reasons=tuple(int(reason) for reason in reasons(int(verdict["mask"]))),
+            )
+            for verdict in verdicts
+        ]
+
+    def reserve_again(self, ask: Ask, now_ns: int) -> int:
+        """Repeats a reservation while the ledger is rebuilt. Raises ReplayError when the gate refuses."""
+        answer = self.check([ask], now_ns, reserve=True)[0]
+        if answer.lots != ask.lots:
+            names = ", ".join(DenialReason(reason).name for reason in answer.reasons)
+            raise ReplayError(f"order {ask.client_order_id} was approved, and is denied on replay: {names}")
+        return answer.reservation
+
+    def exchange(self, reservation: int, ask: Ask, now_ns: int) -> Answer:
+        """Trades an open reservation for one on new terms; on a denial everything stays as it was."""
+        before = self._gate.snapshot()
+        if reservation:
+            self._gate.release(reservation)
+        try:
+            answer = self.check([ask], now_ns, reserve=True)[0]
+        except CoreError:
+            self._gate.restore(before)
+            raise
+        if answer.lots != ask.lots:
+            self._gate.restore(before)
+        return answer
+
+    def fill(self, reservation: int, instrument_id: str, side: int, lots: int, price: int, fee: int) -> int:
+        """A fill: reservation becomes position and cash. Returns the lots that nothing was reserved for."""
+        uncovered = self._gate.fill(
+            reservation, instrument=self._index[instrument_id], side=side, lots=lots, price=price, fee=fee
+        )
+        return int(uncovered)
+
+    def release(self, reservation: int, lots: int = 0) -> None:
+        """Ends a reservation, or gives part of it back; harmless when it is closed."""
+        if self._gate.reserved_lots(reservation):
+            self._gate.release(reservation, lots)
+
+    def reserved_lots(self, reservation: int) -> int:
+        """Lots still reserved under a handle."""
+        return self._gate.reserved_lots(reservation)
+
+    def mark(self, marks: Iterable[tuple[str, int, int]]) -> None:
+        """Reference prices: (instrument_id, ticks, time)."""
+        rows = [(self._index[name], price, ts) for name, price, ts in marks if name in self._index]
+        updates = np.zeros(len(rows), GATE_PRICE)
+        if rows:
+            updates["instrument"], updates["price"], updates["ts_ns"] = zip(*rows, strict=True)
+            self._gate.set_prices(updates)
+
+    def value(self, equity: int, *, new_day: bool, previous_equity: int) -> None:
+        """The account was valued: moves what daily loss and drawdown are measured from."""
+        if new_day:
+            self._day_start = previous_equity
+        self._peak = max(self._peak, equity)
+        self._gate.set_account(cash=self._gate.cash, day_start_equity=self._day_start, peak_equity=self._peak)
+        if self._rules is not None:
+            self._apply()
+
+    def apply_rules(self, rules: Rules) -> None:
+        """A new policy. Raises CoreError when the gate cannot hold it."""
+        self._rules = rules
+        self._apply()
+
+    def set_operator_state(self, state: int) -> None:
+        """The operator's step of the kill ladder."""
+        self._operator_state = state
+        self._gate.set_trading_state(TradingState(self.trading_state))
+
+    def set_status(self, *, reconciling: bool) -> None:
+        """While reconciling with the venue, only reductions pass."""
+        self._gate.set_status(caught_up=True, reconciling=reconciling)
+
+    def check_rules(self, rules: Rules) -> None:
+        """Raises CoreError for rules that `apply_rules` could not take; changes nothing."""
+        self._policy(rules)
+
+    def _policy(self, rules: Rules) -> Policy:
+        equity = max(self._gate.equity, 0)
+        return Policy(
+            version=rules.version,
+            ts_ns=rules.ts_ns,
+            max_age_ns=rules.max_age_ns,
+            price_max_age_ns=rules.price_max_age_ns,
+            collar_bps=rules.collar_bps,
+            gross_limit=rules.gross_limit,
+            net_limit=rules.net_limit,
+            sector_limit=rules.sector_limit,
+            concentration_limit=min(rules.position_limit, equity * rules.concentration_bps // BPS),
+            leverage_limit_bps=rules.leverage_bps,
+            daily_loss_limit=rules.daily_loss_limit,
+            drawdown_limit=self._peak * rules.drawdown_bps // BPS,
+            var_budget=rules.var_budget,
+            var_use=rules.var_used,
+            burst_orders=rules.orders_per_second,
+            cash_buffer=self._cash_buffer,
+        )
+
+    def _apply(self) -> None:
+        rules = self._rules
+        assert rules is not None
+        self._gate.set_policy(self._policy(rules))
+        self._gate.set_order_limits(
+            min_notional=rules.order_minimum, max_notional=rules.order_maximum, shortable=rules.short_allowed
+        )
+        for index, listing in enumerate(self._listings):
+            if (listing.instrument_id in rules.restricted) != self._gate.restricted(index):
+                self._gate.set_market(index, market_open=True, restricted=listing.instrument_id in rules.restricted)
+        self._gate.set_trading_state(TradingState(self.trading_state))
+
+
+def warm() -> None:
+    """Compiles or loads the gate's kernels, so that no request does."""
+    listing = Listing(instrument_id="WARM", tick_e9=1, lot_e9=1, tick_value=1, sector="")
+    keeper = Gatekeeper([listing], cash=10**6, fee_ppm=0, fee_per_lot=0, minimum_fee=0, open_orders=16)
+    keeper.mark([("WARM", 100, 1)])
+    limits = dict.fromkeys(
+        ("gross_limit", "net_limit", "position_limit", "sector_limit", "order_maximum", "daily_loss_limit"), 10**6
+    )
+    ratios = {"drawdown_bps": BPS, "collar_bps": BPS, "leverage_bps": BPS, "concentration_bps": BPS}
+    keeper.apply_rules(
+        Rules(
+            version=1,
+            ts_ns=1,
+            max_age_ns=10,
+            price_max_age_ns=10,
+            trading_state=TradingState.ACTIVE,
+            order_minimum=0,
+            orders_per_second=100,
+            short_allowed=False,
+            restricted=frozenset(),
+            var_budget=None,
+            var_used=0,
+            **limits,
+            **ratios,
+        )
+    )
+    keeper.set_status(reconciling=False)
+    for number, mode in enumerate(Mode):
+        ask = Ask(
+            client_order_id=str(number),
+            instrument_id="WARM",
+            side=1,
+            order_type=OrderType.MARKET,
+            time_in_force=1,
+            lots=2,
+        )
+        handle = keeper.check([ask], 2, mode=mode, reserve=True)[0].reservation
+        keeper.fill(handle, "WARM", 1, 1, 100, 0)
+        keeper.release(handle)
+    keeper.value(10**6, new_day=True, previous_equity=10**6)
+
+
+def worst_price(side: int, *prices: int) -> int:
+    """The price that reserves most: the highest for a buy, the lowest positive one for a sell."""
+    known = [price for price in prices if price]
+    if not known:
+        return 0
+    return max(known) if side == 1 else min(known)
+
+
+def is_limit(order_type: int) -> bool:
+    """Whether the type carries a limit price."""
+    return order_type in (
+        OrderType.LIMIT,
+        OrderType.STOP_LIMIT,
+        OrderType.LIMIT_IF_TOUCHED,
+        OrderType.ICEBERG,
+        OrderType.TRAILING_STOP_LIMIT,
+    )
+
+
+def _hash(client_order_id: str) -> int:
+    digest = hashlib.blake2b(client_order_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True) or 1

@@ -1,0 +1,1 @@
+"""What every service shares: serving, calling, errors, journal, event log, clock, conversion."""

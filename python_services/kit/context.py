@@ -1,0 +1,132 @@
+"""What a service is given when it is built: its configuration, its journal, and the way to the others.
+
+A service module offers one `ServiceDefinition`; `serve` runs it as a process, `LocalSystem` runs all of
+them in one process. The service cannot tell which.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+import grpc
+
+from .client import Channel
+from .eventlog import EventLog
+from .interceptors import Pipeline
+from .journal import Journal
+
+C = TypeVar("C")
+S = TypeVar("S")
+
+
+class Server(Protocol):
+    """Where handlers are registered: grpc.aio.Server or LocalServer."""
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
+        """As in gRPC."""
+
+
+class Context(Generic[C]):
+    """The surroundings of one service."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        version: str,
+        config: C,
+        data_dir: Path,
+        events: EventLog,
+        connect: Callable[[str], Channel],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.config = config
+        self.data_dir = data_dir
+        self.events = events
+        self.pipeline = Pipeline()
+        self._connect = connect
+        self._fail = fail
+        self._channels: dict[str, Channel] = {}
+        self._registrations: list[Callable[[Any], None]] = []
+        self._services: list[str] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closers: list[Callable[[], Awaitable[None]]] = []
+        self._draining = asyncio.Event()
+
+    def stub(self, stub_type: Callable[[grpc.aio.Channel], S], service: str) -> S:
+        """A generated stub that speaks to `service`."""
+        if service not in self._channels:
+            self._channels[service] = self._connect(service)
+        return stub_type(cast(grpc.aio.Channel, self._channels[service]))
+
+    def open_journal(self) -> Journal:
+        """This service's own stream. Its answers to mutations become idempotent across restarts."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        journal = Journal(self.data_dir / "journal.db", self.name, self.version, self._fail)
+        self.pipeline.journal = journal
+        self.events.attach(journal)
+        return journal
+
+    def add(self, register: Callable[[Any, Any], None], servicer: object, full_name: str) -> None:
+        """Registers a servicer: ``add(add_XServicer_to_server, servicer, "alphamesh.x.v1.XService")``."""
+        self._registrations.append(lambda server: register(servicer, server))
+        self._services.append(full_name)
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Runs `work` beside the service. It is meant to run for ever: when it fails, the service does."""
+        task = asyncio.create_task(work, name=f"{self.name}-{name}")
+        task.add_done_callback(self._finished)
+        self._tasks.append(task)
+
+    def on_close(self, closer: Callable[[], Awaitable[None]]) -> None:
+        """Calls `closer` while stopping, last added first."""
+        self._closers.append(closer)
+
+    @property
+    def draining(self) -> asyncio.Event:
+        """Set when the service is about to stop: long streams end themselves."""
+        return self._draining
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """Full names of the registered services."""
+        return tuple(self._services)
+
+    def register(self, server: Server) -> None:
+        """Puts all servicers on `server`."""
+        for registration in self._registrations:
+            registration(server)
+
+    async def close(self) -> None:
+        """Ends background work and connections."""
+        self._draining.set()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for closer in reversed(self._closers):
+            await closer()
+        for channel in self._channels.values():
+            await channel.close()
+        await self.events.close()
+        if self.pipeline.journal is not None:
+            self.pipeline.journal.close()
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceDefinition(Generic[C]):
+    """One service: its name in the topology, its version, its configuration and how to build it."""
+
+    name: str
+    version: str
+    config: type[C]
+    build: Callable[[Context[C]], Awaitable[None]]

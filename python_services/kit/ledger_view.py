@@ -1,0 +1,279 @@
+"""The ledger as other services see it: a pure projection of execution's events, per account.
+
+Every figure is an exact integer. The view is a function of the events alone, so a rebuilt one equals
+the one it replaces; where it and the ledger disagree about cash it stops instead of guessing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from alphamesh.audit.v1 import event_pb2
+from alphamesh.execution.v1 import events_pb2, execution_pb2, execution_pb2_grpc, order_pb2
+from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
+from alphamesh.type.v1 import trading_pb2
+
+from . import convert
+from .context import Context
+from .errors import not_found
+from .instruments import list_instruments
+from .views import Follower
+
+STREAM = "execution"
+DAY_NS = 86_400_000_000_000
+_CLOSED = frozenset(
+    {
+        order_pb2.ORDER_STATE_DENIED,
+        order_pb2.ORDER_STATE_REJECTED,
+        order_pb2.ORDER_STATE_CANCELED,
+        order_pb2.ORDER_STATE_EXPIRED,
+        order_pb2.ORDER_STATE_FILLED,
+    }
+)
+
+
+class LedgerMismatchError(RuntimeError):
+    """The view's cash is not the ledger's: an event was misread, and nothing may rest on the view."""
+
+
+@dataclass(kw_only=True)
+class Holding:
+    """A position: signed quantity, and what it cost at average cost, signed like it."""
+
+    quantity_e9: int = 0
+    cost_e9: int = 0
+
+    def trade(self, quantity_e9: int, value_e9: int) -> None:
+        """Applies a signed quantity with its signed value; one through zero closes, then opens the rest."""
+        if self.quantity_e9 * quantity_e9 >= 0:
+            self.quantity_e9 += quantity_e9
+            self.cost_e9 += value_e9
+            return
+        rest = self.quantity_e9 + quantity_e9
+        whole, cost = (self.quantity_e9, self.cost_e9) if rest * self.quantity_e9 > 0 else (quantity_e9, value_e9)
+        closed = abs(cost) * (abs(whole) - abs(rest)) // abs(whole)
+        self.quantity_e9, self.cost_e9 = rest, (abs(cost) - closed) * (1 if cost > 0 else -1) if rest else 0
+
+
+@dataclass(kw_only=True)
+class WorkingOrder:
+    """An order that may still fill."""
+
+    instrument_id: str
+    side: int
+    quantity_e9: int
+    cumulative_e9: int = 0
+
+    @property
+    def leaves_e9(self) -> int:
+        """Quantity still to fill."""
+        return max(self.quantity_e9 - self.cumulative_e9, 0)
+
+
+@dataclass(kw_only=True)
+class AccountView:
+    """One account. Money and prices in nano units, times Unix nanoseconds UTC."""
+
+    account_id: str
+    currency: str
+    initial_cash_e9: int
+    cash_e9: int
+    peak_equity_e9: int
+    day_start_equity_e9: int
+    seq: int = 0  # last event that changed holdings, orders or valuation
+    ts_ns: int = 0
+    fees_e9: int = 0
+    traded_notional_e9: int = 0
+    fills: int = 0
+    holdings: dict[str, Holding] = field(default_factory=dict)
+    orders: dict[str, WorkingOrder] = field(default_factory=dict)
+    marks_e9: dict[str, int] = field(default_factory=dict)
+    mark_ts_ns: dict[str, int] = field(default_factory=dict)
+    valued_at_ns: list[int] = field(default_factory=list)
+    equity_e9: list[int] = field(default_factory=list)
+    operator_state: int = trading_pb2.TRADING_STATE_ACTIVE
+    policy: execution_pb2.RiskPolicy | None = None
+    policy_seq: int = 0
+
+    @property
+    def policy_version(self) -> int:
+        """Version of the policy in force; 0 before the first."""
+        return self.policy.version if self.policy is not None else 0
+
+    @property
+    def trading_state(self) -> int:
+        """State in force: the stricter of the operator's and the policy's."""
+        return max(self.operator_state, self.policy.trading_state if self.policy is not None else 0)
+
+    def quantity_e9(self, instrument_id: str) -> int:
+        """Signed quantity held; 0 when flat."""
+        holding = self.holdings.get(instrument_id)
+        return holding.quantity_e9 if holding is not None else 0
+
+    def open_quantities(self) -> dict[str, tuple[int, int]]:
+        """(buys, sells) that may still fill, by instrument."""
+        found: dict[str, tuple[int, int]] = {}
+        for order in self.orders.values():
+            buys, sells = found.get(order.instrument_id, (0, 0))
+            if order.side == trading_pb2.SIDE_BUY:
+                buys += order.leaves_e9
+            else:
+                sells += order.leaves_e9
+            found[order.instrument_id] = (buys, sells)
+        return found
+
+    def value(self, equity_e9: int, ts_ns: int) -> None:
+        """Takes a valuation: a later one of the same moment replaces the earlier."""
+        if self.valued_at_ns and self.valued_at_ns[-1] // DAY_NS < ts_ns // DAY_NS:
+            self.day_start_equity_e9 = self.equity_e9[-1]
+        if self.valued_at_ns and self.valued_at_ns[-1] == ts_ns:
+            self.equity_e9[-1] = equity_e9
+        else:
+            self.valued_at_ns.append(ts_ns)
+            self.equity_e9.append(equity_e9)
+        self.peak_equity_e9 = max(self.peak_equity_e9, equity_e9)
+
+
+class LedgerView:
+    """All accounts of the ledger. `apply` takes every event of the stream, in order."""
+
+    def __init__(self, instruments: Mapping[str, marketdata_pb2.Instrument]) -> None:
+        self.instruments = dict(instruments)
+        self.accounts: dict[str, AccountView] = {}
+        # A schema that is not listed says nothing about this view's figures.
+        self._handlers: dict[str, tuple[Any, Callable[[Any, event_pb2.EventEnvelope], None]]] = {
+            message.DESCRIPTOR.full_name: (message, handler)
+            for message, handler in (
+                (events_pb2.AccountOpened, self._opened),
+                (events_pb2.AccountValued, self._valued),
+                (events_pb2.OrderInitialized, self._initialized),
+                (events_pb2.OrderStateChanged, self._changed),
+                (events_pb2.OrderReplaced, self._replaced),
+                (events_pb2.OrderFilled, self._filled),
+                (events_pb2.RiskPolicyApplied, self._policy),
+                (events_pb2.TradingStateChanged, self._state),
+            )
+        }
+
+    def apply(self, envelope: event_pb2.EventEnvelope) -> None:
+        """Takes one event. Raises LedgerMismatchError when its cash is not the view's."""
+        found = self._handlers.get(envelope.schema)
+        if found is not None:
+            message, handler = found
+            handler(message.FromString(envelope.payload), envelope)
+
+    def account(self, account_id: str) -> AccountView:
+        """The account. Raises ServiceError (NOT_FOUND)."""
+        try:
+            return self.accounts[account_id]
+        except KeyError:
+            raise not_found("account", account_id, "open it in execution first") from None
+
+    def notional_e9(self, instrument_id: str, price_e9: int, quantity_e9: int) -> int:
+        """Exact value of a quantity at a price, signed like the quantity."""
+        return convert.notional_e9(price_e9, quantity_e9, self.instruments[instrument_id].multiplier_e9)
+
+    def equity_at(self, account: AccountView, marks_e9: Mapping[str, int]) -> int:
+        """Cash plus positions at `marks_e9`, or at the ledger's last mark where that has none."""
+        return account.cash_e9 + sum(
+            self.notional_e9(name, marks_e9.get(name, 0) or account.marks_e9.get(name, 0), holding.quantity_e9)
+            for name, holding in account.holdings.items()
+        )
+
+    def _touch(self, account_id: str, envelope: event_pb2.EventEnvelope) -> AccountView:
+        account = self.accounts[account_id]
+        account.seq, account.ts_ns = envelope.seq, envelope.ts_event_ns
+        return account
+
+    def _opened(self, event: events_pb2.AccountOpened, envelope: event_pb2.EventEnvelope) -> None:
+        cash = convert.money_e9(event.cash)
+        self.accounts[event.account_id] = AccountView(
+            account_id=event.account_id,
+            currency=event.cash.currency_code,
+            initial_cash_e9=cash,
+            cash_e9=cash,
+            peak_equity_e9=cash,
+            day_start_equity_e9=cash,
+        )
+        self._touch(event.account_id, envelope)
+
+    def _valued(self, event: events_pb2.AccountValued, envelope: event_pb2.EventEnvelope) -> None:
+        account = self._touch(event.account_id, envelope)
+        cash = convert.money_e9(event.cash)
+        if cash != account.cash_e9:
+            raise LedgerMismatchError(
+                f"account {event.account_id} has cash {convert.decimal(account.cash_e9)} in the view and "
+                f"{convert.decimal(cash)} in the ledger at seq {envelope.seq}"
+            )
+        account.marks_e9.update(zip(event.instrument_ids, event.mark_e9, strict=True))
+        account.mark_ts_ns.update(zip(event.instrument_ids, event.mark_ts_ns, strict=True))
+        account.value(convert.money_e9(event.equity), envelope.ts_event_ns)
+
+    def _initialized(self, event: events_pb2.OrderInitialized, envelope: event_pb2.EventEnvelope) -> None:
+        account = self._touch(event.account_id, envelope)
+        if event.state not in _CLOSED:
+            spec = event.spec
+            account.orders[spec.client_order_id] = WorkingOrder(
+                instrument_id=spec.instrument_id, side=spec.side, quantity_e9=event.approved_quantity_e9
+            )
+
+    def _changed(self, event: events_pb2.OrderStateChanged, envelope: event_pb2.EventEnvelope) -> None:
+        account = self._touch(event.account_id, envelope)
+        if event.to_state in _CLOSED:
+            account.orders.pop(event.client_order_id, None)
+
+    def _replaced(self, event: events_pb2.OrderReplaced, envelope: event_pb2.EventEnvelope) -> None:
+        account = self._touch(event.account_id, envelope)
+        order = account.orders.get(event.client_order_id)
+        if order is not None:
+            order.quantity_e9 = event.spec.quantity_e9
+
+    def _filled(self, event: events_pb2.OrderFilled, envelope: event_pb2.EventEnvelope) -> None:
+        fill = event.fill
+        account = self._touch(fill.account_id, envelope)
+        sign = 1 if fill.side == trading_pb2.SIDE_BUY else -1
+        notional = self.notional_e9(fill.instrument_id, fill.price_e9, fill.quantity_e9)
+        fee = convert.money_e9(fill.fee)
+        account.cash_e9 -= sign * notional + fee
+        account.fees_e9 += fee
+        account.traded_notional_e9 += notional
+        account.fills += 1
+        holding = account.holdings.setdefault(fill.instrument_id, Holding())
+        holding.trade(sign * fill.quantity_e9, sign * notional)
+        if not holding.quantity_e9:
+            del account.holdings[fill.instrument_id]
+        # A fill can arrive after the cancel: then there is no working order any more.
+        order = account.orders.get(fill.client_order_id)
+        if order is not None:
+            order.cumulative_e9 += fill.quantity_e9
+            if event.to_state in _CLOSED:
+                del account.orders[fill.client_order_id]
+
+    def _policy(self, event: events_pb2.RiskPolicyApplied, envelope: event_pb2.EventEnvelope) -> None:
+        account = self.accounts[event.account_id]
+        account.policy, account.policy_seq = event.policy, envelope.seq
+
+    def _state(self, event: events_pb2.TradingStateChanged, envelope: event_pb2.EventEnvelope) -> None:
+        self.accounts[event.account_id].operator_state = event.trading_state
+
+
+async def follow_ledger(context: Context[Any]) -> tuple[LedgerView, Follower]:
+    """A view of the ledger, kept up to date beside the service from now on.
+
+    On a gap or a break in the event log it asks execution for the truth. Raises what market_data's
+    ListInstruments raises: without contract multipliers no fill has a value.
+    """
+    view = LedgerView(await list_instruments(context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")))
+    execution = context.stub(execution_pb2_grpc.ExecutionServiceStub, STREAM)
+
+    async def refetch(from_seq: int) -> AsyncIterator[event_pb2.EventFrame]:
+        request = execution_pb2.StreamEventsRequest(from_seq=from_seq, stop_at_end=True)
+        async for response in execution.StreamEvents(request):
+            if response.HasField("frame"):
+                yield response.frame
+
+    follower = Follower(context.events, STREAM, view.apply, refetch)
+    context.spawn(follower.run(), "ledger")
+    return view, follower

@@ -1,0 +1,119 @@
+"""Running one service as a process: ``serve(DEFINITION)`` is all that a ``__main__`` does.
+
+Order: configuration -> telemetry -> event log -> callees ready -> build -> server -> health SERVING; on SIGTERM:
+NOT_SERVING, streams end, calls in flight finish, connections close. Any failure of the journal or of a
+background task ends the process at once: the start path is the recovery path.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+import orjson
+import uvloop
+from google.protobuf.internal import api_implementation
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from . import config as configuration
+from . import health as readiness
+from . import telemetry
+from .client import MAX_MESSAGE_BYTES, declared_edge, open_channel, socket_address
+from .context import Context, ServiceDefinition
+from .errors import ServiceError
+from .eventlog import NatsEventLog
+from .interceptors import ServerInterceptor
+from .journal import JournalError
+
+C = TypeVar("C")
+CRASHED = 70  # sysexits.h EX_SOFTWARE
+MISCONFIGURED = 78  # sysexits.h EX_CONFIG
+DRAIN_S = 5.0
+
+
+def serve(definition: ServiceDefinition[C]) -> None:
+    """Runs the service until SIGTERM. The run directory comes from the supervisor."""
+    parser = argparse.ArgumentParser(prog=f"python -m python_services.{definition.name}")
+    parser.add_argument("--run-dir", type=Path, required=True, help="directory with sockets, configuration and data")
+    run_dir = parser.parse_args().run_dir
+    telemetry.configure(definition.name, definition.version)
+    if api_implementation.Type() != "upb":
+        sys.exit(f"protobuf runs on {api_implementation.Type()!r}, not on upb; reinstall protobuf from a wheel")
+    # A busy service allocates millions of small messages; the default thresholds cost milliseconds.
+    gc.freeze()
+    gc.set_threshold(50_000, 50, 50)
+    try:
+        uvloop.run(_run(definition, run_dir))
+    except (configuration.ConfigError, JournalError, ServiceError) as error:
+        telemetry.logger().error("cannot start", error=str(error))
+        print(f"{definition.name}: {error}", file=sys.stderr, flush=True)
+        sys.exit(MISCONFIGURED)
+
+
+async def _run(definition: ServiceDefinition[C], run_dir: Path) -> None:
+    path = run_dir / "config" / f"{definition.name}.json"
+    settings: dict[str, Any] = orjson.loads(path.read_bytes())
+    events = NatsEventLog(settings["nats_url"], definition.name)
+    sockets = (run_dir / "sock").resolve()  # a link when the run directory's path is too long for a socket
+    callees: list[str] = settings["calls"]
+    context = Context(
+        name=definition.name,
+        version=definition.version,
+        config=configuration.load(definition.config, settings["config"], where=definition.name),
+        data_dir=run_dir / "data" / definition.name,
+        events=events,
+        connect=lambda service: open_channel(
+            definition.name, declared_edge(definition.name, service, callees), sockets / f"{service}.sock"
+        ),
+        fail=_crash,
+    )
+    await events.start()
+    await asyncio.gather(*(readiness.wait_serving(sockets / f"{callee}.sock") for callee in callees))
+    await definition.build(context)
+    server = grpc.aio.server(
+        interceptors=[ServerInterceptor(context.pipeline)],
+        options=[
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ],
+    )
+    context.register(server)
+    status = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    names = (*context.services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    socket = sockets / f"{definition.name}.sock"
+    socket.unlink(missing_ok=True)
+    server.add_insecure_port(socket_address(socket))
+    await server.start()
+    socket.chmod(0o600)
+    for name in ("", *context.services):
+        await status.set(name, health_pb2.HealthCheckResponse.SERVING)
+    telemetry.logger().info("serving", socket=str(socket), services=context.services)
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
+    telemetry.logger().info("draining")
+    await status.enter_graceful_shutdown()
+    context.draining.set()
+    await server.stop(DRAIN_S)
+    await context.close()
+    telemetry.logger().info("stopped")
+
+
+def _crash(error: BaseException) -> None:
+    """Crash-only: no clean-up that a recovery does not do better."""
+    telemetry.logger().critical("crash", exc_info=error)
+    sys.stdout.flush()
+    os._exit(CRASHED)

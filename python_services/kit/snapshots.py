@@ -1,0 +1,134 @@
+"""Snapshots: their encoding, their identity, and a client that fetches each one once per process."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
+
+from .errors import precondition
+
+FLOAT_COLUMNS = ("open", "high", "low", "close", "volume")
+CACHE_SIZE = 8
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """What was known at `as_of_ns`. Arrays are bars x instruments, C-contiguous, oldest bar first.
+
+    Prices are adjusted for splits and dividends known at as_of; NaN where an instrument has no bar.
+    `marks_e9` are the last unadjusted closes.
+    """
+
+    snapshot_id: str
+    data_sha256: str
+    as_of_ns: int
+    instrument_ids: tuple[str, ...]
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+    ts_event_ns: NDArray[np.int64]
+    marks_e9: tuple[int, ...]
+    mark_ts_ns: tuple[int, ...]
+
+
+def encode(columns: Mapping[str, Floats], ts_event_ns: NDArray[np.int64]) -> bytes:
+    """Arrow IPC file: a row per instrument, a FixedSizeList per column, NaN as null.
+
+    columns: bars x instruments for each of FLOAT_COLUMNS; ts_event_ns: bars.
+    """
+    bars, instruments = columns["close"].shape
+    arrays, fields = [], []
+    for name in FLOAT_COLUMNS:
+        flat = np.ascontiguousarray(columns[name].T).reshape(-1)
+        values = pa.array(flat, type=pa.float64(), mask=np.isnan(flat))
+        arrays.append(pa.FixedSizeListArray.from_arrays(values, bars))
+        fields.append(pa.field(name, arrays[-1].type))
+    times = pa.array(np.tile(ts_event_ns, instruments), type=pa.int64())
+    arrays.append(pa.FixedSizeListArray.from_arrays(times, bars))
+    fields.append(pa.field("ts_event_ns", arrays[-1].type))
+    sink = pa.BufferOutputStream()
+    schema = pa.schema(fields)
+    with pa.ipc.new_file(sink, schema) as writer:
+        writer.write_batch(pa.record_batch(arrays, schema=schema))
+    return bytes(sink.getvalue())
+
+
+def identify(header: marketdata_pb2.SnapshotHeader, arrow_ipc: bytes) -> str:
+    """Hex sha256 over the header without its id, and the data."""
+    bare = marketdata_pb2.SnapshotHeader()
+    bare.CopyFrom(header)
+    bare.ClearField("snapshot_id")
+    digest = hashlib.sha256(bare.SerializeToString(deterministic=True))
+    digest.update(arrow_ipc)
+    return digest.hexdigest()
+
+
+def decode(response: marketdata_pb2.GetSnapshotResponse) -> Snapshot:
+    """Checks the content against the id and opens it.
+
+    Raises ServiceError (FAILED_PRECONDITION, SNAPSHOT_HASH_MISMATCH) when the content is not what the
+    id says.
+    """
+    header = response.header
+    found = identify(header, response.arrow_ipc)
+    if found != header.snapshot_id:
+        raise precondition(
+            "SNAPSHOT_HASH_MISMATCH",
+            f"snapshot {header.snapshot_id} has content with hash {found}; cut it again",
+            snapshot_id=header.snapshot_id,
+            sha256=found,
+        )
+    batch = pa.ipc.open_file(pa.BufferReader(response.arrow_ipc)).get_batch(0)
+    shape = (len(header.instrument_ids), header.lookback_bars)
+
+    def column(name: str) -> Floats:
+        values = batch.column(name).flatten().to_numpy(zero_copy_only=False)
+        return np.ascontiguousarray(values.reshape(shape).T)
+
+    times = batch.column("ts_event_ns").flatten().to_numpy().reshape(shape)
+    return Snapshot(
+        snapshot_id=header.snapshot_id,
+        data_sha256=found,
+        as_of_ns=header.as_of_ns,
+        instrument_ids=tuple(header.instrument_ids),
+        ts_event_ns=times[0].copy(),
+        marks_e9=tuple(header.mark_e9),
+        mark_ts_ns=tuple(header.mark_ts_ns),
+        **{name: column(name) for name in FLOAT_COLUMNS},
+    )
+
+
+class SnapshotClient:
+    """Fetches snapshots by id; each one once per process, however many agents ask."""
+
+    def __init__(self, market_data: marketdata_pb2_grpc.MarketDataServiceAsyncStub) -> None:
+        self._market_data = market_data
+        self._cache: OrderedDict[str, asyncio.Task[Snapshot]] = OrderedDict()
+
+    async def get(self, snapshot_id: str) -> Snapshot:
+        """The snapshot. Errors of GetSnapshot and of `decode` pass through."""
+        task = self._cache.get(snapshot_id)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = asyncio.create_task(self._fetch(snapshot_id))
+            self._cache[snapshot_id] = task
+        self._cache.move_to_end(snapshot_id)
+        while len(self._cache) > CACHE_SIZE:
+            self._cache.popitem(last=False)
+        return await asyncio.shield(task)
+
+    async def _fetch(self, snapshot_id: str) -> Snapshot:
+        request = marketdata_pb2.GetSnapshotRequest(snapshot_id=snapshot_id)
+        return decode(await self._market_data.GetSnapshot(request))

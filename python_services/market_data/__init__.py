@@ -1,0 +1,1 @@
+"""Market data: loads and checks bars, and cuts immutable point-in-time snapshots."""

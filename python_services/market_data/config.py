@@ -1,0 +1,36 @@
+"""Configuration of the market data service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+BUNDLED_PREFIX = "bundled:"
+BUNDLED_FOLDER = Path(__file__).resolve().parent / "bundled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Which data to load. A path that begins with `bundled:` is one of the files shipped with the service."""
+
+    datasets: tuple[str, ...]
+    instruments: str
+
+    def __post_init__(self) -> None:
+        if not self.datasets:
+            raise ValueError("datasets is empty; name at least one CSV or Parquet file of bars")
+
+    def dataset_paths(self) -> tuple[Path, ...]:
+        """Files of bars, in the order given."""
+        return tuple(resolve(name) for name in self.datasets)
+
+    def instruments_path(self) -> Path:
+        """The file that describes the instruments."""
+        return resolve(self.instruments)
+
+
+def resolve(name: str) -> Path:
+    """A bundled file, or any other path; a relative one counts from the working directory."""
+    if name.startswith(BUNDLED_PREFIX):
+        return BUNDLED_FOLDER / name.removeprefix(BUNDLED_PREFIX)
+    return Path(name)

@@ -1,0 +1,57 @@
+"""The cut: all that was known at one moment, and nothing after it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .dataset import Universe
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """Columns are bars x instruments, oldest bar first; marks are the last closes as they were traded."""
+
+    columns: dict[str, Floats]
+    ts_event_ns: NDArray[np.int64]
+    marks_e9: list[int]
+    mark_ts_ns: list[int]
+    bars_known: int
+
+
+class NothingKnownError(ValueError):
+    """An instrument has no bar at or before the cut; `instrument_id` names it."""
+
+    def __init__(self, instrument_id: str) -> None:
+        super().__init__(f"{instrument_id} has no bar at or before the cut")
+        self.instrument_id = instrument_id
+
+
+def cut(universe: Universe, as_of_ns: int, lookback_bars: int) -> Cut:
+    """At most `lookback_bars` bars up to as_of; fewer where the data begins later.
+
+    Price at t x factor(t) / factor(as_of): the newest prices are those that were traded. Volume is
+    adjusted by splits only. Raises NothingKnownError.
+    """
+    end = int(np.searchsorted(universe.close_ns, as_of_ns, side="right"))
+    if end == 0:
+        raise NothingKnownError(universe.instrument_ids[0])
+    last = universe.last_bar[:, end - 1]
+    if (last < 0).any():
+        raise NothingKnownError(universe.instrument_ids[int(np.argmin(last))])
+    window = slice(max(0, end - lookback_bars), end)
+    factor = universe.factor[:, window] / universe.factor[:, end - 1 : end]
+    split = universe.split[:, end - 1 : end] / universe.split[:, window]
+    columns = {name: (values[:, window] * factor).T for name, values in universe.prices.items()}
+    columns["volume"] = (universe.volume[:, window] * split).T
+    return Cut(
+        columns=columns,
+        ts_event_ns=universe.close_ns[window],
+        marks_e9=universe.close_e9[np.arange(len(last)), last].tolist(),
+        mark_ts_ns=universe.close_ns[last].tolist(),
+        bars_known=int(universe.bars_so_far[end - 1]),
+    )

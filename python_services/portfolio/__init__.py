@@ -1,0 +1,1 @@
+"""Portfolio: forecasts to target holdings, the ledger's events to performance."""

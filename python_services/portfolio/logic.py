@@ -1,0 +1,183 @@
+"""What to hold: combined forecasts, history and holdings in, whole lots out. Pure and deterministic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from execution_core.construction.rounding import round_to_lots
+from execution_core.errors import InfeasibleError
+from execution_core.risk.covariance import Method as Estimator
+from execution_core.risk.covariance import estimate
+from python_services.kit.history import usable_returns
+
+from . import allocation
+from .allocation import Mandate, Matrix, Vector
+
+NANO = 1_000_000_000
+
+Lots = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Book:
+    """What the account holds, a row per instrument of the snapshot; money in nano units.
+
+    lot_values  what one lot is worth at its mark, 0 without a mark
+    elsewhere   value of holdings outside the snapshot
+    """
+
+    names: tuple[str, ...]
+    held: Lots
+    lot_values: Lots
+    equity: int
+    elsewhere: int = 0
+
+    @property
+    def weights(self) -> Vector:
+        """Signed shares of equity held now."""
+        return self.held * (self.lot_values / self.equity)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """The agents' combined view of some rows, over `horizon` bars."""
+
+    rows: NDArray[np.intp]
+    expected: Vector
+    confidence: Vector
+    horizon: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimates:
+    """How risk is estimated; see config.Config."""
+
+    covariance: str
+    ewma_decay: float
+    minimum_history: int
+    cash_buffer: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Lots to hold, and what is expected of them over the horizon; None where it is not known."""
+
+    lots: Lots
+    weights: Vector
+    turnover: float
+    cost: float
+    expected_return: float | None
+    expected_volatility: float | None
+    solver: str
+
+
+def plan(close: Matrix, book: Book, forecast: Forecast, mandate: Mandate, estimates: Estimates) -> Plan:
+    """Targets for every row of the snapshot.
+
+    The return used is expected * confidence: a forecast without confidence is worth nothing, and the
+    covariance is that of the snapshot's closes, scaled from one bar to the horizon (independent
+    returns). Rows without forecast, mark or history keep their position.
+
+    Raises InfeasibleError that names the limits in conflict.
+    """
+    size = len(book.names)
+    expected = np.zeros(size)
+    expected[forecast.rows] = forecast.expected * forecast.confidence
+    columns, covariance = _covariance(close, forecast, book, estimates)
+    tradable = np.zeros(size, dtype=bool)
+    tradable[forecast.rows] = True
+    tradable &= book.lot_values > 0
+    tradable &= np.isin(np.arange(size), columns)
+    held = book.weights
+    aim, solver = held.copy(), "no instrument can be traded"
+    if tradable.any():
+        inside = tradable[columns]
+        fixed = columns[~inside]
+        rows = columns[inside]
+        # Against the risk of what stays: its covariance with the others is a cost of holding them.
+        carried = covariance[np.ix_(inside, ~inside)] @ held[fixed]
+        others = np.append(held[~tradable], book.elsewhere / book.equity)
+        limits = allocation.room(mandate, held[rows], others, estimates.cash_buffer)
+        make = allocation.mean_variance if mandate.method == "mean_variance" else allocation.equal_risk
+        drift = mandate.risk_aversion * carried if mandate.method == "mean_variance" else 0.0
+        names = tuple(book.names[i] for i in rows)
+        block = np.ascontiguousarray(covariance[np.ix_(inside, inside)])
+        aim[rows], solver = make(expected[rows] - drift, block, held[rows], limits, mandate, names)
+        if not limits.cured:
+            solver += "; holdings beyond the mandate are brought back as fast as the turnover limit allows"
+    lots = _whole_lots(aim, tradable, book, mandate, estimates.cash_buffer)
+    weights = lots * (book.lot_values / book.equity)
+    change = float(np.abs(weights - held).sum())
+    kept = [book.names[i] for i in np.flatnonzero(~tradable)]
+    if kept:
+        rest = f" and {len(kept) - allocation.NAMED} more" if len(kept) > allocation.NAMED else ""
+        solver += f"; held as they are: {', '.join(kept[: allocation.NAMED])}{rest}"
+    return Plan(
+        lots=lots,
+        weights=weights,
+        turnover=change / 2.0,
+        cost=change * mandate.cost_per_notional,
+        expected_return=float(expected @ weights) if forecast.rows.size else None,
+        expected_volatility=_volatility(weights, columns, covariance),
+        solver=solver,
+    )
+
+
+def _covariance(close: Matrix, forecast: Forecast, book: Book, estimates: Estimates) -> tuple[NDArray[np.intp], Matrix]:
+    """(rows, covariance over the horizon) of what is forecast or held, and has a history."""
+    needed = book.held != 0
+    needed[forecast.rows] = True
+    candidates = np.flatnonzero(needed)
+    columns, returns = usable_returns(close[:, candidates], estimates.minimum_history)
+    if not columns.size:
+        return candidates[columns], np.empty((0, 0))
+    found = estimate(returns, cast(Estimator, estimates.covariance), decay=estimates.ewma_decay)
+    return candidates[columns], found.matrix * forecast.horizon
+
+
+def _volatility(weights: Vector, columns: NDArray[np.intp], covariance: Matrix) -> float | None:
+    """Absent while anything is held whose covariance is not known."""
+    known = np.zeros(weights.size, dtype=bool)
+    known[columns] = True
+    if not columns.size or (weights[~known] != 0.0).any():
+        return None
+    part = weights[columns]
+    return float(np.sqrt(max(float(part @ covariance @ part), 0.0)))
+
+
+def _whole_lots(aim: Vector, tradable: NDArray[np.bool_], book: Book, mandate: Mandate, buffer: float) -> Lots:
+    """Lots near `aim` that cash pays for, without trades below the mandate's minimum.
+
+    What is held already may stay invested although the cash buffer is gone.
+    """
+    lots, moving = book.held.copy(), tradable.copy()
+    worth = [int(lot) * int(value) for lot, value in zip(book.held, book.lot_values, strict=True)]
+    holdings = sum(worth) + book.elsewhere
+    spendable = min(max(book.equity - int(book.equity * buffer), holdings), book.equity)
+    while moving.any():
+        rows = np.flatnonzero(moving)
+        fixed = holdings - sum(worth[i] for i in rows)
+        if spendable < fixed and not mandate.short_allowed:
+            raise InfeasibleError(
+                "cash", f"positions that must be held cost {fixed} of {spendable} nano units", "give them forecasts"
+            )
+        money = max(spendable - fixed, 1)
+        rounded = round_to_lots(
+            aim[rows] * (book.equity / money),
+            money,
+            book.lot_values[rows],
+            book.held[rows],
+            min_trade=mandate.minimum_trade_e9,
+            fee_e9=int(np.ceil(mandate.cost_per_notional * NANO)),
+        )
+        traded = np.abs(rounded.trades) * book.lot_values[rows]
+        small = rows[(traded > 0) & (traded < mandate.minimum_trade_e9)]
+        if not small.size:
+            lots[rows] = rounded.lots
+            return lots
+        moving[small] = False  # even a position aimed at zero is not worth a trade that small
+    return lots

@@ -1,0 +1,177 @@
+"""The verdict on a proposed portfolio: the use of every limit, and how far the changes may go. Pure.
+
+Every measure is a convex function of how far the changes go, so those that fit are an interval that
+begins at no change: bisection over millionths finds its end. A limit that the holdings exceed already
+(prices moved) blocks only what makes it worse.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from execution_core.types import TradingState
+
+from .config import Limits
+from .measures import Panel, TailRisk, tail_risk
+
+Lots = NDArray[np.int64]
+Vector = NDArray[np.float64]
+
+SCALE = 1_000_000  # scales are whole millionths, so that everyone who applies one gets the same lots
+BPS = 10_000.0
+_ROUNDING = 1e-9
+
+
+class Outcome(IntEnum):
+    """Assessment.Verdict."""
+
+    APPROVED = 1
+    REDUCED = 2
+    REJECTED = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Book:
+    """Rows of everything held, proposed or on order. Lots are signed; money in nano units."""
+
+    names: tuple[str, ...]
+    sectors: tuple[str, ...]
+    lots: Lots
+    open_buys: Lots
+    open_sells: Lots
+    lot_values: Lots
+    equity: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """One limit: share of equity in basis points, and whether the proposal broke it."""
+
+    limit: str
+    used_bps: float
+    limit_bps: float
+    violated: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """`approved` are the lots that may be held; `uses` and `risk` are of the portfolio as proposed."""
+
+    outcome: Outcome
+    scale_millionths: int
+    approved: Lots
+    uses: tuple[Use, ...]
+    risk: TailRisk | None
+
+
+class Measures:
+    """The limits of one assessment as columns, and their use by any lots."""
+
+    def __init__(self, book: Book, limits: Limits, history: Panel) -> None:
+        self._book = book
+        self._limits = limits
+        self._history = history
+        self._value = book.lot_values / max(book.equity, 1)
+        self._sectors, self._sector = np.unique(np.array(book.sectors), return_inverse=True)
+        self._restricted = np.isin(np.array(book.names), limits.restricted_instrument_ids)
+        self.names, self.limits = self._columns()
+
+    def _columns(self) -> tuple[list[str], Vector]:
+        limits, names = self._limits, self._book.names
+        columns = [("gross_exposure_bps", limits.gross_exposure_bps), ("net_exposure_bps", limits.net_exposure_bps)]
+        columns += [(f"sector_bps[{sector}]", limits.sector_bps) for sector in self._sectors]
+        columns += [(f"position_bps[{name}]", limits.position_bps) for name in names]
+        columns += [(f"order_bps[{name}]", limits.order_bps) for name in names]
+        columns += [(f"restricted[{name}]", 0) for name, is_one in zip(names, self._restricted, strict=True) if is_one]
+        if not limits.short_allowed:
+            columns += [(f"short_allowed[{name}]", 0) for name in names]
+        columns += [("var_bps", limits.var_bps)]
+        return [name for name, _ in columns], np.array([limit for _, limit in columns], dtype=np.float64)
+
+    def uses(self, lots: Lots) -> Vector:
+        """Basis points of equity in each column. Exposures are the worst that open orders can make of them."""
+        book, value = self._book, self._value
+        highest, lowest = (lots + book.open_buys) * value, (lots - book.open_sells) * value
+        exposure = np.maximum(np.abs(highest), np.abs(lowest))
+        parts = [
+            [exposure.sum(), max(abs(highest.sum()), abs(lowest.sum()))],
+            np.bincount(self._sector, weights=exposure, minlength=self._sectors.size),
+            exposure,
+            np.abs(lots - book.lots) * value,
+            (np.maximum(np.abs(lots) - np.abs(book.lots), 0) * value)[self._restricted],
+        ]
+        if not self._limits.short_allowed:
+            parts.append(np.maximum(-lowest, 0.0))
+        risk = self.risk(lots)
+        parts.append([risk.value_at_risk if risk is not None else 0.0])
+        return np.concatenate(parts) * BPS
+
+    def risk(self, lots: Lots) -> TailRisk | None:
+        """Tail risk of holding `lots`, as shares of equity."""
+        return tail_risk(lots * self._value, self._history)
+
+
+def assess(book: Book, targets: Lots, limits: Limits, history: Panel, state: int) -> Verdict:
+    """Judges the change from book.lots to `targets` in the trading state in force."""
+    measures = Measures(book, limits, history)
+    now, proposed = measures.uses(book.lots), measures.uses(targets)
+    allowed = np.maximum(measures.limits, now) + _ROUNDING * BPS
+    broken = proposed > allowed
+    risk = measures.risk(targets)
+    uses = _report(measures, proposed, broken, known=risk is not None)
+    if state != TradingState.ACTIVE:
+        approved = _reductions(book.lots, targets) if state < TradingState.FLATTEN else book.lots
+        if (approved != targets).any():
+            return Verdict(outcome=Outcome.REJECTED, scale_millionths=0, approved=approved, uses=uses, risk=risk)
+        return Verdict(outcome=Outcome.APPROVED, scale_millionths=SCALE, approved=approved, uses=uses, risk=risk)
+    if not broken.any():
+        return Verdict(outcome=Outcome.APPROVED, scale_millionths=SCALE, approved=targets, uses=uses, risk=risk)
+    low, high = 0, SCALE
+    while high - low > 1:
+        middle = (low + high) // 2
+        if (measures.uses(scaled(book.lots, targets, middle)) > allowed).any():
+            high = middle
+        else:
+            low = middle
+    approved = scaled(book.lots, targets, low)
+    return Verdict(outcome=Outcome.REDUCED, scale_millionths=low, approved=approved, uses=uses, risk=risk)
+
+
+def scaled(lots: Lots, targets: Lots, millionths: int) -> Lots:
+    """lots + change * millionths / 1e6, the change cut towards zero to whole lots; exact integers."""
+    change = targets - lots
+    part = np.abs(change) // SCALE * millionths + np.abs(change) % SCALE * millionths // SCALE
+    answer: Lots = lots + np.sign(change) * part
+    return answer
+
+
+def _reductions(lots: Lots, targets: Lots) -> Lots:
+    """What of the change makes positions smaller: none is opened, raised or taken through zero."""
+    return np.clip(targets, np.minimum(lots, 0), np.maximum(lots, 0))
+
+
+def _report(measures: Measures, uses: Vector, broken: NDArray[np.bool_], *, known: bool) -> tuple[Use, ...]:
+    """Every limit of the account; of those with many rows the fullest, and every broken one."""
+    kept: list[int] = []
+    fullest: dict[str, int] = {}
+    for i, name in enumerate(measures.names):
+        kind = name.partition("[")[0]
+        if kind not in fullest or uses[i] > uses[fullest[kind]]:
+            fullest[kind] = i
+    for i in sorted({*fullest.values(), *np.flatnonzero(broken).tolist()}):
+        by_rule = measures.limits[i] == 0.0
+        if (known or measures.names[i] != "var_bps") and (broken[i] or not by_rule):
+            kept.append(i)
+    return tuple(
+        Use(
+            limit=measures.names[i],
+            used_bps=float(uses[i]),
+            limit_bps=float(measures.limits[i]),
+            violated=bool(broken[i]),
+        )
+        for i in kept
+    )

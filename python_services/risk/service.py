@@ -1,0 +1,311 @@
+"""The risk servicer: translates messages; decisions are made in logic.py, ladder.py and measures.py."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import defaultdict
+
+import numpy as np
+from google.protobuf.message import Message
+
+from alphamesh.execution.v1 import execution_pb2, execution_pb2_grpc
+from alphamesh.marketdata.v1 import marketdata_pb2_grpc
+from alphamesh.risk.v1 import events_pb2, risk_pb2, risk_pb2_grpc
+from alphamesh.type.v1 import trading_pb2
+from python_services.kit import convert
+from python_services.kit.context import Context, ServiceDefinition
+from python_services.kit.errors import aborted, not_found, precondition
+from python_services.kit.ids import request_id
+from python_services.kit.journal import Event, Journal
+from python_services.kit.ledger_view import AccountView, LedgerView, follow_ledger
+from python_services.kit.snapshots import Floats, Snapshot, SnapshotClient
+from python_services.kit.views import Follower
+
+from . import ladder, logic, measures, policy
+from .config import Config
+from .ladder import Cause, Wanted
+from .state import AccountRisk, RiskState
+
+
+class Risk(risk_pb2_grpc.RiskServiceServicer):
+    """RiskService over a view of the ledger. One account is judged by one call at a time."""
+
+    def __init__(
+        self,
+        config: Config,
+        view: LedgerView,
+        follower: Follower,
+        snapshots: SnapshotClient,
+        execution: execution_pb2_grpc.ExecutionServiceAsyncStub,
+        journal: Journal,
+    ) -> None:
+        self._config = config
+        self._view = view
+        self._follower = follower
+        self._snapshots = snapshots
+        self._execution = execution
+        self._journal = journal
+        self._state = RiskState(config.limits)
+        self._state.recover(journal)
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def SetLimits(self, request: risk_pb2.SetLimitsRequest, context: object) -> risk_pb2.SetLimitsResponse:
+        """New limits; in force with the next policy."""
+        policy.from_message(request.limits)
+        account = self._view.accounts.get(request.account_id)
+        currency = request.limits.order_minimum.currency_code
+        if account is not None:
+            _same_currency(currency, account)
+        event = events_pb2.LimitsSet(account_id=request.account_id, limits=request.limits)
+        self._add(event, request.ts_event_ns, causation_id=request.request_id)
+        response = risk_pb2.SetLimitsResponse(etag=self._state.account(request.account_id).etag)
+        await self._journal.commit(response)
+        return response
+
+    async def GetLimits(self, request: risk_pb2.GetLimitsRequest, context: object) -> risk_pb2.GetLimitsResponse:
+        """Limits and state that are durable; the defaults for an account of the ledger without its own."""
+        await self._journal.barrier()
+        account = self._view.accounts.get(request.account_id)
+        own = self._state.accounts.get(request.account_id)
+        if own is None or not own.currency:
+            if account is None:
+                raise not_found("account", request.account_id, "open it in execution, or call SetLimits")
+            own = own or AccountRisk(limits=self._config.limits)
+        currency = own.currency or (account.currency if account is not None else "")
+        return risk_pb2.GetLimitsResponse(
+            limits=policy.to_message(own.limits, currency),
+            trading_state=trading_pb2.TradingState.ValueType(own.wanted.state),
+            policy_version=max(own.pushed_version, account.policy_version if account is not None else 0),
+            etag=own.etag,
+        )
+
+    async def AssessPortfolio(
+        self, request: risk_pb2.AssessPortfolioRequest, context: object
+    ) -> risk_pb2.AssessPortfolioResponse:
+        """Judges a portfolio, pushes the policy to the gate, then answers."""
+        snapshot = await self._snapshots.get(request.snapshot_id)
+        async with self._locks[request.account_id]:
+            await self._follower.wait_for(request.min_seq)
+            account = self._view.account(request.account_id)
+            own = self._state.account(request.account_id)
+            if own.currency:
+                _same_currency(own.currency, account)
+            limits = own.limits
+            book, targets, increments = self._book(account, snapshot, request)
+            losses = ladder.losses(
+                book.equity,
+                account.day_start_equity_e9,
+                account.peak_equity_e9,
+                limits.daily_loss_bps,
+                limits.drawdown_bps,
+            )
+            wanted = ladder.step(own.wanted, losses, snapshot.as_of_ns)
+            history = measures.panel(
+                _columns(snapshot, book.names), self._config.minimum_history_bars, self._config.var_decay
+            )
+            verdict = logic.assess(book, targets, limits, history, max(wanted.state, account.operator_state))
+            carried = logic.Measures(book, limits, history).risk(book.lots)
+            pushed = await self._push(
+                account,
+                own,
+                policy.policy(
+                    account,
+                    limits,
+                    book.equity,
+                    wanted.state,
+                    self._next_version(account, own),
+                    snapshot.as_of_ns,
+                    None if carried is None else math.ceil(carried.value_at_risk * book.equity),
+                ),
+                after_seq=request.min_seq,
+            )
+            approved = {
+                name: lots * increment
+                for name, lots, increment in zip(book.names, verdict.approved.tolist(), increments, strict=True)
+            }
+            assessment = policy.assessment(
+                request, request_id("assessment", request.request_id), verdict, losses, pushed, approved
+            )
+            self._request_state(request.account_id, own, wanted, request.request_id, request.decision_id)
+            self._add(
+                events_pb2.PortfolioAssessed(
+                    account_id=request.account_id, assessment=assessment, ledger_seq=account.seq
+                ),
+                snapshot.as_of_ns,
+                causation_id=request.request_id,
+                correlation_id=request.decision_id,
+            )
+            seq = max(request.min_seq, account.seq)
+            response = risk_pb2.AssessPortfolioResponse(assessment=assessment, applied_seq=seq)
+            await self._journal.commit(response)
+            return response
+
+    async def SetTradingState(
+        self, request: risk_pb2.SetTradingStateRequest, context: object
+    ) -> risk_pb2.SetTradingStateResponse:
+        """The operator's word: into the policy and, as execution's own state, to what acts on entering it."""
+        async with self._locks[request.account_id]:
+            own = self._state.account(request.account_id)
+            if request.etag and request.etag != own.etag:
+                raise aborted(
+                    "ETAG_MISMATCH",
+                    f"account {request.account_id} has etag {own.etag!r}, not {request.etag!r}; read GetLimits again",
+                    etag=own.etag,
+                )
+            ledger = await self._execution.GetAccount(execution_pb2.GetAccountRequest(account_id=request.account_id))
+            await self._follower.wait_for(ledger.applied_seq)
+            account = self._view.account(request.account_id)
+            version = account.policy_version
+            if account.policy is not None and account.policy.trading_state != request.trading_state:
+                changed = execution_pb2.RiskPolicy()
+                changed.CopyFrom(account.policy)
+                changed.trading_state = request.trading_state
+                changed.version = self._next_version(account, own)
+                version = await self._push(account, own, changed, after_seq=account.policy_seq)
+            if account.operator_state != request.trading_state:
+                await self._execution.SetTradingState(
+                    execution_pb2.SetTradingStateRequest(
+                        request_id=request_id("risk-state", request.request_id),
+                        account_id=request.account_id,
+                        trading_state=request.trading_state,
+                        reason=request.reason,
+                    )
+                )
+            wanted = Wanted(
+                state=request.trading_state, cause=Cause.OPERATOR, reason=request.reason, ts_ns=account.ts_ns
+            )
+            self._request_state(request.account_id, own, wanted, request.request_id, "")
+            response = risk_pb2.SetTradingStateResponse(trading_state=request.trading_state, policy_version=version)
+            await self._journal.commit(response)
+            return response
+
+    def _next_version(self, account: AccountView, own: AccountRisk) -> int:
+        return max(account.policy_version, own.pushed_version) + 1
+
+    async def _push(
+        self, account: AccountView, own: AccountRisk, wanted: execution_pb2.RiskPolicy, *, after_seq: int
+    ) -> int:
+        """Puts the policy in force and returns its version. Raises what ApplyRiskPolicy raises.
+
+        A call that was cut short after its push finds its policy in the ledger and does not push again.
+        """
+        if account.policy is not None and account.policy_seq > after_seq:
+            applied = execution_pb2.RiskPolicy()
+            applied.CopyFrom(wanted)
+            applied.version = account.policy_version
+            if applied == account.policy:
+                own.pushed_version = account.policy_version
+                return account.policy_version
+        await self._execution.ApplyRiskPolicy(
+            execution_pb2.ApplyRiskPolicyRequest(
+                request_id=request_id("risk", account.account_id, wanted.version),
+                account_id=account.account_id,
+                policy=wanted,
+            )
+        )
+        own.pushed_version = wanted.version
+        return wanted.version
+
+    def _request_state(
+        self, account_id: str, own: AccountRisk, wanted: Wanted, causation_id: str, correlation_id: str
+    ) -> None:
+        if wanted == own.wanted:
+            return
+        event = events_pb2.TradingStateRequested(
+            account_id=account_id,
+            trading_state=trading_pb2.TradingState.ValueType(wanted.state),
+            reason=wanted.reason,
+            cause=events_pb2.TradingStateRequested.Cause.ValueType(wanted.cause),
+        )
+        self._add(event, wanted.ts_ns, causation_id=causation_id, correlation_id=correlation_id)
+
+    def _add(self, payload: Message, ts_ns: int, *, causation_id: str, correlation_id: str = "") -> None:
+        """Decides one event, and applies it as a restart would."""
+        event = Event(
+            payload=payload,
+            ts_event_ns=ts_ns,
+            ts_init_ns=ts_ns,
+            causation_id=causation_id,
+            correlation_id=correlation_id,
+        )
+        for envelope in self._journal.add([event]):
+            self._state.apply(envelope)
+
+    def _book(
+        self, account: AccountView, snapshot: Snapshot, request: risk_pb2.AssessPortfolioRequest
+    ) -> tuple[logic.Book, logic.Lots, list[int]]:
+        """Rows of all that is held, proposed or on order; the targets; the lot of each row."""
+        proposed = dict(zip(request.instrument_ids, request.target_quantity_e9, strict=True))
+        working = account.open_quantities()
+        names = sorted({*proposed, *account.holdings, *working})
+        marks = {**account.marks_e9, **dict(zip(snapshot.instrument_ids, snapshot.marks_e9, strict=True))}
+        for name in names:
+            if name not in self._view.instruments:
+                raise not_found("instrument", name, "use one that market_data lists")
+            if not marks.get(name) and (proposed.get(name) or account.quantity_e9(name)):
+                raise precondition(
+                    "MARK_MISSING", f"instrument {name} has no mark; leave it out of the proposal", instrument_id=name
+                )
+        instruments = [self._view.instruments[name] for name in names]
+        increments = [instrument.size_increment_e9 for instrument in instruments]
+
+        def lots(quantities: list[int], field: str) -> logic.Lots:
+            steps = [convert.to_steps(q, i, field) for q, i in zip(quantities, increments, strict=True)]
+            return np.array(steps, dtype=np.int64)
+
+        held = [account.quantity_e9(name) for name in names]
+        book = logic.Book(
+            names=tuple(names),
+            sectors=tuple(instrument.sector or "unknown" for instrument in instruments),
+            lots=lots(held, "position"),
+            open_buys=lots([working.get(name, (0, 0))[0] for name in names], "open orders"),
+            open_sells=lots([working.get(name, (0, 0))[1] for name in names], "open orders"),
+            lot_values=np.array(
+                [
+                    convert.notional_e9(marks.get(i.instrument_id, 0), i.size_increment_e9, i.multiplier_e9)
+                    for i in instruments
+                ],
+                dtype=np.int64,
+            ),
+            equity=self._view.equity_at(account, marks),
+        )
+        wanted = [proposed.get(name, quantity) for name, quantity in zip(names, held, strict=True)]
+        return book, lots(wanted, "target_quantity_e9"), increments
+
+
+def _columns(snapshot: Snapshot, names: tuple[str, ...]) -> Floats:
+    """Closes of `names`, NaN columns for those outside the snapshot."""
+    if names == snapshot.instrument_ids:
+        return snapshot.close
+    closes = np.full((snapshot.close.shape[0], len(names)), np.nan)
+    rows = {name: i for i, name in enumerate(snapshot.instrument_ids)}
+    for column, name in enumerate(names):
+        if name in rows:
+            closes[:, column] = snapshot.close[:, rows[name]]
+    return closes
+
+
+def _same_currency(currency: str, account: AccountView) -> None:
+    if currency != account.currency:
+        raise precondition(
+            "CURRENCY_MISMATCH",
+            f"limits.order_minimum is in {currency}, account {account.account_id} in {account.currency}; use that",
+        )
+
+
+async def build(context: Context[Config]) -> None:
+    """Follows the ledger, recovers limits and states, and registers the service."""
+    view, follower = await follow_ledger(context)
+    servicer = Risk(
+        context.config,
+        view,
+        follower,
+        SnapshotClient(context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")),
+        context.stub(execution_pb2_grpc.ExecutionServiceStub, "execution"),
+        context.open_journal(),
+    )
+    context.add(risk_pb2_grpc.add_RiskServiceServicer_to_server, servicer, "alphamesh.risk.v1.RiskService")
+
+
+DEFINITION = ServiceDefinition(name="risk", version="0.1.0", config=Config, build=build)

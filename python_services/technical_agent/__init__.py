@@ -1,0 +1,1 @@
+"""Technical agents: trend, momentum, mean reversion and volatility, as components of one service."""

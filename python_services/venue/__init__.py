@@ -1,0 +1,1 @@
+"""Paper venue: fills orders on bars that come after them."""

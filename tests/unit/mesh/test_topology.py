@@ -1,0 +1,104 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mesh import topology
+from mesh.topology import TopologyError
+
+GOOD = """\
+version: 1
+services:
+  caller:
+    calls:
+      callee:
+        - alphamesh.risk.v1.RiskService/GetLimits
+        - alphamesh.venue.v1.VenueService/*
+  callee:
+    module: somewhere.else
+    sensitivity: public
+    config:
+      folder: $ROOT/data
+clients:
+  operator:
+    calls:
+      callee: [alphamesh.risk.v1.RiskService/*]
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def write_text(text: str) -> Path:
+        path = tmp_path / "topology.yaml"
+        path.write_text(text)
+        return path
+
+    return write_text
+
+
+def test_the_real_topology_is_sound_and_starts_callees_first():
+    mesh = topology.load()
+    names = [service.name for service in mesh.services]
+    assert set(names) >= {"market_data", "technical_agent", "venue", "execution", "portfolio", "risk", "coordinator"}
+    for position, service in enumerate(mesh.services):
+        assert set(service.callees) <= set(names[:position])
+    assert names[-1] == "coordinator"
+
+
+def test_what_is_written_is_read(write):
+    mesh = topology.load(write(GOOD))
+    callee, caller = mesh.services
+    assert (callee.name, callee.module, callee.sensitivity) == ("callee", "somewhere.else", "public")
+    assert callee.config == {"folder": f"{topology.ROOT}/data"}
+    assert caller.module == "python_services.caller"
+    assert caller.calls[0].methods[1] == "alphamesh.venue.v1.VenueService/*"
+    assert mesh.clients[0].calls[0].service == "callee"
+    assert mesh.with_config("callee", {"folder": "x"}).service("callee").config == {"folder": "x"}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ("version: 1", "version: 2", 1, "version must be 1"),
+        ("    module: somewhere", "    modul: somewhere", 9, "unknown key 'modul'"),
+        ("sensitivity: public", "sensitivity: secret", 10, "unknown sensitivity 'secret'"),
+        ("      callee:\n        - alpha", "      calee:\n        - alpha", 6, "calls 'calee', which is no service"),
+        ("RiskService/GetLimits", "RiskService/GetLimit", 6, "has no method 'GetLimit'"),
+        ("venue.v1.VenueService", "venue.v1.VenuService", 7, "no contract has a service"),
+        ("alphamesh.venue.v1.VenueService/*", "VenueService", 7, "not of the form"),
+        ("  callee:\n    module", "  caller:\n    module", 8, "has 'caller' twice"),
+        ("  callee:\n    module", "  Callee:\n    module", 9, "bad name 'Callee'"),
+        ("    config:\n      folder: $ROOT/data", "    config: [1]", 11, "config of callee is no mapping"),
+        ("  callee:\n    mod", "  callee:\n    calls: {caller: [alphamesh.risk.v1.RiskService/*]}\n    mod", 3, "in a circle"),
+        ("  callee:\n    mod", "  callee:\n    calls: {callee: [alphamesh.risk.v1.RiskService/*]}\n    mod", 9, "calls itself"),
+        ("clients:", "event_log: {store: memory}\nclients:", 13, "unknown store 'memory'"),
+        ("clients:", "supervision: {drain_s: soon}\nclients:", 13, "drain_s cannot be 'soon'"),
+        ("clients:", "supervision: {drain_s: -1}\nclients:", 13, "drain_s cannot be -1"),
+        ("clients:", "clients: }\nx:", 13, "not YAML"),
+    ],
+)
+def test_each_mistake_is_refused_with_file_and_line(write, old, new, line, says):
+    assert old in GOOD
+    path = write(GOOD.replace(old, new, 1))
+    with pytest.raises(TopologyError) as refused:
+        topology.load(path)
+    assert says in str(refused.value)
+    assert str(refused.value).startswith(f"{path}:{line}: ")
+    assert "; " in str(refused.value), "a remedy follows"
+
+
+@pytest.mark.parametrize("text", ["", "version: 1", "version: 1\nservices: {}", "[]", "version: 1\nservices: 3"])
+def test_a_topology_without_services_is_refused(write, text):
+    with pytest.raises(TopologyError):
+        topology.load(write(text))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(TopologyError, match=r"missing\.yaml: cannot be read"):
+        topology.load(tmp_path / "missing.yaml")
+
+
+def test_the_tests_own_topology_is_sound():
+    path = topology.ROOT / "tests" / "services" / "topology.yaml"
+    assert [service.name for service in topology.load(path).services] == ["ledger", "reader"]
+    assert yaml.safe_load(path.read_text())["version"] == 1
