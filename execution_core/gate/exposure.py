@@ -25,6 +25,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from execution_core.gate.layout import (
+    FAR,
     LOTS_MAX,
     MONEY_MAX,
     SLOT_BITS,
@@ -111,6 +112,9 @@ def set_units(block: int, index: int) -> bool:
     long.margin_unit = margin_unit(i.unit, max(a.margin_long_bps, i.margin_long_bps))
     short.margin_unit = margin_unit(i.unit, max(a.margin_short_bps, i.margin_short_bps))
     i.var_unit = share_up(i.unit, i.var_ppm)
+    # The quick gear prices a lot at no more than twice the mark, plus as much again in fees.
+    dearest = max(money(i.unit, 4) + i.fee_per_lot, long.margin_unit, short.margin_unit, 1)
+    i.quick_lots = divide(MONEY_MAX, dearest)
     return max(i.unit, long.margin_unit, short.margin_unit) <= MONEY_MAX
 
 
@@ -189,7 +193,8 @@ def reserve(block: int, order: Any, lots: int, t: Any, e: Any, now_ns: int) -> i
     a.reserved_cash += e.cash
     a.reserved_cost += e.cost
     a.open_orders += 1
-    improve_quote(side, order.side, t.rests_at)
+    if t.rests_at > 0:
+        improve_quote(side, order.side, t.rests_at)
 
     a.free_top -= 1
     slot = free_of(block, a.free_top)[0]
@@ -217,11 +222,8 @@ def reserve(block: int, order: Any, lots: int, t: Any, e: Any, now_ns: int) -> i
 
 @inline
 def improve_quote(side: Any, direction: int, price: int) -> None:
-    """Let the best own resting price be this one if it is better; 0 is none."""
-    if direction == BUY:
-        side.own = max(side.own, price)
-    elif price > 0 and (side.own == 0 or price < side.own):
-        side.own = price
+    """Let the best own resting price be this one if it is better."""
+    side.own = max(side.own, price) if direction == BUY else min(side.own, price)
 
 
 @inline
@@ -331,11 +333,11 @@ def unlink(block: int, slot: int) -> None:
 def quote(block: int, index: int, side: int) -> None:
     """The best own resting price of one side, from the instrument's list."""
     half = side_of(block, index, side)
-    half.own = 0
+    half.own = -FAR if side == BUY else FAR
     at = instrument_of(block, index).first
     while at != 0:
         r = reservation_of(block, at - 1)
-        if r.side == side:
+        if r.side == side and r.price > 0:
             improve_quote(half, side, r.price)
         at = r.next
 

@@ -190,7 +190,7 @@ class Gate:
         row = self._state.instruments[index]
         before = row.copy()
         row["denials"] = _denials(market_open=facts.market_open, restricted=facts.restricted)
-        row["short_denial"] = 0 if facts.shortable else 1 << DenialReason.SHORT_NOT_ALLOWED
+        row["sides"]["reach_limit"] = (layout.FAR, layout.FAR if facts.shortable else 0)
         row["order_types"] = sum(1 << OrderType(kind) for kind in set(facts.order_types))
         row["max_lots"] = limit("max_lots", facts.max_lots, LOTS_MAX)
         row["max_notional"] = limit("max_notional", facts.max_notional, MONEY_MAX)

@@ -21,6 +21,7 @@ from execution_core.gate.exposure import (
     undo_reserve,
 )
 from execution_core.gate.layout import (
+    FAR,
     LOTS_MAX,
     PRICE_MAX,
     TIME_MAX,
@@ -40,11 +41,9 @@ from execution_core.gate.rules import (
     REDUCE_ONLY,
     SELL,
     account_bits,
-    bit,
     effect,
     is_known,
     order_bits,
-    rate_bits,
     terms,
 )
 from execution_core.jit import kernel
@@ -114,18 +113,40 @@ def largest_fit(block: int, order: Any, t: Any) -> tuple[int, int]:
     low, high = 0, order.lots
     while low < high:
         middle = low + (high - low + 1) // 2
-        if effect(block, order, middle, t).mask & ~MINIMUMS == 0:
+        if effect(block, order, middle, t, True).mask & ~MINIMUMS == 0:
             low = middle
         else:
             high = middle - 1
-    mask = effect(block, order, low, t).mask if low > 0 else 0
+    mask = effect(block, order, low, t, True).mask if low > 0 else 0
     return (low, mask) if mask == 0 else (0, mask)
 
 
 @kernel
-def reserve_part(block: int, order: Any, lots: int, t: Any, now_ns: int) -> int:
-    """``reserve`` for a part of an order."""
-    return reserve(block, order, lots, t, effect(block, order, lots, t), now_ns)
+def judge_exactly(
+    block: int, order: Any, verdict: Any, now_ns: int, account_hard: int, account_soft: int, mode: int, see: bool
+) -> None:
+    """Judge one order into `verdict`, rule by rule; reserve what is approved if `see`."""
+    hard, soft = order_bits(block, order, now_ns, True)
+    hard |= account_hard
+    soft |= account_soft
+    lots = 0
+    handle = 0
+    if is_known(block, order.instrument):
+        t = terms(block, order, now_ns, hard, soft, True)
+        mask = effect(block, order, order.lots, t, True).mask
+        if mask == 0:
+            lots = order.lots
+        elif mode == FIT and t.hard == 0:
+            lots, short = largest_fit(block, order, t)
+            mask |= short
+        if see and lots > 0:
+            handle = reserve(block, order, lots, t, effect(block, order, lots, t, True), now_ns)
+    else:
+        mask = hard | soft | (1 << INSTRUMENT_UNKNOWN)
+    verdict.mask = mask
+    verdict.lots = lots
+    verdict.reservation = handle
+    verdict.reason = lowest_bit(mask) if mask != 0 else 0
 
 
 @kernel
@@ -140,38 +161,27 @@ def check(block: int, orders: Any, verdicts: Any, now_ns: int, mode: int, keep: 
         if not is_well_formed(orders[k]):
             return -(1 + 8 * k + problem_of(orders[k]))
     account_hard, account_soft = account_bits(block, now_ns)
-    must_see = keep != 0 or n > 1
+    quick = (account_hard | account_soft) == 0
+    see = keep != 0 or n > 1
     approved = 0
     for k in range(n):
         order = orders[k]
         verdict = verdicts[k]
-        rate_hard, rate_soft = rate_bits(block, now_ns)
-        hard = account_hard | rate_hard | order_bits(block, order, now_ns)
-        soft = account_soft | rate_soft
-        lots = 0
-        handle = 0
-        if is_known(block, order.instrument):
-            t = terms(block, order, now_ns, hard, soft)
-            e = effect(block, order, order.lots, t)
-            mask = e.mask
-            if mask == 0:
-                lots = order.lots
-                if must_see:
-                    handle = reserve(block, order, lots, t, e, now_ns)
-            elif mode == FIT and t.hard == 0:
-                lots, short = largest_fit(block, order, t)
-                mask |= short
-                if must_see and lots > 0:
-                    handle = reserve_part(block, order, lots, t, now_ns)
-            approved += lots > 0
-        else:
-            mask = hard | soft | bit(INSTRUMENT_UNKNOWN, True)
-        verdict.mask = mask
-        verdict.lots = lots
-        verdict.reservation = handle
-        verdict.reason = lowest_bit(mask) if mask != 0 else 0
+        if quick and is_known(block, order.instrument):
+            hard, soft = order_bits(block, order, now_ns, False)
+            t = terms(block, order, now_ns, hard, soft, False)
+            e = effect(block, order, order.lots, t, False)
+            if e.mask >= 0:
+                verdict.mask = 0
+                verdict.lots = order.lots
+                verdict.reservation = reserve(block, order, order.lots, t, e, now_ns) if see else 0
+                verdict.reason = 0
+                approved += 1
+                continue
+        judge_exactly(block, order, verdict, now_ns, account_hard, account_soft, mode, see)
+        approved += verdict.lots > 0
     refused = mode == ALL and approved < n
-    if must_see and (keep == 0 or refused):
+    if see and (keep == 0 or refused):
         for k in range(n - 1, -1, -1):
             if verdicts[k].reservation != 0:
                 undo_reserve(block, verdicts[k].reservation)
@@ -241,8 +251,8 @@ def price_one(block: int, index: int, price: int, ts_ns: int, best_bid: int, bes
 def note_quotes(block: int, index: int, ts_ns: int, best_bid: int, best_ask: int) -> None:
     """When the mark was made, and the market's best prices then."""
     instrument_of(block, index).mark_ts_ns = ts_ns
-    side_of(block, index, BUY).best = best_bid
-    side_of(block, index, SELL).best = best_ask
+    side_of(block, index, BUY).best = best_bid if best_bid > 0 else -FAR
+    side_of(block, index, SELL).best = best_ask if best_ask > 0 else FAR
 
 
 @kernel

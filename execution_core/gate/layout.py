@@ -120,13 +120,17 @@ ACCOUNT: Final = np.dtype(
     align=True,
 )
 
+# A price that nothing can cross: no bid is as low, no ask as high. Negative for bids.
+FAR: Final = 2**62
+
 # One side of an instrument: index 0 buys and longs, 1 sells and shorts.
 SIDE: Final = np.dtype(
     [
         ("open", np.int64),  # reserved lots
         ("margin_unit", np.int64),  # money per worst-case lot
-        ("own", np.int64),  # best own resting price, 0 for none
-        ("best", np.int64),  # the market's best price, 0 for unknown
+        ("own", np.int64),  # best own resting price, FAR for none
+        ("best", np.int64),  # the market's best price, FAR for unknown
+        ("reach_limit", np.int64),  # lots that this side may reach: 0 where shorts are not allowed
     ],
     align=True,
 )
@@ -142,7 +146,6 @@ INSTRUMENT: Final = np.dtype(
         ("mark_ts_ns", np.int64),
         ("tick_value", np.int64),  # money per tick and lot; 0: the index is not set up
         ("denials", np.int64),  # bits of the reasons that deny every order: restricted, closed
-        ("short_denial", np.int64),  # the bit of SHORT_NOT_ALLOWED, or 0
         ("order_types", np.int64),  # bit 1 << OrderType
         ("sector", np.int64),
         ("fee_ppm", np.int64),
@@ -153,16 +156,15 @@ INSTRUMENT: Final = np.dtype(
         ("min_notional", np.int64),
         ("max_notional", np.int64),
         ("position_limit", np.int64),
+        ("quick_lots", np.int64),  # up to here no product overflows, see rules.py
         ("var_base", np.int64),  # position when the risk service last measured var_use
         ("first", np.int64),  # 1 + slot of the newest reservation, 0 for none
-        ("spare_1", np.int64),
-        ("spare_2", np.int64),
         ("sides", SIDE, (2,)),
         # for recomputing the units
         ("var_ppm", np.int64),
         ("margin_long_bps", np.int64),
         ("margin_short_bps", np.int64),
-        ("spare_3", np.int64, (5,)),
+        ("spare", np.int64, (4,)),
     ],
     align=True,
 )
@@ -359,6 +361,7 @@ def allocate(instruments: int, sectors: int, reservations: int, recent: int) -> 
         starts.append(start * WORD)
         start += size
     state = State(*views)
+    state.instruments["sides"]["own"] = state.instruments["sides"]["best"] = (-FAR, FAR)
     account = state.account[0]
     for name, view, at in zip(State._fields[1:], views[1:], starts[1:], strict=True):
         account[f"at_{name}"] = at

@@ -1,14 +1,20 @@
 """Every denial reason as arithmetic over the state.
 
-`terms` works out what does not depend on the quantity; `effect` adds what does, so that the
-largest quantity that fits can be found by asking again. The rules, one line each, are listed in
-``execution_core/gate/README.md``; tests/unit/execution_core/gate/twin.py says them in plain Python.
+`terms` works out what does not depend on the quantity; `effect` adds what does, so that the largest
+quantity that fits can be found by asking again. The rules are listed one by one in
+tests/unit/execution_core/gate/twin.py, in plain Python.
 
 Three kinds of bits:
 
     hard    hold for every order, reductions too: state of the venue and of the order itself
     soft    independent of the quantity, and not asked of reductions: policy, rates, losses
     sized   depend on the quantity
+
+Two gears, one text. With ``exact`` the functions return the mask of the rules that are broken and
+multiply with saturation. Without, they only tell whether anything at all may be wrong: each rule
+contributes its room (limit - amount), and the or of all rooms is negative if one of them is. That
+needs neither comparisons nor shifts, nor saturation, because rooms of their own keep the products small
+(``quick_lots``). Nearly every order passes in the quick gear; the rest is judged again, exactly.
 """
 
 from __future__ import annotations
@@ -130,15 +136,22 @@ class Effect(NamedTuple):
 
 
 @inline
-def bit(reason: int, violated: bool) -> int:
-    """The reason's bit, or 0."""
-    return int(violated) << reason
+def bit(reason: int, violated: bool, exact: bool) -> int:
+    """The reason's bit, or 0. In the quick gear: negative, or 0."""
+    return int(violated) << reason if exact else -int(violated)
 
 
 @inline
-def over(reason: int, amount: int, limit: int) -> int:
-    """The reason's bit if amount > limit, or 0: the sign of their difference, without a comparison."""
-    return ((limit - amount) >> 63) & (1 << reason)
+def over(reason: int, amount: int, limit: int, exact: bool) -> int:
+    """The reason's bit if amount > limit, or 0. In the quick gear: the room left, negative if so."""
+    room = limit - amount
+    return (room >> 63) & (1 << reason) if exact else room
+
+
+@inline
+def times(a: int, b: int, exact: bool) -> int:
+    """``money``; in the quick gear a plain product."""
+    return money(a, b) if exact else a * b
 
 
 @inline
@@ -187,38 +200,33 @@ def too_many(block: int, orders: int, window_ns: int, now_ns: int) -> bool:
 def account_bits(block: int, now_ns: int) -> tuple[int, int]:
     """(hard, soft) bits that hold for every order of a call."""
     a = account_of(block)
-    hard = bit(TRADING_HALTED, a.trading_state == HALTED)
-    hard |= bit(VIEW_NOT_CAUGHT_UP, a.caught_up == 0)
-    hard |= bit(RECONCILING, a.reconciling != 0)
+    hard = bit(TRADING_HALTED, a.trading_state == HALTED, True)
+    hard |= bit(VIEW_NOT_CAUGHT_UP, a.caught_up == 0, True)
+    hard |= bit(RECONCILING, a.reconciling != 0, True)
     equity = a.cash + a.position_value
-    soft = bit(REDUCE_ONLY_STATE, a.trading_state != ACTIVE)
-    soft |= bit(RISK_POLICY_STALE, a.policy_version == 0 or now_ns - a.policy_ts_ns > a.policy_max_age_ns)
-    soft |= bit(DAILY_LOSS_LIMIT, a.day_start_equity - equity >= a.daily_loss_limit)
-    soft |= bit(DRAWDOWN_LIMIT, a.peak_equity - equity >= a.drawdown_limit)
+    soft = bit(REDUCE_ONLY_STATE, a.trading_state != ACTIVE, True)
+    soft |= bit(RISK_POLICY_STALE, a.policy_version == 0 or now_ns - a.policy_ts_ns > a.policy_max_age_ns, True)
+    soft |= bit(DAILY_LOSS_LIMIT, a.day_start_equity - equity >= a.daily_loss_limit, True)
+    soft |= bit(DRAWDOWN_LIMIT, a.peak_equity - equity >= a.drawdown_limit, True)
     return hard, soft
 
 
 @inline
-def order_bits(block: int, order: Any, now_ns: int) -> int:
-    """Hard bits that need no instrument."""
-    identity = order.client_order_hash
-    mask = bit(DUPLICATE_ORDER, identity != 0 and is_seen(block, identity))
-    mask |= bit(EXPIRE_TIME_IN_PAST, order.time_in_force == GTD and order.expire_ns <= now_ns)
-    return mask
-
-
-@inline
-def rate_bits(block: int, now_ns: int) -> tuple[int, int]:
-    """(hard, soft) bits of RATE_LIMIT_EXCEEDED, counting the orders of this call so far."""
+def order_bits(block: int, order: Any, now_ns: int, exact: bool) -> tuple[int, int]:
+    """(hard, soft) bits that need no instrument, counting the orders of this call so far."""
     a = account_of(block)
-    crowded = a.open_orders >= a.max_open_orders
-    crowded |= too_many(block, a.burst_orders, a.burst_window_ns, now_ns)
-    crowded |= too_many(block, a.rate_orders, a.rate_window_ns, now_ns)
-    return bit(RATE_LIMIT_EXCEEDED, a.free_top == 0), bit(RATE_LIMIT_EXCEEDED, crowded)
+    identity = order.client_order_hash
+    hard = bit(DUPLICATE_ORDER, identity != 0 and is_seen(block, identity), exact)
+    hard |= bit(EXPIRE_TIME_IN_PAST, order.time_in_force == GTD and order.expire_ns <= now_ns, exact)
+    hard |= over(RATE_LIMIT_EXCEEDED, 1, a.free_top, exact)
+    soft = over(RATE_LIMIT_EXCEEDED, a.open_orders + 1, a.max_open_orders, exact)
+    soft |= bit(RATE_LIMIT_EXCEEDED, too_many(block, a.burst_orders, a.burst_window_ns, now_ns), exact)
+    soft |= bit(RATE_LIMIT_EXCEEDED, too_many(block, a.rate_orders, a.rate_window_ns, now_ns), exact)
+    return hard, soft
 
 
 @inline
-def terms(block: int, order: Any, now_ns: int, hard: int, soft: int) -> Terms:
+def terms(block: int, order: Any, now_ns: int, hard: int, soft: int, exact: bool) -> Terms:
     """Everything about an order of a known instrument that does not depend on its quantity.
 
     `hard` and `soft` are the bits found so far.
@@ -226,8 +234,7 @@ def terms(block: int, order: Any, now_ns: int, hard: int, soft: int) -> Terms:
     a = account_of(block)
     i = instrument_of(block, order.instrument)
     side = order.side
-    buy = side == BUY
-    other = side_of(block, order.instrument, 3 - order.side)
+    other = side_of(block, order.instrument, 3 - side)
     kind = 1 << order.type
     limited = (kind & LIMITED_TYPES) != 0 and order.price > 0
     # Whether an order trades on arrival is known now; of a conditional order it is not.
@@ -236,35 +243,50 @@ def terms(block: int, order: Any, now_ns: int, hard: int, soft: int) -> Terms:
     # A conditional order meets the market at its trigger; the collar hangs around that price.
     reference = i.mark if immediate or order.trigger == 0 else order.trigger
     room = reference * a.collar_bps
-    collared = reference + towards(side, divide(room + BPS - 1, BPS))
-    price = order.price if limited else reference
-    worst = order.price if limited else collared
+    if limited:
+        price = order.price
+        worst = price
+    else:
+        price = reference
+        worst = reference + towards(side, divide(room + BPS - 1, BPS))
 
-    unit = money(worst, i.tick_value)
+    unit = times(worst, i.tick_value, exact)
     fee = i.fee_per_lot + share_up(unit, i.fee_ppm)
-    slip = towards(side, unit - i.unit) if i.mark > 0 else 0
-    cost_unit = min(fee + max(slip, 0), SATURATED)
-    cash_unit = min(unit + fee, SATURATED) if buy else 0
-
-    crosses_own = other.own > 0 and towards(side, worst - other.own) >= 0
-    crosses = (other.best > 0 and towards(side, worst - other.best) >= 0) or not limited
+    slip = towards(side, unit - i.unit) if i.mark > 0 or not exact else 0
+    cost_unit = fee + max(slip, 0)
+    cash_unit = unit + fee if side == BUY else 0
+    if exact:
+        cost_unit = min(cost_unit, SATURATED)
+        cash_unit = min(cash_unit, SATURATED)
     rests = immediate and limited and ((1 << order.time_in_force) & NEVER_RESTS) == 0
 
-    hard |= i.denials & ~bit(MARKET_CLOSED, order.time_in_force == AT_OPEN)
-    # Without any price nothing can be judged; with an old one reductions pass at the operator's word.
-    stale = bit(PRICE_STALE, i.mark == 0 or now_ns - i.mark_ts_ns > a.price_max_age_ns)
-    judged = a.stale_price_reductions == 0 or reference == 0
-    hard |= stale if judged else 0
+    stale = over(PRICE_STALE, now_ns - i.mark_ts_ns, a.price_max_age_ns, exact)
+    stale |= over(PRICE_STALE, 1, i.mark, exact)
     soft |= stale
-    hard |= bit(PRICE_COLLAR, towards(side, price - reference) * BPS > room and reference > 0)
-    hard |= bit(SELF_TRADE, immediate and crosses_own)
-    hard |= bit(POST_ONLY_WOULD_CROSS, (order.flags & POST_ONLY) != 0 and immediate and crosses)
-    hard |= bit(UNSUPPORTED_ORDER_TYPE, (kind & i.order_types) == 0)
-    return Terms(hard, soft, money(price, i.tick_value), cash_unit, cost_unit, price if rests else 0)
+    # With an old price reductions pass at the operator's word; without any nothing can be judged.
+    if a.stale_price_reductions == 0 or reference == 0:
+        hard |= stale
+    if exact:
+        hard |= i.denials & ~bit(MARKET_CLOSED, order.time_in_force == AT_OPEN, True)
+    else:
+        hard |= -i.denials
+        # Nothing beyond twice the mark in the quick gear: its products rely on that.
+        hard |= (2 * i.mark - worst) | (2 * i.mark - price)
+    if reference > 0:
+        hard |= over(PRICE_COLLAR, towards(side, price - reference) * BPS, room, exact)
+    if immediate:
+        ahead = towards(side, worst) + 1
+        hard |= over(SELF_TRADE, ahead, towards(side, other.own), exact)
+        if (order.flags & POST_ONLY) != 0:
+            hard |= over(POST_ONLY_WOULD_CROSS, ahead, towards(side, other.best), exact)
+            hard |= bit(POST_ONLY_WOULD_CROSS, not limited, exact)
+    hard |= bit(UNSUPPORTED_ORDER_TYPE, (kind & i.order_types) == 0, exact)
+    notional_unit = times(price, i.tick_value, exact)
+    return Terms(hard, soft, notional_unit, cash_unit, cost_unit, price if rests else 0)
 
 
 @inline
-def effect(block: int, order: Any, lots: int, t: Terms) -> Effect:
+def effect(block: int, order: Any, lots: int, t: Terms, exact: bool) -> Effect:
     """What `lots` of the order would break and add.
 
     An order adds to its own side only, so each worst case (exposure.py) is the larger of what it was
@@ -278,45 +300,52 @@ def effect(block: int, order: Any, lots: int, t: Terms) -> Effect:
 
     reach = towards(order.side, i.position) + side.open + lots
     worst = max(i.worst, reach)
-    margin = max(i.margin, money(max(reach, 0), side.margin_unit))
+    margin = max(i.margin, times(max(reach, 0), side.margin_unit, exact))
     risk = max(i.risk, reach - max(towards(order.side, i.var_base), 0))
-    gross_growth = money(worst - i.worst, i.unit)
+    gross_growth = times(worst - i.worst, i.unit, exact)
     margin_growth = margin - i.margin
-    var_growth = money(risk - i.risk, i.var_unit)
-    net_growth = money(lots, i.unit)
-    notional = money(lots, t.notional_unit)
-    cash = money(lots, t.cash_unit)
-    cost = money(lots, t.cost_unit)
+    var_growth = times(risk - i.risk, i.var_unit, exact)
+    net_growth = times(lots, i.unit, exact)
+    notional = times(lots, t.notional_unit, exact)
+    cash = times(lots, t.cash_unit, exact)
+    cost = times(lots, t.cost_unit, exact)
 
-    reserved_cost = min(a.reserved_cost + cost, SATURATED)
+    reserved_cost = a.reserved_cost + cost
+    if exact:
+        reserved_cost = min(reserved_cost, SATURATED)
     equity = a.cash + a.position_value - reserved_cost
     gross = a.gross + gross_growth
     net = (a.net_long if buy else a.net_short) + net_growth
 
     mask = t.hard
-    mask |= over(QUANTITY_BELOW_MINIMUM, i.min_lots, lots)
-    mask |= over(QUANTITY_ABOVE_MAXIMUM, lots, i.max_lots)
-    mask |= over(NOTIONAL_BELOW_MINIMUM, i.min_notional, notional)
-    mask |= over(NOTIONAL_ABOVE_MAXIMUM, notional, i.max_notional)
+    if not exact:
+        mask |= (i.quick_lots - lots) | (i.quick_lots - reach)
+    mask |= over(QUANTITY_BELOW_MINIMUM, i.min_lots, lots, exact)
+    mask |= over(QUANTITY_ABOVE_MAXIMUM, lots, i.max_lots, exact)
+    mask |= over(NOTIONAL_BELOW_MINIMUM, i.min_notional, notional, exact)
+    mask |= over(NOTIONAL_ABOVE_MAXIMUM, notional, i.max_notional, exact)
     # The account's sums stay within their range, whatever the limits say.
-    mask |= over(NOTIONAL_ABOVE_MAXIMUM, reserved_cost, MONEY_MAX)
-    mask |= over(NOTIONAL_ABOVE_MAXIMUM, a.reserved_cash + cash, MONEY_MAX)
-    if reach > 0:  # no reduction: it would leave the account long (or short, of a sale) of this
+    mask |= over(NOTIONAL_ABOVE_MAXIMUM, reserved_cost, MONEY_MAX, exact)
+    mask |= over(NOTIONAL_ABOVE_MAXIMUM, a.reserved_cash + cash, MONEY_MAX, exact)
+    # Reductions leave the account on the other side of zero still, and are asked no more than that.
+    if reach > 0 or not exact:
         mask |= t.soft
         if buy:
-            mask |= over(INSUFFICIENT_FUNDS, cash, a.cash - a.cash_buffer - a.reserved_cash)
-        else:
-            mask |= i.short_denial
-        mask |= over(INSUFFICIENT_MARGIN, a.margin + margin_growth, min(equity, MONEY_MAX))
-        mask |= over(POSITION_LIMIT, worst, i.position_limit)
-        mask |= over(GROSS_EXPOSURE_LIMIT, gross, a.gross_limit)
-        mask |= over(NET_EXPOSURE_LIMIT, net, a.net_limit)
-        mask |= over(SECTOR_LIMIT, sector.gross + gross_growth, sector.limit)
-        mask |= over(CONCENTRATION_LIMIT, money(worst, i.unit), a.concentration_limit)
+            mask |= over(INSUFFICIENT_FUNDS, cash, a.cash - a.cash_buffer - a.reserved_cash, exact)
+        mask |= over(INSUFFICIENT_MARGIN, a.margin + margin_growth, equity, exact)
+        mask |= over(INSUFFICIENT_MARGIN, a.margin + margin_growth, MONEY_MAX, exact)
+        mask |= over(POSITION_LIMIT, worst, i.position_limit, exact)
+        mask |= over(GROSS_EXPOSURE_LIMIT, gross, a.gross_limit, exact)
+        mask |= over(NET_EXPOSURE_LIMIT, net, a.net_limit, exact)
+        mask |= over(SECTOR_LIMIT, sector.gross + gross_growth, sector.limit, exact)
+        mask |= over(CONCENTRATION_LIMIT, times(worst, i.unit, exact), a.concentration_limit, exact)
         if a.leverage_limit_bps != 0:
-            mask |= over(LEVERAGE_LIMIT, gross, money(divide(max(equity, 0), BPS), a.leverage_limit_bps))
-        mask |= over(VAR_BUDGET, a.var_use + a.var_open + var_growth, a.var_budget)
-        mask |= bit(REDUCE_ONLY_WOULD_INCREASE, (order.flags & REDUCE_ONLY) != 0)
+            limit = money(divide(max(equity, 0), BPS), a.leverage_limit_bps)
+            mask |= over(LEVERAGE_LIMIT, gross, limit, exact)
+        mask |= over(VAR_BUDGET, a.var_use + a.var_open + var_growth, a.var_budget, exact)
+        mask |= over(SHORT_NOT_ALLOWED, reach, side.reach_limit, exact)
+        if (order.flags & REDUCE_ONLY) != 0:
+            mask |= over(REDUCE_ONLY_WOULD_INCREASE, reach, 0, exact)
     return Effect(mask, worst, margin, risk, gross_growth, margin_growth, var_growth, net_growth, cash, cost)
 
 

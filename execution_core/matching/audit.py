@@ -43,6 +43,7 @@ from execution_core.matching.layout import (
     PRICE_LEVELS,
     REDUCE_ONLY,
     STEP_MASK,
+    TRAILING_STOP_LIMIT,
 )
 from execution_core.matching.store import expires_before, price_at
 from execution_core.matching.triggers import is_conditional, is_trailing, trigger_list
@@ -131,8 +132,8 @@ def order_holds(book: Any, slot: int) -> bool:
         return (
             FALLING * PRICE_LEVELS <= level < MARKET_LIST
             and trigger_list(book, order.type, order.side, stop) == level
-            and 0 <= terms.trailing_offset <= PRICE_LEVELS
-            and 0 <= terms.limit_offset <= PRICE_LEVELS
+            and (not is_trailing(order.type) or 1 <= terms.trailing_offset <= PRICE_LEVELS)
+            and (order.type != TRAILING_STOP_LIMIT or 0 <= terms.limit_offset <= PRICE_LEVELS)
             and (terms.price == NO_PRICE or book.base <= terms.price <= book.base + STEP_MASK)
         )
     if level == HELD:

@@ -91,7 +91,7 @@ class MatchingEngine:
         self._bind(np.zeros(1, BOOK))
         book = self._book
         book["magic"] = MAGIC
-        book["phase"] = SessionPhase(phase)
+        book["phase"] = int(SessionPhase(phase))
         book["base"] = book["lower"] = base_price
         book["upper"] = top
         book["last"] = NO_PRICE

@@ -8,14 +8,14 @@ r - r_foreign for a currency. One SIMD pass over contiguous arrays. American opt
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from execution_core.errors import InvalidArrayError, InvalidValueError
 from execution_core.jit import kernel
-from execution_core.risk.covariance import Vector
+from execution_core.risk.covariance import Matrix, Vector
 from execution_core.risk.fastmath import exp, log, normal_density, normal_tail
 
 Flags = NDArray[np.bool_]
@@ -35,6 +35,9 @@ class Greeks(NamedTuple):
     rho: Vector
 
 
+BLOCK: Final = 64  # options whose numbers lie together in one scratch buffer of L1
+
+
 @kernel(fastmath={"contract"})
 def _greeks(
     call: Flags,
@@ -45,134 +48,110 @@ def _greeks(
     carry: Vector,
     volatility: Vector,
     future: bool,
-    out: Any,
+    out: Matrix,
 ) -> None:
-    """Fill out (6, n). The second half of a formula is that of the other side of the strike."""
-    price, delta, gamma, vega, theta, rho = out[0], out[1], out[2], out[3], out[4], out[5]
-    block = np.empty((5, 64))
-    for begin in range(0, spot.size, 64):
-        width = min(64, spot.size - begin)
-        ones, twos, forwards, discounts, roots = block[0], block[1], block[2], block[3], block[4]
+    """Fill out (6, n).
+
+    Inputs are copied to one buffer at constant distances: the compiler need not prove thirteen
+    arrays apart, and vectorises the formulas.
+    """
+    w = np.ones(13 * BLOCK)
+    for begin in range(0, spot.size, BLOCK):
+        width = min(BLOCK, spot.size - begin)
         for i in range(width):
-            at = begin + i
-            t, sigma = years[at], volatility[at]
-            deviation = sigma * np.sqrt(t)
-            drift = carry[at] * t
-            d1 = (log(spot[at] / strike[at]) + drift) / deviation + 0.5 * deviation
-            ones[i] = d1
-            twos[i] = d1 - deviation
-            growth = exp((carry[at] - rate[at]) * t)
-            forwards[i] = growth
-            discounts[i] = exp(-rate[at] * t)
-            roots[i] = deviation
-        for i in range(width):
-            at = begin + i
-            d1, d2 = ones[i], twos[i]
+            w[i] = 1.0 if call[begin + i] else -1.0
+        w[BLOCK : BLOCK + width] = spot[begin : begin + width]
+        w[2 * BLOCK : 2 * BLOCK + width] = strike[begin : begin + width]
+        w[3 * BLOCK : 3 * BLOCK + width] = years[begin : begin + width]
+        w[4 * BLOCK : 4 * BLOCK + width] = rate[begin : begin + width]
+        w[5 * BLOCK : 5 * BLOCK + width] = carry[begin : begin + width]
+        w[6 * BLOCK : 6 * BLOCK + width] = volatility[begin : begin + width]
+        for i in range(BLOCK):
+            sign, s, k, t = w[i], w[BLOCK + i], w[2 * BLOCK + i], w[3 * BLOCK + i]
+            r, b, sigma = w[4 * BLOCK + i], w[5 * BLOCK + i], w[6 * BLOCK + i]
+            root = np.sqrt(t)
+            deviation = sigma * root
+            d1 = (log(s / k) + b * t) / deviation + 0.5 * deviation
+            d2 = d1 - deviation
+            growth = exp((b - r) * t)
+            discount = exp(-r * t)
             density = normal_density(d1)
             tail1 = normal_tail(d1, density)
-            # density(d2) = density(d1) * F / K: one exponential less.
-            density2 = normal_density(d2)
-            tail2 = normal_tail(d2, density2)
-            positive = call[at]
-            above1 = (d1 > 0.0) == positive
-            above2 = (d2 > 0.0) == positive
-            n1 = 1.0 - tail1 if above1 else tail1
-            n2 = 1.0 - tail2 if above2 else tail2
-            sign = 1.0 if positive else -1.0
-            s = spot[at]
-            asset = s * forwards[i] * n1
-            cash = strike[at] * discounts[i] * n2
+            # density(d2) = density(d1) F / K, but far out only one of them underflows.
+            tail2 = normal_tail(d2, normal_density(d2))
+            n1 = 1.0 - tail1 if sign * d1 > 0.0 else tail1
+            n2 = 1.0 - tail2 if sign * d2 > 0.0 else tail2
+            asset = s * growth * n1
+            cash = k * discount * n2
+            curve = growth * density
             value = sign * (asset - cash)
-            t, r, b = years[at], rate[at], carry[at]
-            curve = forwards[i] * density
-            price[at] = value
-            delta[at] = sign * forwards[i] * n1
-            gamma[at] = curve / (s * roots[i])
-            vega[at] = s * curve * np.sqrt(t)
-            theta[at] = -0.5 * s * curve * roots[i] / t - sign * ((b - r) * asset + r * cash)
-            rho[at] = -t * value if future else sign * t * cash
+            w[7 * BLOCK + i] = value
+            w[8 * BLOCK + i] = sign * growth * n1
+            w[9 * BLOCK + i] = curve / (s * deviation)
+            w[10 * BLOCK + i] = s * curve * root
+            w[11 * BLOCK + i] = -0.5 * s * curve * sigma / root - sign * ((b - r) * asset + r * cash)
+            w[12 * BLOCK + i] = -t * value if future else sign * t * cash
+        for row in range(6):
+            start = (7 + row) * BLOCK
+            out[row, begin : begin + width] = w[start : start + width]
 
 
 @kernel(inline="always")
 def _black(x: float, s: float) -> tuple[float, float]:
     """Undiscounted out-of-the-money Black price over sqrt(F K), and its derivative by s.
 
-    x = -|ln(F / K)|, s = sigma sqrt(T). exp(x/2) N(x/s + s/2) - exp(-x/2) N(x/s - s/2).
+    x = -|ln(F / K)|, s = sigma sqrt(T): exp(x/2) N(x/s + s/2) - exp(-x/2) N(x/s - s/2).
     """
     h, t = x / s, 0.5 * s
     d1, d2 = h + t, h - t
-    density1, density2 = normal_density(d1), normal_density(d2)
-    tail1, tail2 = normal_tail(d1, density1), normal_tail(d2, density2)
+    density1 = normal_density(d1)
+    tail1, tail2 = normal_tail(d1, density1), normal_tail(d2, normal_density(d2))
     n1 = tail1 if d1 < 0.0 else 1.0 - tail1
     half = exp(0.5 * x)
     return half * n1 - tail2 / half, half * density1
 
 
-@kernel
-def _implied(target: float, x: float) -> float:
-    """Solve _black(x, s) = target for s; x <= 0. NaN outside the arbitrage bounds.
+@kernel(inline="always")
+def _step(x: float, s: float, target: float, low: bool) -> float:
+    """The third-order step (Halley) from s towards _black(x, s) = target.
 
-    Newton from the inflection point sqrt(2 |x|) converges without overshooting (Manaster and
-    Koehler 1982). Below it the price is so flat that 1 / ln(price) is solved instead (Jaeckel
-    2015); both with Halley's third-order term.
+    Below the inflection point sqrt(2 |x|) the price is so flat that 1 / ln(price) is solved
+    instead (Jaeckel 2015, "Let's be rational"), which is nearly a straight line in s^2 there.
     """
-    limit = np.exp(0.5 * x)
-    if not (target > 0.0 and target < limit):
-        return np.nan
-    if x == 0.0:
-        # 2 N(s / 2) - 1 = target: start from the straight line of small s.
-        s = target * 2.5066282746310002
-    else:
-        s = np.sqrt(-2.0 * x)
     value, slope = _black(x, s)
-    low = x < 0.0 and target < value
-    lowest, highest = 0.0, np.inf
-    if low:
-        highest = s
-        # Where the target is far out: price ~ exp(-x^2 / (2 s^2)) gives a start near the root.
-        ratio = np.log(value) - np.log(target)
-        s = 1.0 / np.sqrt(1.0 / (s * s) + 2.0 * ratio / (x * x))
-        value, slope = _black(x, s)
-    else:
-        lowest = s if x < 0.0 else 0.0
-    for _ in range(60):
-        if value > target:
-            highest = min(highest, s)
-        else:
-            lowest = max(lowest, s)
-        if low:
-            if value > 0.0 and slope > 0.0:
-                # g = 1 / ln value - 1 / ln target, with its first two derivatives by s.
-                lv = np.log(value)
-                g = 1.0 / lv - 1.0 / np.log(target)
-                relative = slope / value
-                g1 = -relative / (lv * lv)
-                bend = x * x / (s * s * s) - 0.25 * s
-                g2 = g1 * (bend - relative - 2.0 * relative / lv)
-                newton = -g / g1
-                step = newton / (1.0 + 0.5 * newton * g2 / g1)
-            else:
-                step = np.nan
-        else:
-            newton = (target - value) / slope
-            bend = x * x / (s * s * s) - 0.25 * s
-            step = newton / max(1.0 + 0.5 * newton * bend, 0.5)
-        ahead = s + step
-        if not (ahead > lowest and ahead < highest):
-            ahead = 0.5 * (lowest + highest) if highest < np.inf else 2.0 * s
-        if abs(ahead - s) <= 1e-14 * s:
-            return ahead
-        moved = abs(ahead - s) / s
-        s = ahead
-        # Third order: a step below 1e-6 leaves an error below 1e-16.
-        if moved < 1e-6:
-            return s
-        value, slope = _black(x, s)
-    return s
+    bend = x * x / (s * s * s) - 0.25 * s  # second over first derivative
+    newton = (target - value) / slope
+    high_step = newton / max(1.0 + 0.5 * newton * bend, 0.5)
+    level, aim = log(value), log(target)
+    relative = slope / value
+    # g = 1 / level - 1 / aim: newton = -g / g', and g'' / g'.
+    newton = (aim - level) * level / (relative * aim)
+    low_step = newton / max(1.0 + 0.5 * newton * (bend - relative - 2.0 * relative / level), 0.5)
+    return low_step if low else high_step
 
 
 @kernel
-def _implied_all(
+def _bisect(x: float, target: float) -> float:
+    """The safe way for what the fast way leaves: halve the bracket in ln s."""
+    low, high = 1e-12, 1.0
+    while _black(x, high)[0] < target and high < 1e6:
+        high *= 2.0
+    for _ in range(200):
+        middle = np.sqrt(low * high)
+        if _black(x, middle)[0] < target:
+            low = middle
+        else:
+            high = middle
+        if high - low <= 1e-15 * high:
+            break
+    return 0.5 * (low + high)
+
+
+STEPS: Final = 6  # nearly all options need three or four
+
+
+@kernel(fastmath={"contract"})
+def _implied(
     call: Flags,
     price: Vector,
     spot: Vector,
@@ -182,16 +161,53 @@ def _implied_all(
     carry: Vector,
     out: Vector,
 ) -> None:
-    for i in range(price.size):
-        forward = spot[i] * np.exp(carry[i] * years[i])
-        value = price[i] * np.exp(rate[i] * years[i])
-        x = np.log(forward / strike[i])
-        # Put-call parity turns an option in the money into the one out of it.
-        inside = forward - strike[i] if call[i] else strike[i] - forward
-        if inside > 0.0:
-            value -= inside
-        s = _implied(value / np.sqrt(forward * strike[i]), -abs(x))
-        out[i] = s / np.sqrt(years[i])
+    """All options of a block take their steps together, SIMD; stragglers are bisected after."""
+    x, target, s, last = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
+    low = np.empty(BLOCK, np.bool_)
+    x[:], target[:] = -1.0, 0.1
+    for begin in range(0, price.size, BLOCK):
+        width = min(BLOCK, price.size - begin)
+        for i in range(width):
+            at = begin + i
+            forward = spot[at] * exp(carry[at] * years[at])
+            value = price[at] * exp(rate[at] * years[at])
+            # Put-call parity turns an option in the money into the one out of it.
+            inside = forward - strike[at] if call[at] else strike[at] - forward
+            value -= inside if inside > 0.0 else 0.0
+            target[i] = value / np.sqrt(forward * strike[at])
+            x[i] = -abs(log(forward / strike[at]))
+        for i in range(BLOCK):
+            # Start at the inflection point, from where Newton converges (Manaster and Koehler
+            # 1982); at the money the price is nearly a straight line through zero.
+            turning = np.sqrt(-2.0 * x[i])
+            near = turning < 1e-3
+            start = max(turning, 2.5066282746310002 * target[i]) if near else turning
+            value, _ = _black(x[i], start)
+            below = (target[i] < value) & (not near)
+            # Far below, ln(price) ~ -x^2 / (2 s^2): start on that curve through the turning point.
+            ratio = log(value) - log(target[i])
+            guess = 1.0 / np.sqrt(1.0 / (start * start) + 2.0 * ratio / (x[i] * x[i]))
+            low[i] = below
+            s[i] = guess if below else start
+        for _ in range(STEPS):
+            waiting = 0
+            for i in range(BLOCK):
+                step = _step(x[i], s[i], target[i], low[i])
+                ahead = min(max(s[i] + step, 0.25 * s[i]), 4.0 * s[i])
+                moved = abs(ahead - s[i]) / s[i]
+                last[i] = moved
+                s[i] = ahead
+                # Third order: after a step below 1e-5 the error is below 1e-15.
+                waiting += 0 if moved < 1e-5 else 1
+            if waiting == 0:
+                break
+        for i in range(width):
+            at = begin + i
+            if not (target[i] > 0.0 and target[i] < np.exp(0.5 * x[i])):
+                out[at] = np.nan
+            else:
+                found = s[i] if last[i] < 1e-5 else _bisect(x[i], target[i])
+                out[at] = found / np.sqrt(years[at])
 
 
 def _columns(call: Any, positive: dict[str, Any], finite: dict[str, Any]) -> tuple[Flags, dict[str, Vector]]:
@@ -259,7 +275,7 @@ def implied_volatility(
         {"rate": rate, "carry": rate if carry is None else carry},
     )
     out = np.empty(flags.size)
-    _implied_all(flags, c["price"], c["spot"], c["strike"], c["years"], c["rate"], c["carry"], out)
+    _implied(flags, c["price"], c["spot"], c["strike"], c["years"], c["rate"], c["carry"], out)
     return out
 
 

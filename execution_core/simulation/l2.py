@@ -43,7 +43,7 @@ from numpy.typing import NDArray
 from execution_core.errors import InvalidArrayError, InvalidValueError
 from execution_core.jit import kernel
 from execution_core.simulation import l2_kernels
-from execution_core.simulation.l2_kernels import MESSAGE, ORDER, STATE, Venue, advance, cancel, submit
+from execution_core.simulation.l2_kernels import KNOWN, ORDER, STATE, Venue, advance, cancel, submit
 from execution_core.simulation.l2_tape import Tape, prepare
 from execution_core.types import (
     FEED_EVENT,
@@ -119,8 +119,6 @@ def open_venue(
     *,
     max_orders: int = 1 << 16,
     max_fills: int = 1 << 17,
-    max_open: int = 256,
-    in_flight: int = 1024,
 ) -> Venue:
     """A venue at the start of `tape`, without orders.
 
@@ -131,8 +129,7 @@ def open_venue(
         Messages never overtake each other.
     max_orders, max_fills
         Over the whole run. ``submit`` returns -1 beyond the first; the second raises CapacityError.
-    max_open, in_flight
-        At one time: orders that are not closed, and messages each way.
+        At one time, 256 orders may be open and 1024 messages under way each way.
     """
     if not isinstance(latency, np.ndarray) or latency.dtype != ORDER_LATENCY or latency.ndim != 1 or not len(latency):
         raise InvalidArrayError("latency", "not an ORDER_LATENCY vector with rows", "use constant_latency")
@@ -140,7 +137,7 @@ def open_venue(
         raise InvalidValueError("latency", "times not ascending", "sort it, one row for each time")
     if (latency["entry_ns"] < 0).any() or (latency["response_ns"] < 0).any():
         raise InvalidValueError("latency", "negative", "give nanoseconds")
-    for name, value in (("max_orders", max_orders), ("max_open", max_open), ("in_flight", in_flight)):
+    for name, value in (("max_orders", max_orders), ("max_fills", max_fills)):
         if value < 1:
             raise InvalidValueError(name, "not positive", "give room for at least one")
     state = np.zeros(1, STATE)
@@ -151,14 +148,8 @@ def open_venue(
     return Venue(
         exchange=tape.exchange,
         local=tape.local,
-        book=np.zeros((2, tape.ticks), np.int64),
-        known_book=np.zeros((2, tape.ticks), np.int64),
-        consumed=np.zeros((2, tape.ticks if model.partial_fills else 0), np.int64),
+        books=np.zeros((3, 2, tape.ticks), np.int64),
         orders=np.zeros(max_orders, ORDER),
-        live=np.zeros(max_open, np.int64),
-        open=np.zeros(max_open, np.int64),
-        requests=np.zeros(in_flight, MESSAGE),
-        responses=np.zeros(in_flight, MESSAGE),
         fills=np.zeros(max_fills, L2_FILL),
         latency=np.ascontiguousarray(latency),
         state=state,
@@ -181,16 +172,16 @@ def best_bid(venue: Venue) -> int:
 def best_ask(venue: Venue) -> int:
     """The best ask that the trader has seen, in ticks; NO_PRICE without one."""
     tick = venue.state[0]["known"][1]
-    return int(venue.base + tick) if tick < venue.book.shape[1] else NO_PRICE
+    return int(venue.base + tick) if tick < venue.books.shape[2] else NO_PRICE
 
 
 @kernel
 def known_lots(venue: Venue, side: int, price: int) -> int:
     """Lots at a level as the trader knows the book."""
     tick = price - venue.base
-    if tick < 0 or tick >= venue.known_book.shape[1]:
+    if tick < 0 or tick >= venue.books.shape[2]:
         return 0
-    return int(venue.known_book[0 if side == _BUY else 1, tick])
+    return int(venue.books[KNOWN, 0 if side == _BUY else 1, tick])
 
 
 @kernel

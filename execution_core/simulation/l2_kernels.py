@@ -14,14 +14,18 @@ from numpy.typing import NDArray
 
 from execution_core.errors import CapacityError
 from execution_core.jit import kernel
-from execution_core.simulation.l2_tape import ASK, BID, BUY_TRADE, CLEAR, QUOTE, SELL_TRADE, TAPE_ROW, TRADE
+from execution_core.simulation.l2_tape import ASK, BID, BUY_TRADE, CLEAR, SELL_TRADE, TAPE_ROW, TRADE
 from execution_core.types import LiquidityFlag, OrderState, OrderType, Side, TimeInForce
 
 Records = NDArray[np.void]
 
+# Open orders, and messages each way, at one time.
+MAX_OPEN, IN_FLIGHT = 256, 1024
+
 RISK_AVERSE, POWER, POWER_OF_TOTAL, POWER_OF_SHARE, LOG, LOG_OF_TOTAL = 0, 1, 2, 3, 4, 5
 
 NEVER = 2**63 - 1
+VENUE, KNOWN, TAKEN = 0, 1, 2
 _BUY = int(Side.BUY)
 _SELL = int(Side.SELL)
 _MARKET = int(OrderType.MARKET)
@@ -68,7 +72,8 @@ MESSAGE = np.dtype(
     align=True,
 )
 
-# Where a simulation stands. Bounds are ticks; empty: low above high.
+# Where a simulation stands. Bounds are ticks; empty: low above high. The lists are inside it because
+# each array that a compiled function receives costs it two atomic reference counts, 10 ns.
 STATE = np.dtype(
     [
         ("now", np.int64),
@@ -76,8 +81,8 @@ STATE = np.dtype(
         ("next_local", np.int64),
         ("orders", np.int64),
         ("fills", np.int64),
-        ("live", np.int64),
-        ("open", np.int64),
+        ("live_count", np.int64),
+        ("open_count", np.int64),
         ("request_head", np.int64),
         ("request_tail", np.int64),
         ("response_head", np.int64),
@@ -85,7 +90,12 @@ STATE = np.dtype(
         ("position", np.int64),
         # lowest and highest own buy, lowest and highest own sell
         ("own", np.int64, 4),
-        ("consumed_levels", np.int64),
+        # orders at the venue, and those that the trader believes open; by arrival
+        ("live", np.int64, MAX_OPEN),
+        ("open", np.int64, MAX_OPEN),
+        ("requests", MESSAGE, IN_FLIGHT),
+        ("responses", MESSAGE, IN_FLIGHT),
+        ("taken_levels", np.int64),
         # best bid, best ask, how low bids and how high asks have been, and `_scan`'s fifth
         ("best", np.int64, 5),
         ("known", np.int64, 5),
@@ -95,18 +105,16 @@ STATE = np.dtype(
 
 
 class Venue(NamedTuple):
-    """A simulation as plain arrays, so that compiled strategies can hold it. See ``l2.open_venue``."""
+    """A simulation as plain arrays, so that compiled strategies can hold it. See ``l2.open_venue``.
+
+    ``books[VENUE]`` is the book at the venue, ``books[KNOWN]`` as the trader knows it, and
+    ``books[TAKEN]`` the lots that we took from the former; each (side, tick).
+    """
 
     exchange: Records
     local: Records
-    book: NDArray[np.int64]
-    known_book: NDArray[np.int64]
-    consumed: NDArray[np.int64]
+    books: NDArray[np.int64]
     orders: Records
-    live: NDArray[np.int64]
-    open: NDArray[np.int64]
-    requests: Records
-    responses: Records
     fills: Records
     latency: Records
     state: Records
@@ -180,8 +188,8 @@ def _level_changed(v: Venue, order: Any, previous: int, lots: int) -> None:
 def _bounds(v: Venue, side: int) -> None:
     """Recompute the lowest and highest own price of a side."""
     low, high = NEVER, -1
-    for k in range(v.state[0]["live"]):
-        order = v.orders[v.live[k]]
+    for k in range(v.state[0]["live_count"]):
+        order = v.orders[v.state[0]["live"][k]]
         if order["side"] == side:
             low = min(low, order["tick"])
             high = max(high, order["tick"])
@@ -192,15 +200,15 @@ def _bounds(v: Venue, side: int) -> None:
 @kernel
 def _drop_live(v: Venue, order_id: int) -> None:
     """Take an order off the venue's list, keeping the order of arrival."""
-    count = v.state[0]["live"]
+    count = v.state[0]["live_count"]
     k = 0
-    while k < count and v.live[k] != order_id:
+    while k < count and v.state[0]["live"][k] != order_id:
         k += 1
     if k == count:
         return
     for j in range(k, count - 1):
-        v.live[j] = v.live[j + 1]
-    v.state[0]["live"] = count - 1
+        v.state[0]["live"][j] = v.state[0]["live"][j + 1]
+    v.state[0]["live_count"] = count - 1
     _bounds(v, v.orders[order_id]["side"])
 
 
@@ -208,13 +216,12 @@ def _drop_live(v: Venue, order_id: int) -> None:
 def _respond(v: Venue, order_id: int, ts: int, lots: int, cancels: bool) -> int:
     """Send the order's state to the trader; returns when it will be heard. Messages stay in order."""
     s = v.state[0]
-    size = v.responses.shape[0]
-    if s["response_tail"] - s["response_head"] >= size:
+    if s["response_tail"] - s["response_head"] >= IN_FLIGHT:
         raise CapacityError("in_flight", "more responses on their way than fit", "give a larger in_flight")
     arrival = ts + _latency(v.latency, ts, True)
     if s["response_tail"] > s["response_head"]:
-        arrival = max(arrival, v.responses[(s["response_tail"] - 1) % size]["ts_ns"])
-    message = v.responses[s["response_tail"] % size]
+        arrival = max(arrival, s["responses"][(s["response_tail"] - 1) % IN_FLIGHT]["ts_ns"])
+    message = s["responses"][s["response_tail"] % IN_FLIGHT]
     message["ts_ns"] = arrival
     message["order"] = order_id
     message["lots"] = lots
@@ -253,8 +260,8 @@ def _next_own(v: Venue, side: int, after: int, through: int) -> int:
     """
     sign = 1 if side == 0 else -1
     found = -(2**31)
-    for k in range(v.state[0]["live"]):
-        order = v.orders[v.live[k]]
+    for k in range(v.state[0]["live_count"]):
+        order = v.orders[v.state[0]["live"][k]]
         tick = order["tick"]
         if order["side"] != side or sign * tick < sign * through or sign * tick >= sign * after:
             continue
@@ -275,8 +282,8 @@ def _traded(v: Venue, side: int, tick: int, lots: int, ts: int) -> None:
             return
         after = level
         k = 0
-        while k < v.state[0]["live"]:
-            order_id = v.live[k]
+        while k < v.state[0]["live_count"]:
+            order_id = v.state[0]["live"][k]
             order = v.orders[order_id]
             k += 1
             if order["side"] != side or order["tick"] != level:
@@ -311,13 +318,13 @@ def _take(v: Venue, order_id: int, limit: int, best: int, price: int, ts: int, l
     other = 1 - order["side"]
     step = 1 if order["side"] == 0 else -1
     tick = best
-    while order["leaves"] > 0 and 0 <= tick < v.book.shape[1] and step * tick <= step * limit:
-        available = v.book[other, tick] - v.consumed[other, tick]
+    while order["leaves"] > 0 and 0 <= tick < v.books.shape[2] and step * tick <= step * limit:
+        available = v.books[VENUE, other, tick] - v.books[TAKEN, other, tick]
         if available > 0:
             size = min(available, order["leaves"])
-            if v.consumed[other, tick] == 0:
-                v.state[0]["consumed_levels"] += 1
-            v.consumed[other, tick] += size
+            if v.books[TAKEN, other, tick] == 0:
+                v.state[0]["taken_levels"] += 1
+            v.books[TAKEN, other, tick] += size
             _fill(v, order_id, size, tick if price < 0 else price, ts, liquidity)
         tick += step
 
@@ -333,8 +340,8 @@ def _crossed(v: Venue, side: int, best: int, ts: int) -> None:
             return
         after = level
         k = 0
-        while k < v.state[0]["live"]:
-            order_id = v.live[k]
+        while k < v.state[0]["live_count"]:
+            order_id = v.state[0]["live"][k]
             order = v.orders[order_id]
             k += 1
             if order["side"] != side or order["tick"] != level:
@@ -353,8 +360,8 @@ def _fillable(v: Venue, side: int, limit: int, best: int, lots: int) -> bool:
     """Whether the visible, unconsumed levels from `best` to `limit` hold `lots`."""
     other, step = 1 - side, 1 if side == 0 else -1
     tick, found = best, 0
-    while found < lots and 0 <= tick < v.book.shape[1] and step * tick <= step * limit:
-        found += max(v.book[other, tick] - v.consumed[other, tick], 0)
+    while found < lots and 0 <= tick < v.books.shape[2] and step * tick <= step * limit:
+        found += max(v.books[VENUE, other, tick] - v.books[TAKEN, other, tick], 0)
         tick += step
     return bool(found >= lots)
 
@@ -365,7 +372,7 @@ def _accept(v: Venue, order_id: int, ts: int) -> None:
     s = v.state[0]
     order = v.orders[order_id]
     side = order["side"]
-    ticks = v.book.shape[1]
+    ticks = v.books.shape[2]
     best = s["best"][1 - side]
     market = order["type"] == _MARKET
     limit = order["tick"]
@@ -391,10 +398,10 @@ def _accept(v: Venue, order_id: int, ts: int) -> None:
     if order["state"] == _CANCELED:
         order["leaves"] = 0
     else:
-        order["front"] = v.book[side, order["tick"]]
+        order["front"] = v.books[VENUE, side, order["tick"]]
         order["traded"] = 0.0
-        v.live[s["live"]] = order_id
-        s["live"] += 1
+        v.state[0]["live"][s["live_count"]] = order_id
+        s["live_count"] += 1
         _bounds(v, side)
     _respond(v, order_id, ts, 0, False)
 
@@ -403,7 +410,7 @@ def _accept(v: Venue, order_id: int, ts: int) -> None:
 def _request(v: Venue) -> None:
     """The venue handles its next request."""
     s = v.state[0]
-    message = v.requests[s["request_head"] % v.requests.shape[0]]
+    message = s["requests"][s["request_head"] % IN_FLIGHT]
     s["request_head"] += 1
     order_id, ts = message["order"], message["ts_ns"]
     if not message["cancels"]:
@@ -418,19 +425,19 @@ def _request(v: Venue) -> None:
 
 
 @kernel
-def _bid_below(book: NDArray[np.int64], tick: int, low: int) -> int:
+def _bid_below(books: NDArray[np.int64], which: int, tick: int, low: int) -> int:
     tick -= 1
-    while tick >= low and book[0, tick] == 0:
+    while tick >= low and books[which, 0, tick] == 0:
         tick -= 1
     return tick if tick >= low else -1
 
 
 @kernel
-def _ask_above(book: NDArray[np.int64], tick: int, high: int) -> int:
+def _ask_above(books: NDArray[np.int64], which: int, tick: int, high: int) -> int:
     tick += 1
-    while tick <= high and book[1, tick] == 0:
+    while tick <= high and books[which, 1, tick] == 0:
         tick += 1
-    return tick if tick <= high else book.shape[1]
+    return tick if tick <= high else books.shape[2]
 
 
 @kernel
@@ -438,13 +445,13 @@ def _scan(
     rows: Records,
     n: int,
     until: int,
-    book: NDArray[np.int64],
+    books: NDArray[np.int64],
+    which: int,
     best: NDArray[np.int64],
     buy_low: int,
     buy_high: int,
     sell_low: int,
     sell_high: int,
-    consumed: NDArray[np.int64],
     took: bool,
 ) -> tuple[int, bool]:
     """Apply rows from `n` on, up to `until` or to one that meets own orders or is a quote.
@@ -469,32 +476,32 @@ def _scan(
         tick = np.int64(row["tick"])
         lots = row["lots"]
         if code == BID:
-            previous = book[0, tick]
-            book[0, tick] = lots
+            previous = books[which, 0, tick]
+            books[which, 0, tick] = lots
             if lots > 0:
                 low = min(low, tick)
                 if tick > bid:
                     bid = tick
                     if tick >= ask:
-                        ask = _ask_above(book, tick, high)
+                        ask = _ask_above(books, which, tick, high)
             elif tick == bid:
-                bid = _bid_below(book, tick, low)
-            if buy_low <= tick <= buy_high or bid >= sell_low or (took and consumed[0, tick] > 0):
+                bid = _bid_below(books, which, tick, low)
+            if buy_low <= tick <= buy_high or bid >= sell_low or (took and books[TAKEN, 0, tick] > 0):
                 best[4] = previous
                 stopped = True
                 break
         elif code == ASK:
-            previous = book[1, tick]
-            book[1, tick] = lots
+            previous = books[which, 1, tick]
+            books[which, 1, tick] = lots
             if lots > 0:
                 high = max(high, tick)
                 if tick < ask:
                     ask = tick
                     if tick <= bid:
-                        bid = _bid_below(book, tick, low)
+                        bid = _bid_below(books, which, tick, low)
             elif tick == ask:
-                ask = _ask_above(book, tick, high)
-            if sell_low <= tick <= sell_high or ask <= buy_high or (took and consumed[1, tick] > 0):
+                ask = _ask_above(books, which, tick, high)
+            if sell_low <= tick <= sell_high or ask <= buy_high or (took and books[TAKEN, 1, tick] > 0):
                 best[4] = previous
                 stopped = True
                 break
@@ -514,91 +521,76 @@ def _scan(
 
 
 @kernel
-def _set_level(
-    v: Venue, book: NDArray[np.int64], best: NDArray[np.int64], side: int, tick: int, lots: int, own: bool
-) -> None:
+def _set_level(v: Venue, which: int, best: NDArray[np.int64], side: int, tick: int, lots: int) -> None:
     """Set one level as ``_scan`` does, and tell own orders there."""
     row = np.zeros(1, TAPE_ROW)
     row[0]["tick"], row[0]["lots"], row[0]["code"] = tick, lots, side
-    previous = book[side, tick]
-    _scan(row, 0, 0, book, best, 1, 0, NEVER, -1, v.consumed, False)
-    if own:
+    previous = v.books[which, side, tick]
+    _scan(row, 0, 0, v.books, which, best, 1, 0, NEVER, -1, False)
+    if which == VENUE:
         _touch(v, side, tick, previous, lots)
 
 
 @kernel
-def _requote(
-    v: Venue, book: NDArray[np.int64], best: NDArray[np.int64], code: int, tick: int, lots: int, own: bool
-) -> None:
+def _requote(v: Venue, which: int, best: NDArray[np.int64], code: int, tick: int, lots: int) -> None:
     """A quote or a clear: the levels that it says are gone, then the quote's own."""
     side = code & 1
+    ticks = v.books.shape[2]
     step = -1 if side == 0 else 1
     gone = best[side]
     last = tick if code >= CLEAR else tick - step
-    while 0 <= gone < book.shape[1] and step * gone <= step * last:
-        if book[side, gone] > 0:
-            _set_level(v, book, best, side, gone, 0, own)
+    while 0 <= gone < ticks and step * gone <= step * last:
+        if v.books[which, side, gone] > 0:
+            _set_level(v, which, best, side, gone, 0)
         gone += step
-    if code < CLEAR and 0 <= tick < book.shape[1]:
-        _set_level(v, book, best, side, tick, lots, own)
+    if code < CLEAR and 0 <= tick < ticks:
+        _set_level(v, which, best, side, tick, lots)
 
 
 @kernel
 def _touch(v: Venue, side: int, tick: int, previous: int, lots: int) -> None:
     """A level changed where we have orders or took lots."""
     s = v.state[0]
-    if s["consumed_levels"] > 0 and v.consumed[side, tick] > 0:
+    if s["taken_levels"] > 0 and v.books[TAKEN, side, tick] > 0:
         # What we took never comes back: only lots beyond it are new.
-        v.consumed[side, tick] = min(v.consumed[side, tick], lots)
-        s["consumed_levels"] -= v.consumed[side, tick] == 0
+        v.books[TAKEN, side, tick] = min(v.books[TAKEN, side, tick], lots)
+        s["taken_levels"] -= v.books[TAKEN, side, tick] == 0
     if s["own"][2 * side] <= tick <= s["own"][2 * side + 1]:
-        for k in range(s["live"]):
-            order = v.orders[v.live[k]]
+        for k in range(s["live_count"]):
+            order = v.orders[v.state[0]["live"][k]]
             if order["tick"] == tick and order["side"] == side:
                 _level_changed(v, order, previous, lots)
 
 
 @kernel
-def _replay(v: Venue, until: int) -> None:
-    """The venue's own clock: recorded events up to `until`, met by the orders that rest."""
-    s = v.state[0]
-    own, best = s["own"], s["best"]
-    stopped = True
-    while stopped:
-        took = s["consumed_levels"] > 0
-        n, stopped = _scan(v.exchange, s["next_exchange"], until, v.book, best, own[0], own[1], own[2], own[3], v.consumed, took)
-        s["next_exchange"] = n
-        if not stopped:
-            break
-        row = v.exchange[n - 1]
-        code, tick, ts = row["code"], row["tick"], row["ts_ns"]
-        if code in (BUY_TRADE, SELL_TRADE):
-            _traded(v, 1 if code == BUY_TRADE else 0, tick, row["lots"], ts)
-            continue
-        if code < TRADE:
-            _touch(v, code, tick, best[4], row["lots"])
-        else:
-            _requote(v, v.book, best, code, tick, row["lots"], True)
-        if code & 1:
-            _crossed(v, 0, best[1], ts)
-        else:
-            _crossed(v, 1, best[0], ts)
+def _meet(v: Venue, n: int) -> None:
+    """The venue's event before row `n` meets own orders, or is a quote."""
+    best = v.state[0]["best"]
+    own = v.state[0]["own"]
+    row = v.exchange[n - 1]
+    code, tick, ts = row["code"], row["tick"], row["ts_ns"]
+    if code == BUY_TRADE:
+        _traded(v, 1, tick, row["lots"], ts)
+    elif code == SELL_TRADE:
+        _traded(v, 0, tick, row["lots"], ts)
+    elif code < TRADE:
+        _touch(v, code, tick, best[4], row["lots"])
+    else:
+        _requote(v, VENUE, best, code, tick, row["lots"])
+    if code == BUY_TRADE or code == SELL_TRADE:
+        return
+    if code & 1 and best[1] <= own[1]:
+        _crossed(v, 0, best[1], ts)
+    elif not code & 1 and best[0] >= own[2]:
+        _crossed(v, 1, best[0], ts)
 
 
 @kernel
 def _hear(v: Venue, until: int) -> None:
-    """The trader's own clock: the feed and the responses up to `until`."""
+    """The responses up to `until` reach the trader."""
     s = v.state[0]
-    stopped = True
-    while stopped:
-        n, stopped = _scan(v.local, s["next_local"], until, v.known_book, s["known"], 1, 0, NEVER, -1, v.consumed, False)
-        s["next_local"] = n
-        row = v.local[n - 1]
-        if stopped and row["code"] >= QUOTE:
-            _requote(v, v.known_book, s["known"], row["code"], row["tick"], row["lots"], False)
-    size = v.responses.shape[0]
     while s["response_head"] < s["response_tail"]:
-        message = v.responses[s["response_head"] % size]
+        message = s["responses"][s["response_head"] % IN_FLIGHT]
         if message["ts_ns"] > until:
             break
         s["response_head"] += 1
@@ -614,42 +606,58 @@ def _hear(v: Venue, until: int) -> None:
 
 @kernel
 def _drop_open(v: Venue, order_id: int) -> None:
-    count = v.state[0]["open"]
+    count = v.state[0]["open_count"]
     k = 0
-    while k < count and v.open[k] != order_id:
+    while k < count and v.state[0]["open"][k] != order_id:
         k += 1
     if k < count:
         for j in range(k, count - 1):
-            v.open[j] = v.open[j + 1]
-        v.state[0]["open"] = count - 1
+            v.state[0]["open"][j] = v.state[0]["open"][j + 1]
+        v.state[0]["open_count"] = count - 1
 
 
 @kernel
 def advance(v: Venue, until: int) -> bool:
     """Let time pass to `until`; False once nothing is left to happen after it."""
     s = v.state[0]
+    own, best, known = s["own"], s["best"], s["known"]
+    n, end = s["next_exchange"], v.exchange.shape[0]
     while True:
         arrival = NEVER
         if s["request_head"] < s["request_tail"]:
-            arrival = v.requests[s["request_head"] % v.requests.shape[0]]["ts_ns"]
-        _replay(v, min(until, arrival))
+            arrival = s["requests"][s["request_head"] % IN_FLIGHT]["ts_ns"]
+        horizon = min(until, arrival)
+        while n < end and v.exchange[n]["ts_ns"] <= horizon:
+            took = s["taken_levels"] > 0
+            n, stopped = _scan(v.exchange, n, horizon, v.books, VENUE, best, own[0], own[1], own[2], own[3], took)
+            if stopped:
+                _meet(v, n)
         if arrival > until:
             break
         _request(v)
-    _hear(v, until)
+    s["next_exchange"] = n
+
+    m, end_local = s["next_local"], v.local.shape[0]
+    while m < end_local and v.local[m]["ts_ns"] <= until:
+        m, stopped = _scan(v.local, m, until, v.books, KNOWN, known, 1, 0, NEVER, -1, False)
+        if stopped:
+            row = v.local[m - 1]
+            _requote(v, KNOWN, known, row["code"], row["tick"], row["lots"])
+    s["next_local"] = m
+    if s["response_head"] < s["response_tail"]:
+        _hear(v, until)
     s["now"] = max(s["now"], until)
     waiting = s["request_head"] < s["request_tail"] or s["response_head"] < s["response_tail"]
-    return bool(waiting or s["next_exchange"] < v.exchange.shape[0] or s["next_local"] < v.local.shape[0])
+    return bool(waiting or n < end or m < end_local)
 
 
 @kernel
 def _send(v: Venue, order_id: int, cancels: bool) -> None:
     s = v.state[0]
-    size = v.requests.shape[0]
     arrival = s["now"] + _latency(v.latency, s["now"], False)
     if s["request_tail"] > s["request_head"]:
-        arrival = max(arrival, v.requests[(s["request_tail"] - 1) % size]["ts_ns"])
-    message = v.requests[s["request_tail"] % size]
+        arrival = max(arrival, s["requests"][(s["request_tail"] - 1) % IN_FLIGHT]["ts_ns"])
+    message = s["requests"][s["request_tail"] % IN_FLIGHT]
     message["ts_ns"] = arrival
     message["order"] = order_id
     message["cancels"] = cancels
@@ -662,9 +670,9 @@ def submit(v: Venue, side: int, kind: int, tif: int, price: int, lots: int, post
     s = v.state[0]
     order_id = s["orders"]
     tick = price - v.base
-    inside = kind == _MARKET or 0 <= tick < v.book.shape[1]
-    full = order_id >= v.orders.shape[0] or s["request_tail"] - s["request_head"] >= v.requests.shape[0]
-    if lots <= 0 or not inside or full or s["open"] >= v.open.shape[0]:
+    inside = kind == _MARKET or 0 <= tick < v.books.shape[2]
+    full = order_id >= v.orders.shape[0] or s["request_tail"] - s["request_head"] >= IN_FLIGHT
+    if lots <= 0 or not inside or full or s["open_count"] >= MAX_OPEN:
         return -1
     order = v.orders[order_id]
     order["leaves"] = lots
@@ -678,8 +686,8 @@ def submit(v: Venue, side: int, kind: int, tif: int, price: int, lots: int, post
     order["known_state"] = _SUBMITTED
     order["cancel_pending"] = 0
     s["orders"] = order_id + 1
-    v.open[s["open"]] = order_id
-    s["open"] += 1
+    v.state[0]["open"][s["open_count"]] = order_id
+    s["open_count"] += 1
     _send(v, order_id, False)
     return int(order_id)
 
@@ -692,7 +700,7 @@ def cancel(v: Venue, order_id: int) -> bool:
         return False
     order = v.orders[order_id]
     known = order["known_state"]
-    full = s["request_tail"] - s["request_head"] >= v.requests.shape[0]
+    full = s["request_tail"] - s["request_head"] >= IN_FLIGHT
     if known in (_FILLED, _CANCELED) or order["cancel_pending"] or full:
         return False
     order["cancel_pending"] = 1

@@ -15,5 +15,5 @@ class Config:
     worst_fee_ppm: int = 0
     worst_fee_per_lot_e9: int = 5_000_000
     minimum_fee_e9: int = 1_000_000_000
-    maximum_open_orders: int = 16_384
+    maximum_open_orders: int = 4_096
     venue_timeout_s: float = 2.0

@@ -212,8 +212,6 @@ class Gatekeeper:
             self._day_start = previous_equity
         self._peak = max(self._peak, equity)
         self._gate.set_account(cash=self._gate.cash, day_start_equity=self._day_start, peak_equity=self._peak)
-        if self._rules is not None:
-            self._apply()
 
     def apply_rules(self, rules: Rules) -> None:
         """A new policy. Raises CoreError when the gate cannot hold it."""

@@ -27,6 +27,7 @@ JETSTREAM = "ALPHAMESH"
 SUBJECT = "alphamesh.events"
 _DUPLICATE_WINDOW_S = 600.0
 _IN_FLIGHT = 64
+_HEARTBEAT_S = 0.5  # two missed ones, and the client asks for a new consumer: after a restart of the server
 
 
 class EventLog(Protocol):
@@ -129,7 +130,9 @@ class NatsEventLog:
         subscription = await self._jetstream().subscribe(
             f"{SUBJECT}.{stream}",
             ordered_consumer=True,
-            config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE),
+            config=ConsumerConfig(
+                deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE, idle_heartbeat=_HEARTBEAT_S
+            ),
         )
         try:
             async for message in subscription.messages:

@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError, Message
 from alphamesh.audit.v1 import event_pb2
 
 ZERO_HASH = bytes(32)
+LATER_S = 0.05
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS frame (first_seq INTEGER PRIMARY KEY, count INTEGER NOT NULL, body BLOB NOT NULL);
@@ -94,6 +95,7 @@ class Journal:
         self._pending: list[event_pb2.EventEnvelope] = []
         self._replies: list[tuple[RequestKey, bytes]] = []
         self._flushed: asyncio.Future[None] | None = None
+        self._later: asyncio.TimerHandle | None = None
         self._failed: BaseException | None = None
         self._listeners: list[Callable[[event_pb2.EventFrame], None]] = []
         self.durable_seq, self.durable_hash = 0, ZERO_HASH
@@ -148,13 +150,24 @@ class Journal:
         """Decided events could not be applied: nothing may be written or answered any more."""
         self._failed = error
         self._pending.clear()
+        if self._flushed is not None:
+            self._flushed.set_exception(JournalError(f"the journal has failed: {error}"))
+            self._flushed = None
         self._on_failure(error)
+
+    def commit_later(self, reply: Message) -> None:
+        """Makes what was added durable soon, and lets the caller answer now.
+
+        Only for pure computations on durable inputs (a snapshot, a proposal): what a crash loses here,
+        a repeat of the request computes again, bit for bit. Saves an fsync on the way to a decision.
+        """
+        self._keep(reply)
+        if self._later is None and (self._pending or self._replies):
+            self._later = asyncio.get_running_loop().call_later(LATER_S, self._flush)
 
     async def commit(self, reply: Message | None = None) -> None:
         """Returns when all that was added is durable, together with the answer to the current request."""
-        key = current_request.get()
-        if reply is not None and key is not None:
-            self._replies.append((key, reply.SerializeToString(deterministic=True)))
+        self._keep(reply)
         if not self._pending and not self._replies:
             await self.barrier()
             return
@@ -176,13 +189,23 @@ class Journal:
 
     def answered(self, request_id: str) -> tuple[str, bytes, bytes] | None:
         """(method, sha256 of the request, first answer) of a request that was answered before."""
+        for key, body in self._replies:
+            if key.request_id == request_id:
+                return key.method, key.request_sha256, body
         query = "SELECT method, request_sha256, body FROM reply WHERE request_id = ?"
         row: tuple[str, bytes, bytes] | None = self._database.execute(query, (request_id,)).fetchone()
         return row
 
     def close(self) -> None:
-        """Closes the file. Nothing depends on it: start is recovery."""
+        """Writes what waits and closes the file. No promise depends on it: start is recovery."""
+        if self._failed is None and (self._pending or self._replies):
+            self._flush()
         self._database.close()
+
+    def _keep(self, reply: Message | None) -> None:
+        key = current_request.get()
+        if reply is not None and key is not None:
+            self._replies.append((key, reply.SerializeToString(deterministic=True)))
 
     def _chain(self, event: Event) -> event_pb2.EventEnvelope:
         schema = event.payload.DESCRIPTOR.full_name
@@ -206,10 +229,14 @@ class Journal:
         return envelope
 
     def _flush(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        if self._failed is not None:
+            return
         flushed, self._flushed = self._flushed, None
         pending, self._pending = self._pending, []
         replies, self._replies = self._replies, []
-        assert flushed is not None
         frame = None
         if pending:
             frame = event_pb2.EventFrame(
@@ -225,12 +252,14 @@ class Journal:
         except sqlite3.Error as error:
             self._failed = error
             problem = JournalError(f"cannot write {self.path}: {error}; free disk space or repair it, then restart")
-            flushed.set_exception(problem)
+            if flushed is not None:
+                flushed.set_exception(problem)
             self._on_failure(problem)
             return
         if frame is not None:
             self.durable_seq, self.durable_hash = pending[-1].seq, pending[-1].hash
-        flushed.set_result(None)
+        if flushed is not None:
+            flushed.set_result(None)
         if frame is not None:
             for listener in self._listeners:
                 listener(frame)

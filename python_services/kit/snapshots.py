@@ -96,6 +96,7 @@ def decode(response: marketdata_pb2.GetSnapshotResponse) -> Snapshot:
 
     def column(name: str) -> Floats:
         values = batch.column(name).flatten().to_numpy(zero_copy_only=False)
+        # Writable, because kernels are compiled for writable arrays; readers leave them as they are.
         return np.ascontiguousarray(values.reshape(shape).T)
 
     times = batch.column("ts_event_ns").flatten().to_numpy().reshape(shape)
@@ -111,24 +112,33 @@ def decode(response: marketdata_pb2.GetSnapshotResponse) -> Snapshot:
     )
 
 
+# Snapshots are named by their content, so every client of a process may share them.
+_decoded: OrderedDict[str, Snapshot] = OrderedDict()
+
+
 class SnapshotClient:
     """Fetches snapshots by id; each one once per process, however many agents ask."""
 
     def __init__(self, market_data: marketdata_pb2_grpc.MarketDataServiceAsyncStub) -> None:
         self._market_data = market_data
-        self._cache: OrderedDict[str, asyncio.Task[Snapshot]] = OrderedDict()
+        self._fetching: dict[str, asyncio.Task[Snapshot]] = {}
 
     async def get(self, snapshot_id: str) -> Snapshot:
         """The snapshot. Errors of GetSnapshot and of `decode` pass through."""
-        task = self._cache.get(snapshot_id)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = asyncio.create_task(self._fetch(snapshot_id))
-            self._cache[snapshot_id] = task
-        self._cache.move_to_end(snapshot_id)
-        while len(self._cache) > CACHE_SIZE:
-            self._cache.popitem(last=False)
+        snapshot = _decoded.get(snapshot_id)
+        if snapshot is not None:
+            return snapshot
+        task = self._fetching.get(snapshot_id)
+        if task is None:
+            task = self._fetching[snapshot_id] = asyncio.create_task(self._fetch(snapshot_id))
+            task.add_done_callback(lambda _: self._fetching.pop(snapshot_id))
         return await asyncio.shield(task)
 
     async def _fetch(self, snapshot_id: str) -> Snapshot:
         request = marketdata_pb2.GetSnapshotRequest(snapshot_id=snapshot_id)
-        return decode(await self._market_data.GetSnapshot(request))
+        response = await self._market_data.GetSnapshot(request)
+        snapshot = _decoded.get(snapshot_id) or decode(response)
+        _decoded[snapshot_id] = snapshot
+        while len(_decoded) > CACHE_SIZE:
+            _decoded.popitem(last=False)
+        return snapshot

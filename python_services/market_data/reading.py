@@ -79,7 +79,7 @@ def parse(body: bytes, where: str, names: tuple[str, ...], file: int = 0) -> Row
     """
     try:
         table = _table(body, where)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, EOFError, zlib.error) as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, EOFError, UnicodeError, zlib.error) as error:
         if "Rescaling Decimal" in str(error):
             raise _too_fine(where, _first_line(error)) from error
         raise DatasetError("CORRUPT_FILE", where, f"cannot be read ({_first_line(error)})", _SEE) from error

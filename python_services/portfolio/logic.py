@@ -177,7 +177,25 @@ def _whole_lots(aim: Vector, tradable: NDArray[np.bool_], book: Book, mandate: M
         traded = np.abs(rounded.trades) * book.lot_values[rows]
         small = rows[(traded > 0) & (traded < mandate.minimum_trade_e9)]
         if not small.size:
-            lots[rows] = rounded.lots
+            lots[rows] = _within_turnover(rounded.lots, book.held[rows], book.lot_values[rows], book.equity, mandate)
             return lots
         moving[small] = False  # even a position aimed at zero is not worth a trade that small
     return lots
+
+
+def _within_turnover(lots: Lots, held: Lots, values: Lots, equity: int, mandate: Mandate) -> Lots:
+    """Takes back what rounding to lots added beyond the turnover limit: largest buys first, then sells."""
+    trades = [int(trade) for trade in lots - held]
+    worth = [abs(trade) * int(value) for trade, value in zip(trades, values, strict=True)]
+    excess = sum(worth) - int(2.0 * mandate.maximum_turnover * equity)
+    for i in sorted(range(len(trades)), key=lambda i: (trades[i] < 0, -worth[i], i)):
+        if excess <= 0:
+            break
+        value = int(values[i])
+        fewer = min(abs(trades[i]), -(-excess // value))
+        if (abs(trades[i]) - fewer) * value < mandate.minimum_trade_e9:
+            fewer = abs(trades[i])
+        trades[i] -= fewer if trades[i] > 0 else -fewer
+        excess -= fewer * value
+    answer: Lots = held + np.array(trades, dtype=np.int64)
+    return answer

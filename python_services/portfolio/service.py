@@ -99,7 +99,7 @@ class Portfolio(portfolio_pb2_grpc.PortfolioServiceServicer):
         # Not the view's newest: later events that do not touch the account must not show in an answer.
         seq = max(request.min_seq, account.seq)
         response = portfolio_pb2.ProposeTargetsResponse(proposal=proposal, applied_seq=seq)
-        await self._journal.commit(response)
+        self._journal.commit_later(response)
         return response
 
     async def GetPerformance(

@@ -138,7 +138,7 @@ class Risk(risk_pb2_grpc.RiskServiceServicer):
             )
             seq = max(request.min_seq, account.seq)
             response = risk_pb2.AssessPortfolioResponse(assessment=assessment, applied_seq=seq)
-            await self._journal.commit(response)
+            self._journal.commit_later(response)
             return response
 
     async def SetTradingState(
