@@ -1,232 +1,27 @@
-"""The `alphamesh` command line: options and help. What the commands do is imported when one is run."""
+"""Entry point of the `alphamesh` command. Everything is imported inside, so that Ctrl-C is met from the start."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Awaitable, Callable
-from datetime import datetime
-from pathlib import Path
-from typing import Annotated, Literal
 
-import typer
-
-from .errors import MeshError
-
-app = typer.Typer(
-    name="alphamesh",
-    help="A gRPC service mesh for AI-agent trading: agents propose, a risk core disposes.",
-    epilog="Try it: `alphamesh session --up` starts everything, trades the bundled year and reports.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", metavar="DIR", help="Data directory of the run. Default: a new one, or the latest."),
-]
-TopologyFile = Annotated[Path | None, typer.Option("--topology", metavar="FILE", help="Another topology.yaml.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-State = Literal["ACTIVE", "REDUCE_ONLY", "CANCEL_ALL", "FLATTEN", "HALTED"]
-
-
-@app.command()
-def up(
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything is ready.")] = False,
-    data_dir: DataDir = None,
-    topology: TopologyFile = None,
-) -> None:
-    """Start all services and keep them running until Ctrl-C or `alphamesh down`.
-
-    Example: alphamesh up --detach
-    """
-    from . import cli_system as commands
-
-    _finish(lambda: commands.up(detach, data_dir, topology))
-
-
-@app.command()
-def down(data_dir: DataDir = None) -> None:
-    """Stop the system that is up, in order.
-
-    Example: alphamesh down
-    """
-    from . import cli_system as commands
-
-    _finish(lambda: commands.down(data_dir))
-
-
-@app.command()
-def status(data_dir: DataDir = None, json: Json = False) -> None:
-    """Show every process: state, health, restarts. Exit code 1 when something is not serving.
-
-    Example: alphamesh status --json
-    """
-    from . import cli_system as commands
-
-    _finish(lambda: commands.status(data_dir, json))
-
-
-@app.command()
-def logs(
-    service: Annotated[str | None, typer.Argument(help="Only this process, for example execution or nats.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines until Ctrl-C.")] = False,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Begin with this many of the last lines.")] = 50,
-    data_dir: DataDir = None,
-    json: Json = False,
-) -> None:
-    """Print logs, by time.
-
-    Example: alphamesh logs execution -f
-    """
-    from . import cli_system as commands
-
-    _finish(lambda: commands.print_logs(service, follow, lines, data_dir, json))
-
-
-@app.command()
-def session(
-    up: Annotated[bool, typer.Option("--up", help="Start the system first and stop it at the end.")] = False,
-    local: Annotated[bool, typer.Option("--local", help="All services in this process, without sockets.")] = False,
-    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as JSON, too.")] = None,
-    serve: Annotated[bool, typer.Option("--serve", help="With --up: stay up afterwards until Ctrl-C.")] = False,
-    start: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="First trading day.")] = datetime(2009, 7, 1),  # noqa: DTZ001
-    end: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="Last trading day.")] = datetime(2010, 6, 30),  # noqa: DTZ001
-    instruments: Annotated[str, typer.Option(help="Universe, separated by commas.")] = "AAPL,MSFT,IBM,GOOG",
-    account: Annotated[str, typer.Option(help="Account that trades.")] = "demo",
-    cash: Annotated[str, typer.Option(help="Starting cash.")] = "1000000",
-    currency: Annotated[str, typer.Option(help="Currency of the account.")] = "USD",
-    method: Annotated[Literal["MEAN_VARIANCE", "RISK_PARITY"], typer.Option(help="Portfolio.")] = "MEAN_VARIANCE",
-    lookback: Annotated[int, typer.Option(min=2, max=5000, help="Bars of history in each decision.")] = 126,
-    risk_aversion: Annotated[float, typer.Option(help="Weight of variance against return.")] = 5.0,
-    maximum_weight: Annotated[float, typer.Option(help="Largest weight of one instrument.")] = 0.35,
-    maximum_turnover: Annotated[float, typer.Option(help="Largest one-way turnover of a day.")] = 0.25,
-    short: Annotated[bool, typer.Option("--short", help="Allow short positions.")] = False,
-    quorum: Annotated[int, typer.Option(min=1, help="Agents that must answer.")] = 2,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of every random number.")] = 7,
-    data: Annotated[Path | None, typer.Option(metavar="FILE", help="Your bars (CSV or Parquet).")] = None,
-    instruments_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Your instruments (YAML).")] = None,
-    data_dir: DataDir = None,
-    topology: TopologyFile = None,
-) -> None:
-    """Trade a range of days and report what happened.
-
-    Examples:
-
-    alphamesh session --up --report report.json
-
-    alphamesh session --local --method RISK_PARITY --start 2010-01-04 --end 2010-03-31
-    """
-    from . import cli_session as commands
-    from .session import Wish
-
-    wish = Wish(
-        start=start.date(),
-        end=end.date(),
-        instruments=tuple(name.strip() for name in instruments.split(",") if name.strip()),
-        account=account,
-        cash=cash,
-        currency=currency,
-        method=method,
-        lookback=lookback,
-        risk_aversion=risk_aversion,
-        maximum_weight=maximum_weight,
-        maximum_turnover=maximum_turnover,
-        short_allowed=short,
-        quorum=quorum,
-        seed=seed,
-    )
-    how = commands.How(
-        up=up,
-        local=local,
-        serve=serve,
-        report=report,
-        data=data,
-        instruments_file=instruments_file,
-        data_dir=data_dir,
-        topology=topology,
-    )
-    _finish(lambda: commands.session(wish, how))
-
-
-@app.command()
-def explain(
-    decision_id: Annotated[str | None, typer.Argument(help="As `alphamesh decisions` lists them.")] = None,
-    last: Annotated[bool, typer.Option("--last", help="The latest decision.")] = False,
-    data_dir: DataDir = None,
-    json: Json = False,
-) -> None:
-    """Show one decision with everything that led to it and everything that followed, up or down.
-
-    Example: alphamesh explain --last
-    """
-    from . import cli_decision as commands
-
-    _finish(lambda: commands.explain(decision_id, last, data_dir, json))
-
-
-@app.command()
-def decisions(
-    session: Annotated[str | None, typer.Option(help="Of this session. Default: the newest.")] = None,
-    data_dir: DataDir = None,
-    json: Json = False,
-) -> None:
-    """List the decisions of a session.
-
-    Example: alphamesh decisions --json
-    """
-    from . import cli_decision as commands
-
-    _finish(lambda: commands.decisions(session, data_dir, json))
-
-
-@app.command("trading-state")
-def trading_state(
-    state: Annotated[State, typer.Argument(help="Step of the kill ladder.")],
-    reason: Annotated[str, typer.Option(help="Why; it is recorded.")],
-    account: Annotated[str, typer.Option(help="Account.")] = "demo",
-    data_dir: DataDir = None,
-) -> None:
-    """Move an account along the kill ladder. Needs nothing but execution and venue.
-
-    Example: alphamesh trading-state HALTED --reason "prices look wrong"
-    """
-    from . import cli_decision as commands
-
-    _finish(lambda: commands.trading_state(state, reason, account, data_dir))
+INTERRUPTED = 128 + signal.SIGINT
+# Before anything loads NumPy: sums in this process come out as in the service processes.
+ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 failed (one message), 2 wrong usage, 130 Ctrl-C."""
-    # Before anything loads NumPy: sums in this process come out as in the service processes.
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    """Exit codes: 0 done, 1 failed (one message), 2 wrong usage, 130 Ctrl-C."""
+    for name in ONE_THREAD:
         os.environ.setdefault(name, "1")
     try:
+        from .cli_app import app
+
         app()
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
-
-def _finish(command: Callable[[], Awaitable[int]]) -> None:
-    from . import interrupts
-
-    try:
-        code = interrupts.run(command)
-    except Exception as error:
-        from .failures import explained
-
-        message = explained(error)
-        if message is None:
-            raise
-        print(f"alphamesh: {message}", file=sys.stderr)
-        code = 1
-    raise typer.Exit(code)
-
-
-__all__ = ["MeshError", "app", "main"]
 
 if __name__ == "__main__":
     main()

@@ -21,6 +21,7 @@ from typing import Any
 from python_services.kit import health
 
 from . import logs
+from .cli import ONE_THREAD
 from .errors import MeshError
 from .nats import NAME as NATS
 from .nats import NatsServer
@@ -30,8 +31,6 @@ from .topology import ROOT, Topology
 
 MISCONFIGURED = 78  # sysexits.h EX_CONFIG: starting it again cannot help
 TAIL_LINES = 12
-# One thread per process: eight processes share the machine, and sums come out the same everywhere.
-ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class SupervisorError(MeshError):
@@ -272,6 +271,7 @@ class Supervisor:
 
     def _environment(self) -> dict[str, str]:
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        # One thread per process: eight processes share the machine, and sums come out the same everywhere.
         single = {name: os.environ.get(name, "1") for name in ONE_THREAD}
         return {**os.environ, **single, "PYTHONPATH": os.pathsep.join(paths)}
 

@@ -222,12 +222,15 @@ class Gate:
         return bool(self._state.instruments[self._index(index)]["denials"] & (1 << DenialReason.INSTRUMENT_RESTRICTED))
 
     def set_order_limits(self, *, min_notional: int, max_notional: int | None, shortable: bool) -> None:
-        """One order's notional limits (nano units) and whether shorts are allowed, for every instrument set up."""
+        """One order's notional limits (nano units) and whether shorts are allowed, for every instrument.
+
+        The execution service calls this with each risk policy, so it must stay cheap for many instruments.
+        """
         within("min_notional", min_notional, 0, MONEY_MAX)
         rows = self._state.instruments
         rows["min_notional"] = min_notional
         rows["max_notional"] = limit("max_notional", max_notional, MONEY_MAX)
-        rows["short_denial"] = 0 if shortable else 1 << DenialReason.SHORT_NOT_ALLOWED
+        rows["sides"]["reach_limit"][:, 1] = layout.FAR if shortable else 0
 
     def set_tick_value(self, index: int, tick_value: int) -> None:
         """A new value of a tick in the account's currency: how exchange rates reach the gate.

@@ -215,12 +215,11 @@ def enter(book: Any, slot: int) -> int:
     else:
         limit = STEP_MASK - (order.list & STEP_MASK)
         # Only an order that a trigger released can fail these two; the others were refused.
+        if outside_band(book, order.side, price_at(book, opposite, limit)):
+            end(book, slot, CANCELED, PRICE_BAND)
+            return NO_PRICE
         if order.flags & POST_ONLY and book.best[opposite] <= limit:
             end(book, slot, CANCELED, POST_ONLY_WOULD_CROSS)
-            return NO_PRICE
-        price = price_at(book, opposite, limit)
-        if outside_band(book, order.side, price):
-            end(book, slot, CANCELED, PRICE_BAND)
             return NO_PRICE
     if order.time_in_force == FOK and not fillable(book, slot, opposite, limit):
         end(book, slot, CANCELED, FILL_OR_KILL)

@@ -1,8 +1,9 @@
 """exp, log, the normal distribution and sin/cos as straight-line polynomials that SIMD can take.
 
 pip's llvmlite has no SVML, so calls of `math.log` stay scalar and stop a loop from vectorising.
-These have no branch, only selects. Accuracy, measured in the tests against SciPy: relative 3e-16 for exp and log, relative 5e-15 for both tails of the normal
-distribution, absolute 1e-15 for sine and cosine.
+These have no branch, only selects. Accuracy, measured in the tests against SciPy: relative 3e-16
+for exp and log, relative 5e-15 for both tails of the normal distribution, absolute 1e-15 for
+sine and cosine.
 """
 
 from __future__ import annotations
@@ -24,9 +25,7 @@ SQRT_HALF = 0.7071067811865476
 INVERSE_SQRT_2PI = 0.3989422804014327
 
 
-@intrinsic
-def float_of_bits(typing: Any, bits: Any) -> Any:
-    """Return the float64 with these 64 bits."""
+def _float_of_bits(typing: Any, bits: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.DoubleType())
@@ -34,14 +33,17 @@ def float_of_bits(typing: Any, bits: Any) -> Any:
     return types.float64(types.int64), generate
 
 
-@intrinsic
-def bits_of_float(typing: Any, value: Any) -> Any:
-    """Return the 64 bits of a float64 as int64."""
+def _bits_of_float(typing: Any, value: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.IntType(64))
 
     return types.int64(types.float64), generate
+
+
+# Inside kernels: the float64 with these 64 bits, and the 64 bits of a float64.
+float_of_bits: Any = intrinsic(_float_of_bits)
+bits_of_float: Any = intrinsic(_bits_of_float)
 
 
 @kernel(inline="always")
@@ -66,18 +68,18 @@ def exp(x: float) -> float:
     p = p * r + 0.5
     p = p * r + 1.0
     p = p * r + 1.0
-    power = float_of_bits((np.int64(k) + 1023) << 52)
+    power: float = float_of_bits((np.int64(k) + 1023) << 52)
     return 0.0 if x < -708.0 else p * power
 
 
 @kernel(inline="always")
 def log(x: float) -> float:
     """ln x for normal x > 0; a subnormal or zero gives about -709, infinity and NaN give NaN."""
-    bits = bits_of_float(x)
+    bits: int = bits_of_float(x)
     # Cut [sqrt(1/2), sqrt(2)) * 2^e: the offset moves the break from 1 to sqrt(1/2).
     shifted = bits - 0x3FE6A09E667F3BCD
     e = shifted >> 52
-    m = float_of_bits(bits - (e << 52))
+    m: float = float_of_bits(bits - (e << 52))
     k = np.float64(e)
     s = (m - 1.0) / (m + 1.0)
     z = s * s
@@ -126,7 +128,8 @@ def turn(v: float) -> tuple[float, float]:
 @kernel(inline="always")
 def normal_density(x: float) -> float:
     """The standard normal density."""
-    return INVERSE_SQRT_2PI * exp(-0.5 * x * x)
+    density: float = INVERSE_SQRT_2PI * exp(-0.5 * x * x)
+    return density
 
 
 @kernel(inline="always")
@@ -165,5 +168,5 @@ def normal_tail(x: float, density: float) -> float:
 @kernel(inline="always")
 def normal_cdf(x: float) -> float:
     """The standard normal distribution function."""
-    tail = normal_tail(x, normal_density(x))
+    tail: float = normal_tail(x, normal_density(x))
     return tail if x < 0.0 else 1.0 - tail

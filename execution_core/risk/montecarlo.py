@@ -33,7 +33,8 @@ BLOCK: Final = 1024  # scenarios; 8 KB a number, so a block's scratch stays in L
 def factor(covariance: Matrix) -> Matrix:
     """Return L (N, N) with L L' = covariance, also for a singular one (by its eigenvectors)."""
     try:
-        return np.linalg.cholesky(covariance)
+        lower: Matrix = np.linalg.cholesky(covariance)
+        return lower
     except np.linalg.LinAlgError:
         values, vectors = np.linalg.eigh(covariance)
         floor = -1e-8 * float(values[-1])

@@ -121,12 +121,12 @@ def _step(x: float, s: float, target: float, low: bool) -> float:
     value, slope = _black(x, s)
     bend = x * x / (s * s * s) - 0.25 * s  # second over first derivative
     newton = (target - value) / slope
-    high_step = newton / max(1.0 + 0.5 * newton * bend, 0.5)
+    high_step: float = newton / max(1.0 + 0.5 * newton * bend, 0.5)
     level, aim = log(value), log(target)
     relative = slope / value
     # g = 1 / level - 1 / aim: newton = -g / g', and g'' / g'.
     newton = (aim - level) * level / (relative * aim)
-    low_step = newton / max(1.0 + 0.5 * newton * (bend - relative - 2.0 * relative / level), 0.5)
+    low_step: float = newton / max(1.0 + 0.5 * newton * (bend - relative - 2.0 * relative / level), 0.5)
     return low_step if low else high_step
 
 
@@ -210,7 +210,7 @@ def _implied(
                 out[at] = found / np.sqrt(years[at])
 
 
-def _columns(call: Any, positive: dict[str, Any], finite: dict[str, Any]) -> tuple[Flags, dict[str, Vector]]:
+def columns(call: Any, positive: dict[str, Any], finite: dict[str, Any]) -> tuple[Flags, dict[str, Vector]]:
     """Broadcast the inputs to one length and check them."""
     values = {name: np.asarray(value, dtype=np.float64) for name, value in (positive | finite).items()}
     flags = np.asarray(call)
@@ -250,7 +250,7 @@ def greeks(
     if future and carry is not None and np.any(np.asarray(carry) != 0.0):
         raise InvalidValueError("carry", "not zero", "a future has no carry")
     costs = (0.0 if future else rate) if carry is None else carry
-    flags, c = _columns(
+    flags, c = columns(
         call,
         {"spot": spot, "strike": strike, "years": years, "volatility": volatility},
         {"rate": rate, "carry": costs},
@@ -269,7 +269,7 @@ def implied_volatility(
     asset's value or above. Accurate to about 1e-12 of itself where the price has that many
     digits left above intrinsic value.
     """
-    flags, c = _columns(
+    flags, c = columns(
         call,
         {"price": price, "spot": spot, "strike": strike, "years": years},
         {"rate": rate, "carry": rate if carry is None else carry},

@@ -68,13 +68,9 @@ def tail(losses: Vector, level: float) -> TailRisk:
     cut = losses.size - 1 - worse
     ordered = np.partition(losses, cut)
     var = float(ordered[cut])
-    return TailRisk(var=var, es=_shortfall(float(ordered[cut + 1 :].sum()), worse, var, losses.size, level), level=level)
-
-
-def _shortfall(total: float, worse: int, var: float, count: int, level: float) -> float:
-    """Mean of the worst 1 - level, from the `total` of the `worse` losses beyond VaR."""
-    share = count * (1.0 - level)
-    return max(var, (total + (share - worse) * var) / share)
+    share = losses.size * (1.0 - level)
+    es = (float(ordered[cut + 1 :].sum()) + (share - worse) * var) / share
+    return TailRisk(var=var, es=max(var, es), level=level)
 
 
 def weighted_tail(losses: Vector, weights: Vector, level: float) -> TailRisk:

@@ -196,10 +196,7 @@ def historical_parts(exposures: Vector, returns: Matrix, *, level: float = 0.99,
     var = float(losses[order[worse]])
     average = float(marginal @ exposures)
     # Too small an average to divide by: keep VaR's own scenario.
-    if window and abs(average) > 1e-3 * abs(var):
-        marginal = marginal * (var / average)
-    else:
-        marginal = -returns[order[worse]]
+    marginal = marginal * (var / average) if window and abs(average) > 0.001 * abs(var) else -returns[order[worse]]
     shortfall = exposures * marginal_es
     risk = TailRisk(var=var, es=float(shortfall.sum()), level=level)
     return Parts(risk=risk, marginal=marginal, component=exposures * marginal, es=shortfall)
@@ -236,9 +233,7 @@ def historical_books(
     return var, es
 
 
-def liquidity_cost(
-    exposures: Vector, spread_mean: Vector, spread_deviation: Vector, *, multiple: float = 3.0
-) -> float:
+def liquidity_cost(exposures: Vector, spread_mean: Vector, spread_deviation: Vector, *, multiple: float = 3.0) -> float:
     """Return the cost of closing a book in a bad moment, to be added to its VaR.
 
     Half of mean + `multiple` deviations of each relative spread (ask - bid) / mid, times the

@@ -577,7 +577,7 @@ def _meet(v: Venue, n: int) -> None:
         _touch(v, code, tick, best[4], row["lots"])
     else:
         _requote(v, VENUE, best, code, tick, row["lots"])
-    if code == BUY_TRADE or code == SELL_TRADE:
+    if code in (BUY_TRADE, SELL_TRADE):
         return
     if code & 1 and best[1] <= own[1]:
         _crossed(v, 0, best[1], ts)

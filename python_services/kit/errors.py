@@ -84,6 +84,8 @@ def from_exception(error: BaseException) -> ServiceError | None:
             return invalid(error.field, error.problem, error.remedy)
         case grpc.aio.AioRpcError():
             return from_rpc_error(error)
+        case NotImplementedError():
+            return ServiceError(grpc.StatusCode.UNIMPLEMENTED, "UNIMPLEMENTED", str(error) or "not implemented")
         case TimeoutError():
             return ServiceError(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", str(error) or "ran out of time")
         case _:

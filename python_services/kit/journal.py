@@ -100,7 +100,7 @@ class Journal:
         self._listeners: list[Callable[[event_pb2.EventFrame], None]] = []
         self.durable_seq, self.durable_hash = 0, ZERO_HASH
         try:
-            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._database = sqlite3.connect(path, timeout=1.0, isolation_level=None, check_same_thread=False)
             for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=FULL"):
                 self._database.execute(f"PRAGMA {pragma}")
             self._database.executescript(_SCHEMA)

@@ -145,6 +145,12 @@ class LocalContext:
         """Seconds to the deadline; None without one."""
         return None if self._deadline is None else self._deadline - asyncio.get_running_loop().time()
 
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """Generated servicers call it before they raise NotImplementedError, which says the same."""
+
+    def set_details(self, details: str) -> None:
+        """As `set_code`."""
+
     def peer(self) -> str:
         """Where the call comes from."""
         return "local:"

@@ -1,7 +1,7 @@
 """One-day value at risk and expected shortfall at 99%, of weights on a panel of returns. Pure.
 
 Two views of the same history; the larger counts: parametric (normal, exponentially weighted
-variance; RiskMetrics, J.P. Morgan 1996) and historical simulation (the k worst of T days, k = ceil(T / 100)).
+variance; RiskMetrics, J.P. Morgan 1996) and historical simulation (execution_core.risk.tail).
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from execution_core.risk.covariance import ewma
+from execution_core.risk.tail import tail
+from execution_core.risk.var import quantile_factors
 from python_services.kit.history import usable_returns
 
 Vector = NDArray[np.float64]
 
 LEVEL = 0.99
-Z = 2.3263478740408408  # standard normal quantile of LEVEL
-TAIL_MEAN = 2.665214220345808  # normal density at Z over 1 - LEVEL
+VAR_FACTOR, ES_FACTOR = quantile_factors(LEVEL)
 
 
 class TailRisk(NamedTuple):
@@ -60,8 +61,8 @@ def tail_risk(weights: Vector, history: Panel) -> TailRisk | None:
         deviation = abs(float(outcome[0]))
     else:
         deviation = float(np.sqrt(ewma(np.ascontiguousarray(outcome[:, None]), decay=history.decay)[0, 0]))
-    worst = np.sort(outcome)[: -(-outcome.size // 100)]
+    simulated = tail(-outcome, LEVEL)
     return TailRisk(
-        value_at_risk=max(Z * deviation, -float(worst[-1]), 0.0),
-        expected_shortfall=max(TAIL_MEAN * deviation, -float(worst.mean()), 0.0),
+        value_at_risk=max(VAR_FACTOR * deviation, simulated.var, 0.0),
+        expected_shortfall=max(ES_FACTOR * deviation, simulated.es, 0.0),
     )

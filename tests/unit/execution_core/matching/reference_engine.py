@@ -370,10 +370,10 @@ class ReferenceEngine:
     def enter(self, order: Order) -> None:
         """Match an order that is in no list; its whole remainder is shown."""
         if order.price is not None:
-            if order.terms.flags & POST_ONLY and self.crossing(order.side, order.price):
-                return self.close(order, Kind.CANCELED, Why.POST_ONLY_WOULD_CROSS)
             if self.outside_band(order.side, order.price):
                 return self.close(order, Kind.CANCELED, Why.PRICE_BAND)
+            if order.terms.flags & POST_ONLY and self.crossing(order.side, order.price):
+                return self.close(order, Kind.CANCELED, Why.POST_ONLY_WOULD_CROSS)
         if order.tif == Tif.FOK and not self.sure_to_fill(order):
             return self.close(order, Kind.CANCELED, Why.FILL_OR_KILL)
         reason = self.cross(order)

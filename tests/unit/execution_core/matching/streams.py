@@ -111,6 +111,8 @@ class Stream:
             command = self.amendment(pair)
         else:
             command = self.control()
+        if pair.twin.phase in (SessionPhase.CLOSED, SessionPhase.HALTED) and r.random() < 0.2:
+            command = Command(CommandKind.SET_PHASE, phase=r.choice([2, 3, 3, 4]))
         if command.kind in (CommandKind.CANCEL, CommandKind.REPLACE):
             owners = {order.sequence: order.account for order in pair.twin.live}
             command.account = owners.get(command.order, 0) if r.random() < 0.95 else r.randint(-1, 5)
@@ -179,12 +181,12 @@ class Stream:
 
     def control(self) -> Command:
         r = self.random
-        kind = r.choice([4, 5, 5, 5, 5, 6, 6, 7, 8, 8, 8, 9, 10, 10])
+        kind = r.choice([4, 5, 5, 5, 5, 5, 5, 5, 6, 6, 7, 7, 8, 8, 8, 8, 8, 9, 9, 10, 10])
         command = Command(kind, account=r.randint(0, 4))
         if kind == CommandKind.MASS_CANCEL:
-            command.account = r.choice([-1, 0, 1, 2, 3, 4, -2, 4096])
+            command.account = r.choice([-1, 0, 1, 2, 3, 4, -2, -2, 4096])
         elif kind == CommandKind.SET_PHASE:
-            command.phase = r.choice([2, 3, 3, 3, 3, 3, 4, 5, 6, 7, 1, 200])
+            command.phase = r.choice([2, 2, 3, 3, 3, 3, 3, 4, 4, 5, 6, 6, 7, 1, 200])
         elif kind == CommandKind.SET_BAND:
             command.price = r.choice([None, None, self.price() - 8, -7])
             command.stop_price = r.choice([None, None, self.price() + 8, 2**40])

@@ -70,9 +70,7 @@ class LedgerWriter:
 
     def change(self, identifier: str, state: order_pb2.OrderState.ValueType, day: int = 0) -> None:
         """OrderStateChanged."""
-        self._add(
-            events_pb2.OrderStateChanged(account_id=ACCOUNT, client_order_id=identifier, to_state=state), day
-        )
+        self._add(events_pb2.OrderStateChanged(account_id=ACCOUNT, client_order_id=identifier, to_state=state), day)
 
     def fill(
         self,
