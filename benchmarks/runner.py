@@ -27,7 +27,7 @@ from rich.table import Table
 Measure = Callable[[], float]
 
 FOLDER = Path(__file__).resolve().parent
-NOT_PARTS = frozenset({"__init__", "__main__", "runner"})
+NOT_PARTS = frozenset({"__init__", "__main__", "runner", "synthetic_universe"})
 GOAL = re.compile(r"^(ours|ratio)\s*(<=|>=|<|>)\s*(\d+(?:\.\d+)?(?:e-?\d+)?)$")
 COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 EXAMPLES = """examples:

@@ -12,6 +12,14 @@ import time
 
 WARM: tuple[str, ...] = (
     "execution_core.indicators",
+    "execution_core.construction.hrp",
+    "execution_core.risk.covariance",
+    "execution_core.risk.tail",
+    "execution_core.risk.var",
+    "execution_core.risk.random",
+    "execution_core.risk.montecarlo",
+    "execution_core.risk.options",
+    "execution_core.risk.american",
     "execution_core.construction.risk_parity",
     "execution_core.simulation.bars",
 )

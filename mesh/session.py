@@ -108,11 +108,18 @@ def day_of(time_ns: int) -> str:
 
 
 async def trade(system: System, wanted: decision_pb2.SessionSpec, progress: Progress) -> Watched:
-    """Creates the session and watches it to its end. The same spec on the same data is the same session.
+    """Creates the session, or goes on with the one that was interrupted, and watches it to its end.
 
-    Errors: those of CreateSession; MeshError when the coordinator stays away.
+    Errors: those of CreateSession; MeshError when the data directory holds a session that has ended, or
+    the coordinator stays away.
     """
     stub = system.stub(decision_pb2_grpc.DecisionServiceStub, "coordinator")
+    for earlier in (await stub.ListSessions(decision_pb2.ListSessionsRequest())).sessions:
+        if earlier.state != decision_pb2.Session.STATE_RUNNING:
+            raise MeshError(
+                f"this data directory holds session {earlier.session_id}, which has ended; "
+                "use another --data-dir for a new one, or `alphamesh explain` to look at this one"
+            )
     key = request_id("create-session", wanted.SerializeToString(deterministic=True).hex())
     created = await stub.CreateSession(decision_pb2.CreateSessionRequest(request_id=key, spec=wanted))
     watched = Watched(session=created.session)

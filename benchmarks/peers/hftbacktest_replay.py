@@ -34,7 +34,7 @@ STEP_NS, SIZE, LIMIT_LOTS = 100_000_000, 10, 100
 ENTRY_NS, RESPONSE_NS = 2_000_000, 1_000_000
 
 
-@njit(cache=True)
+@njit
 def make_market(hbt, fills):
     """The strategy of ../l2_replay.py; returns how many fills were heard of."""
     count = 0

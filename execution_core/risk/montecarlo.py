@@ -33,8 +33,7 @@ BLOCK: Final = 1024  # scenarios; 8 KB a number, so a block's scratch stays in L
 def factor(covariance: Matrix) -> Matrix:
     """Return L (N, N) with L L' = covariance, also for a singular one (by its eigenvectors)."""
     try:
-        lower: Matrix = np.linalg.cholesky(covariance)
-        return lower
+        return np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
     except np.linalg.LinAlgError:
         values, vectors = np.linalg.eigh(covariance)
         floor = -1e-8 * float(values[-1])

@@ -163,7 +163,7 @@ def behind_probability(v: Venue, front: float, back: float) -> float:
         probability = _shape(v, back) / _shape(v, back + front)
     else:
         probability = _shape(v, back) / (_shape(v, back) + _shape(v, front))
-    return 1.0 if math.isinf(probability) else probability
+    return probability if math.isfinite(probability) else 1.0
 
 
 @kernel
@@ -292,8 +292,8 @@ def _traded(v: Venue, side: int, tick: int, lots: int, ts: int) -> None:
             if level == tick:
                 order["front"] -= lots
                 order["traded"] += lots
-                executable = math.floor(-order["front"]) if order["front"] < 0 else 0
-                if v.partial and executable > 0:
+                executable = math.floor(0.5 - order["front"])
+                if executable > 0:
                     order["front"] = 0.0
             if executable <= 0:
                 continue
@@ -521,30 +521,35 @@ def _scan(
 
 
 @kernel
-def _set_level(v: Venue, which: int, best: NDArray[np.int64], side: int, tick: int, lots: int) -> None:
-    """Set one level as ``_scan`` does, and tell own orders there."""
+def _set_level(v: Venue, which: int, best: NDArray[np.int64], side: int, tick: int, lots: int, tells: bool) -> None:
+    """Set one level as ``_scan`` does; `tells` own orders there."""
     row = np.zeros(1, TAPE_ROW)
     row[0]["tick"], row[0]["lots"], row[0]["code"] = tick, lots, side
     previous = v.books[which, side, tick]
     _scan(row, 0, 0, v.books, which, best, 1, 0, NEVER, -1, False)
-    if which == VENUE:
+    if tells:
         _touch(v, side, tick, previous, lots)
 
 
 @kernel
 def _requote(v: Venue, which: int, best: NDArray[np.int64], code: int, tick: int, lots: int) -> None:
-    """A quote or a clear: the levels that it says are gone, then the quote's own."""
+    """A quote or a clear: the levels that it says are gone, then the quote's own.
+
+    A clear comes before a snapshot. It says that the recorder starts afresh, not that the orders
+    ahead of ours are gone, so queues stay as they are.
+    """
     side = code & 1
     ticks = v.books.shape[2]
     step = -1 if side == 0 else 1
+    tells = which == VENUE and code < CLEAR
     gone = best[side]
     last = tick if code >= CLEAR else tick - step
     while 0 <= gone < ticks and step * gone <= step * last:
         if v.books[which, side, gone] > 0:
-            _set_level(v, which, best, side, gone, 0)
+            _set_level(v, which, best, side, gone, 0, tells)
         gone += step
     if code < CLEAR and 0 <= tick < ticks:
-        _set_level(v, which, best, side, tick, lots)
+        _set_level(v, which, best, side, tick, lots, tells)
 
 
 @kernel

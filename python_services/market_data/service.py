@@ -141,9 +141,8 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
         self, request: marketdata_pb2.GetSnapshotRequest, context: Any
     ) -> marketdata_pb2.GetSnapshotResponse:
         """See the contract."""
-        snapshot = self._store.get(request.snapshot_id)
         # No barrier: a snapshot is its content, which the data set on disk determines.
-        return snapshot
+        return self._store.get(request.snapshot_id)
 
     def _rows(self, instrument_ids: Iterable[str]) -> list[int]:
         rows = []

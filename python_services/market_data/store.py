@@ -26,6 +26,10 @@ KEPT_BYTES = 128 * 1024 * 1024
 FEATURE_SET_VERSION = "bars-1"
 
 
+# Header and content. A message is made on request: it copies the content, megabytes of it, whenever one looks.
+_Snapshot = tuple[marketdata_pb2.SnapshotHeader, bytes]
+
+
 class SnapshotStore:
     """The only writer of snapshots."""
 
@@ -35,7 +39,7 @@ class SnapshotStore:
         self._journal = journal
         self.universes = Universes(dataset)
         self._cuts: dict[str, events_pb2.SnapshotCut] = {}
-        self._kept: OrderedDict[str, marketdata_pb2.GetSnapshotResponse] = OrderedDict()
+        self._kept: OrderedDict[str, _Snapshot] = OrderedDict()
         self._kept_bytes = 0
         loaded = ""
         for frame in journal.read(1):
@@ -51,28 +55,28 @@ class SnapshotStore:
     def cut(self, as_of_ns: int, instrument_ids: Sequence[str], lookback_bars: int) -> marketdata_pb2.SnapshotHeader:
         """Cuts, journals a new id, and keeps the content. The caller commits."""
         made = self._make(as_of_ns, instrument_ids, lookback_bars)
+        header, snapshot_id = made[0], made[0].snapshot_id
         self._keep(made)
-        snapshot_id = made.header.snapshot_id
         if snapshot_id not in self._cuts:
             event = events_pb2.SnapshotCut(
                 snapshot_id=snapshot_id,
                 as_of_ns=as_of_ns,
                 instrument_ids=instrument_ids,
-                lookback_bars=made.header.lookback_bars,
+                lookback_bars=header.lookback_bars,
                 dataset_sha256=self._dataset.sha256,
             )
             request = current_request.get()
             cause = request.request_id if request else ""
             self._journal.add([Event(payload=event, ts_event_ns=as_of_ns, ts_init_ns=as_of_ns, causation_id=cause)])
             self._cuts[snapshot_id] = event
-        return made.header
+        return header
 
     def get(self, snapshot_id: str) -> marketdata_pb2.GetSnapshotResponse:
         """The snapshot. Raises ServiceError: NOT_FOUND, or FAILED_PRECONDITION (DATASET_CHANGED)."""
         kept = self._kept.get(snapshot_id)
         if kept is not None:
             self._kept.move_to_end(snapshot_id)
-            return kept
+            return _response(kept)
         event = self._cuts.get(snapshot_id)
         if event is None:
             raise not_found("snapshot", snapshot_id, "cut it with CutSnapshot first")
@@ -80,7 +84,7 @@ class SnapshotStore:
             made = self._make(event.as_of_ns, event.instrument_ids, event.lookback_bars)
         except ServiceError:
             made = None
-        if made is None or made.header.snapshot_id != snapshot_id:
+        if made is None or made[0].snapshot_id != snapshot_id:
             raise precondition(
                 "DATASET_CHANGED",
                 f"snapshot {snapshot_id} was cut from data set {event.dataset_sha256}, and the one loaded now gives "
@@ -89,11 +93,9 @@ class SnapshotStore:
                 dataset_sha256=event.dataset_sha256,
             )
         self._keep(made)
-        return made
+        return _response(made)
 
-    def _make(
-        self, as_of_ns: int, instrument_ids: Sequence[str], lookback_bars: int
-    ) -> marketdata_pb2.GetSnapshotResponse:
+    def _make(self, as_of_ns: int, instrument_ids: Sequence[str], lookback_bars: int) -> _Snapshot:
         for instrument_id in instrument_ids:
             if self.universes.row(instrument_id) is None:
                 raise not_found("instrument", instrument_id, "ListInstruments names the known ones")
@@ -113,21 +115,21 @@ class SnapshotStore:
         )
         content = snapshots.encode(found.columns, found.ts_event_ns)
         header.snapshot_id = snapshots.identify(header, content)
-        return marketdata_pb2.GetSnapshotResponse(header=header, arrow_ipc=content)
+        return header, content
 
     def _out_of_range(self, instrument_id: str, as_of_ns: int) -> ServiceError:
         row = self.universes.row(instrument_id)
         assert row is not None
         return out_of_range(self._dataset, [row], f"{instrument_id} has no bar at or before {describe(as_of_ns)}")
 
-    def _keep(self, made: marketdata_pb2.GetSnapshotResponse) -> None:
-        snapshot_id = made.header.snapshot_id
+    def _keep(self, made: _Snapshot) -> None:
+        snapshot_id = made[0].snapshot_id
         if snapshot_id not in self._kept:
-            self._kept_bytes += len(made.arrow_ipc)
+            self._kept_bytes += len(made[1])
         self._kept[snapshot_id] = made
         self._kept.move_to_end(snapshot_id)
         while len(self._kept) > KEPT or (self._kept_bytes > KEPT_BYTES and len(self._kept) > 1):
-            self._kept_bytes -= len(self._kept.popitem(last=False)[1].arrow_ipc)
+            self._kept_bytes -= len(self._kept.popitem(last=False)[1][1])
 
     def _note_dataset(self) -> None:
         event = events_pb2.DatasetLoaded(
@@ -139,6 +141,10 @@ class SnapshotStore:
         # The earliest market time there is, so that times in the stream never go back in a first session.
         first = int(self._dataset.close_ns[0])
         self._journal.add([Event(payload=event, ts_event_ns=first, ts_init_ns=first)])
+
+
+def _response(made: _Snapshot) -> marketdata_pb2.GetSnapshotResponse:
+    return marketdata_pb2.GetSnapshotResponse(header=made[0], arrow_ipc=made[1])
 
 
 def out_of_range(dataset: Dataset, rows: Sequence[int], problem: str) -> ServiceError:

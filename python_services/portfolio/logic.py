@@ -174,28 +174,46 @@ def _whole_lots(aim: Vector, tradable: NDArray[np.bool_], book: Book, mandate: M
             min_trade=mandate.minimum_trade_e9,
             fee_e9=int(np.ceil(mandate.cost_per_notional * NANO)),
         )
-        traded = np.abs(rounded.trades) * book.lot_values[rows]
-        small = rows[(traded > 0) & (traded < mandate.minimum_trade_e9)]
-        if not small.size:
-            lots[rows] = _within_turnover(rounded.lots, book.held[rows], book.lot_values[rows], book.equity, mandate)
+        lots[rows] = rounded.lots
+        lots = _keep_limits(lots, book, mandate)
+        traded = np.abs(lots - book.held) * book.lot_values
+        small = (traded > 0) & (traded < mandate.minimum_trade_e9)
+        if not small.any():
             return lots
-        moving[small] = False  # even a position aimed at zero is not worth a trade that small
+        # Even a position aimed at zero is not worth a trade that small.
+        moving[small] = False
+        lots[small] = book.held[small]
     return lots
 
 
-def _within_turnover(lots: Lots, held: Lots, values: Lots, equity: int, mandate: Mandate) -> Lots:
-    """Takes back what rounding to lots added beyond the turnover limit: largest buys first, then sells."""
+def _keep_limits(lots: Lots, book: Book, mandate: Mandate) -> Lots:
+    """Takes back the lots by which rounding went beyond a limit; what prices broke already stays."""
+    held, values = book.held, book.lot_values
+    highest = int(mandate.maximum_weight * book.equity) // np.maximum(values, 1)
+    lots = np.where(lots > held, np.maximum(np.minimum(lots, highest), held), lots)
+    lots = np.where(lots < held, np.minimum(np.maximum(lots, -highest), held), lots)
+    grown = np.abs(lots) > np.abs(held)
+    limit = max(int(mandate.maximum_gross * book.equity) - abs(book.elsewhere), _value(held, values))
+    lots = _give_back(lots, held, values, _value(lots, values) - limit, grown)
+    turnover = int(2.0 * mandate.maximum_turnover * book.equity)
+    return _give_back(lots, held, values, _value(lots - held, values) - turnover, lots != held)
+
+
+def _value(lots: Lots, values: Lots) -> int:
+    return sum(abs(int(lot)) * int(value) for lot, value in zip(lots, values, strict=True))
+
+
+def _give_back(lots: Lots, held: Lots, values: Lots, excess: int, eligible: NDArray[np.bool_]) -> Lots:
+    """`lots` with `excess` nano units less of trades, taken from buys first, the largest first."""
+    if excess <= 0:
+        return lots
     trades = [int(trade) for trade in lots - held]
     worth = [abs(trade) * int(value) for trade, value in zip(trades, values, strict=True)]
-    excess = sum(worth) - int(2.0 * mandate.maximum_turnover * equity)
-    for i in sorted(range(len(trades)), key=lambda i: (trades[i] < 0, -worth[i], i)):
+    for i in sorted(np.flatnonzero(eligible).tolist(), key=lambda i: (trades[i] < 0, -worth[i], i)):
+        fewer = min(abs(trades[i]), -(-excess // int(values[i])))
+        trades[i] -= fewer if trades[i] > 0 else -fewer
+        excess -= fewer * int(values[i])
         if excess <= 0:
             break
-        value = int(values[i])
-        fewer = min(abs(trades[i]), -(-excess // value))
-        if (abs(trades[i]) - fewer) * value < mandate.minimum_trade_e9:
-            fewer = abs(trades[i])
-        trades[i] -= fewer if trades[i] > 0 else -fewer
-        excess -= fewer * value
     answer: Lots = held + np.array(trades, dtype=np.int64)
     return answer

@@ -12,8 +12,10 @@ from python_services.kit.errors import not_found
 from python_services.kit.snapshots import SnapshotClient
 
 from . import logic
-from .agents.base import Agent, Forecast, Window
+from .agents.base import Agent, Forecast, Reason, Window
 from .config import Config
+
+_REASONS = {reason: agent_pb2.Abstention.Reason.Value(f"REASON_{reason.value}") for reason in Reason}
 
 
 class AgentService(agent_pb2_grpc.AgentServiceServicer):
@@ -76,7 +78,7 @@ def _message(forecast: Forecast) -> agent_pb2.AgentForecast:
         abstentions=[
             agent_pb2.Abstention(
                 instrument_index=abstention.index,
-                reason=agent_pb2.Abstention.Reason.Value(f"REASON_{abstention.reason.value}"),
+                reason=_REASONS[abstention.reason],
                 detail=abstention.detail,
             )
             for abstention in forecast.abstentions

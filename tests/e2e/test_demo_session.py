@@ -166,7 +166,7 @@ def test_a_second_session_in_the_same_data_directory_is_refused(local_run: Run) 
     assert "data-dir" in done.stderr
     after = alphamesh("decisions", "--data-dir", local_run.data_dir, "--json")
     assert local_run.report["session"]["session_id"] in after.stdout
-    assert before.keys() == {path for path in local_run.data_dir.rglob("journal.db")}
+    assert before.keys() == set(local_run.data_dir.rglob("journal.db"))
 
 
 def test_market_time_is_the_session_clock(local_run: Run) -> None:

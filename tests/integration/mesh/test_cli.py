@@ -12,7 +12,9 @@ from pathlib import Path
 
 import orjson
 import pytest
+from typer.testing import CliRunner
 
+from mesh.cli_app import app
 from mesh.rundir import RunDir
 
 from ..conftest import TOPOLOGY, alive, alphamesh
@@ -135,9 +137,10 @@ def test_a_service_that_does_not_start_is_one_message(folder):
         (("trading-state", "HALTED", "--reason", "test"), "there is no run yet"),
     ],
 )
-def test_wrong_input_is_one_line_with_a_remedy_and_starts_nothing(folder, arguments, says):
-    done = alphamesh(*arguments, cwd=folder)
-    assert done.returncode == 1
+def test_wrong_input_is_one_line_with_a_remedy_and_starts_nothing(folder, monkeypatch, arguments, says):
+    monkeypatch.chdir(folder)
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exit_code == 1
     assert says in done.stderr
     assert done.stderr.startswith("alphamesh: ")
     assert done.stderr.count("\n") == 1

@@ -20,6 +20,7 @@ HISTORY = closes(4)
     expected=st.lists(st.floats(-0.1, 0.1), min_size=4, max_size=4),
     method=st.sampled_from(["mean_variance", "risk_parity"]),
     maximum_weight=st.floats(0.05, 1.0),
+    maximum_gross=st.floats(0.1, 1.0),
     maximum_turnover=st.floats(0.01, 1.0),
     cost=st.floats(0.0, 0.02),
     minimum=st.integers(0, 5000),
@@ -30,6 +31,7 @@ def test_a_proposal_keeps_its_mandate(
     expected: list[float],
     method: str,
     maximum_weight: float,
+    maximum_gross: float,
     maximum_turnover: float,
     cost: float,
     minimum: int,
@@ -38,6 +40,7 @@ def test_a_proposal_keeps_its_mandate(
     given = mandate(
         method=method,
         maximum_weight=maximum_weight,
+        maximum_gross=maximum_gross,
         maximum_turnover=maximum_turnover,
         cost_per_notional=cost,
         minimum_trade_e9=minimum * NANO,
@@ -59,6 +62,5 @@ def test_a_proposal_keeps_its_mandate(
     assert ((trades == 0) | (trades >= minimum * NANO)).all()
     untouched = np.setdiff1d(np.arange(4), rows)
     assert (plan.lots[untouched] == now.held[untouched]).all()
-    # A lot may round a weight up; beyond that no weight grows past its limit.
-    lot = now.lot_values / now.equity
-    assert (plan.weights <= np.maximum(maximum_weight, now.weights) + lot).all()
+    assert (plan.weights <= np.maximum(maximum_weight, now.weights) + 1e-12).all()
+    assert plan.weights.sum() <= max(maximum_gross, now.weights.sum()) + 1e-12

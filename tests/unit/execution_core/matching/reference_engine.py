@@ -485,6 +485,7 @@ class ReferenceEngine:
                 away = order.terms.limit_offset
                 limit = order.stop + away if order.side == Side.BUY else order.stop - away
                 order.price = min(max(limit, self.base), self.top)
+            order.stop = None
             self.remove(order)
             self.enqueue(self.fired, order)
 

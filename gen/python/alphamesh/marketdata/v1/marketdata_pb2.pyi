@@ -247,7 +247,7 @@ class SnapshotHeader(_message.Message):
     as_of_ns: _builtins.int
     """Output only. Nothing known after this moment is inside. Unix nanoseconds UTC."""
     lookback_bars: _builtins.int
-    """Output only. Bars per instrument."""
+    """Output only. Bars per instrument: as asked for, or fewer where the data begins later."""
     feature_set_version: _builtins.str
     """Output only. Version of the feature set that the consumer must compute from it."""
     @_builtins.property
@@ -525,7 +525,7 @@ class CutSnapshotRequest(_message.Message):
     as_of_ns: _builtins.int
     """Required. The cut, Unix nanoseconds UTC."""
     lookback_bars: _builtins.int
-    """Required. Bars per instrument."""
+    """Required. Bars per instrument, at most."""
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Required. Rows, in this order."""

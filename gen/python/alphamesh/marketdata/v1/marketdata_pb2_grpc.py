@@ -89,7 +89,7 @@ class MarketDataServiceServicer:
 
     def ListBars(self, request, context):
         """Lists unadjusted bars with start < ts_event_ns <= end, ascending by time, then instrument.
-        Errors: NOT_FOUND (unknown instrument).
+        Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,6 +97,7 @@ class MarketDataServiceServicer:
 
     def ListFindings(self, request, context):
         """Lists what the checks found in the loaded data: gaps, duplicates, splits, bad bars.
+        Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (page_token not from this list).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +106,8 @@ class MarketDataServiceServicer:
     def CutSnapshot(self, request, context):
         """Cuts an immutable snapshot of all that was known at as_of. The id is the hash of the content,
         so the same cut always has the same id.
-        Errors: NOT_FOUND (unknown instrument), OUT_OF_RANGE (no data at as_of).
+        Errors: NOT_FOUND (unknown instrument), OUT_OF_RANGE (an instrument has no bar at or before
+        as_of; metadata names the range that has data).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,7 +115,8 @@ class MarketDataServiceServicer:
 
     def GetSnapshot(self, request, context):
         """Fetches a snapshot by id.
-        Errors: NOT_FOUND (never cut here).
+        Errors: NOT_FOUND (never cut here), FAILED_PRECONDITION (DATASET_CHANGED: the data it was cut
+        from is no longer loaded).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

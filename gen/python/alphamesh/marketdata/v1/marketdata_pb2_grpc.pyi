@@ -43,18 +43,22 @@ class MarketDataServiceStub:
     """
     ListBars: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.ListBarsRequest, _marketdata_pb2.ListBarsResponse]
     """Lists unadjusted bars with start < ts_event_ns <= end, ascending by time, then instrument.
-    Errors: NOT_FOUND (unknown instrument).
+    Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range).
     """
     ListFindings: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.ListFindingsRequest, _marketdata_pb2.ListFindingsResponse]
-    """Lists what the checks found in the loaded data: gaps, duplicates, splits, bad bars."""
+    """Lists what the checks found in the loaded data: gaps, duplicates, splits, bad bars.
+    Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (page_token not from this list).
+    """
     CutSnapshot: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.CutSnapshotRequest, _marketdata_pb2.CutSnapshotResponse]
     """Cuts an immutable snapshot of all that was known at as_of. The id is the hash of the content,
     so the same cut always has the same id.
-    Errors: NOT_FOUND (unknown instrument), OUT_OF_RANGE (no data at as_of).
+    Errors: NOT_FOUND (unknown instrument), OUT_OF_RANGE (an instrument has no bar at or before
+    as_of; metadata names the range that has data).
     """
     GetSnapshot: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.GetSnapshotRequest, _marketdata_pb2.GetSnapshotResponse]
     """Fetches a snapshot by id.
-    Errors: NOT_FOUND (never cut here).
+    Errors: NOT_FOUND (never cut here), FAILED_PRECONDITION (DATASET_CHANGED: the data it was cut
+    from is no longer loaded).
     """
 
 @_typing.type_check_only
@@ -72,18 +76,22 @@ class MarketDataServiceAsyncStub(MarketDataServiceStub):
     """
     ListBars: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.ListBarsRequest, _marketdata_pb2.ListBarsResponse]  # type: ignore[assignment]
     """Lists unadjusted bars with start < ts_event_ns <= end, ascending by time, then instrument.
-    Errors: NOT_FOUND (unknown instrument).
+    Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range).
     """
     ListFindings: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.ListFindingsRequest, _marketdata_pb2.ListFindingsResponse]  # type: ignore[assignment]
-    """Lists what the checks found in the loaded data: gaps, duplicates, splits, bad bars."""
+    """Lists what the checks found in the loaded data: gaps, duplicates, splits, bad bars.
+    Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (page_token not from this list).
+    """
     CutSnapshot: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.CutSnapshotRequest, _marketdata_pb2.CutSnapshotResponse]  # type: ignore[assignment]
     """Cuts an immutable snapshot of all that was known at as_of. The id is the hash of the content,
     so the same cut always has the same id.
-    Errors: NOT_FOUND (unknown instrument), OUT_OF_RANGE (no data at as_of).
+    Errors: NOT_FOUND (unknown instrument), OUT_OF_RANGE (an instrument has no bar at or before
+    as_of; metadata names the range that has data).
     """
     GetSnapshot: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.GetSnapshotRequest, _marketdata_pb2.GetSnapshotResponse]  # type: ignore[assignment]
     """Fetches a snapshot by id.
-    Errors: NOT_FOUND (never cut here).
+    Errors: NOT_FOUND (never cut here), FAILED_PRECONDITION (DATASET_CHANGED: the data it was cut
+    from is no longer loaded).
     """
 
 class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -116,7 +124,7 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_marketdata_pb2.ListBarsResponse, _abc.Awaitable[_marketdata_pb2.ListBarsResponse]]:
         """Lists unadjusted bars with start < ts_event_ns <= end, ascending by time, then instrument.
-        Errors: NOT_FOUND (unknown instrument).
+        Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range).
         """
 
     @_abc_1.abstractmethod
@@ -125,7 +133,9 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _marketdata_pb2.ListFindingsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_marketdata_pb2.ListFindingsResponse, _abc.Awaitable[_marketdata_pb2.ListFindingsResponse]]:
-        """Lists what the checks found in the loaded data: gaps, duplicates, splits, bad bars."""
+        """Lists what the checks found in the loaded data: gaps, duplicates, splits, bad bars.
+        Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (page_token not from this list).
+        """
 
     @_abc_1.abstractmethod
     def CutSnapshot(
@@ -135,7 +145,8 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_marketdata_pb2.CutSnapshotResponse, _abc.Awaitable[_marketdata_pb2.CutSnapshotResponse]]:
         """Cuts an immutable snapshot of all that was known at as_of. The id is the hash of the content,
         so the same cut always has the same id.
-        Errors: NOT_FOUND (unknown instrument), OUT_OF_RANGE (no data at as_of).
+        Errors: NOT_FOUND (unknown instrument), OUT_OF_RANGE (an instrument has no bar at or before
+        as_of; metadata names the range that has data).
         """
 
     @_abc_1.abstractmethod
@@ -145,7 +156,8 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_marketdata_pb2.GetSnapshotResponse, _abc.Awaitable[_marketdata_pb2.GetSnapshotResponse]]:
         """Fetches a snapshot by id.
-        Errors: NOT_FOUND (never cut here).
+        Errors: NOT_FOUND (never cut here), FAILED_PRECONDITION (DATASET_CHANGED: the data it was cut
+        from is no longer loaded).
         """
 
 def add_MarketDataServiceServicer_to_server(servicer: MarketDataServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
