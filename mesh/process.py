@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
+import socket
 import sys
-from asyncio.subprocess import DEVNULL, PIPE
-from collections.abc import Sequence
+from asyncio.subprocess import DEVNULL
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 from . import launch, logs
+from .errors import MeshError
+from .nursery import MESSAGE_BYTES
 
 _STDERR_LINE_LIMIT = 1024 * 1024
 
@@ -19,48 +26,61 @@ _STDERR_LINE_LIMIT = 1024 * 1024
 class Process:
     """A running child. Standard output goes to its log file as it is, standard error line by line as JSON."""
 
-    def __init__(self, name: str, child: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, name: str, pid: int, ended: Awaitable[int], stderr: asyncio.StreamReader, log: Path) -> None:
         self.name = name
-        self.pid = child.pid
-        self._child = child
-        self._stderr = asyncio.create_task(self._capture(log), name=f"stderr-{name}")
+        self.pid = pid
+        self._ended = asyncio.ensure_future(ended)
+        self._capture = asyncio.create_task(_capture(name, stderr, log), name=f"stderr-{name}")
 
     @classmethod
-    async def start(cls, name: str, command: Sequence[str], log: Path, environment: dict[str, str]) -> Process:
-        """Starts `command`; shielded, so that a cancelled caller leaves no process that nobody knows."""
-        started: asyncio.Task[Process] = asyncio.create_task(cls._start(name, command, log, environment))
-        try:
-            return await asyncio.shield(started)
-        except asyncio.CancelledError:
-            (await started).kill()
-            raise
+    async def start(
+        cls,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        environment: dict[str, str],
+        inherited: tuple[int, ...] = (),
+    ) -> Process:
+        """Executes `command`; shielded, so that a cancelled caller leaves no process that nobody knows."""
+        return await _unless_cancelled(cls._start(name, command, log, environment, inherited))
 
     @classmethod
-    async def _start(cls, name: str, command: Sequence[str], log: Path, environment: dict[str, str]) -> Process:
+    async def _start(
+        cls,
+        name: str,
+        command: Sequence[str],
+        log: Path,
+        environment: dict[str, str],
+        inherited: tuple[int, ...],
+    ) -> Process:
         launcher = (sys.executable, "-I", "-S", launch.__file__, str(os.getpid()))
-        with log.open("ab") as output:
-            child = await asyncio.create_subprocess_exec(
-                *launcher,
-                *command,
-                stdin=DEVNULL,
-                stdout=output,
-                stderr=PIPE,
-                env=environment,
-                start_new_session=True,  # Ctrl-C on the terminal reaches the supervisor only
-                limit=_STDERR_LINE_LIMIT,
-            )
-        return cls(name, child, log)
+        reader, writer = await _pipe()
+        try:
+            with log.open("ab") as output:
+                child = await asyncio.create_subprocess_exec(
+                    *launcher,
+                    *command,
+                    stdin=DEVNULL,
+                    stdout=output,
+                    stderr=writer,
+                    env=environment,
+                    pass_fds=inherited,
+                    start_new_session=True,  # Ctrl-C on the terminal reaches the supervisor only
+                )
+        finally:
+            os.close(writer)
+        return cls(name, child.pid, child.wait(), reader, log)
 
     async def wait(self) -> int:
         """Exit status; negative is the signal that ended it. The log is complete then."""
-        code = await self._child.wait()
-        await asyncio.shield(self._stderr)
+        code = await asyncio.shield(self._ended)
+        await asyncio.shield(self._capture)
         return code
 
     @property
     def running(self) -> bool:
         """Whether it has not ended yet."""
-        return self._child.returncode is None
+        return not self._ended.done()
 
     async def stop(self, grace_s: float) -> bool:
         """SIGTERM, then SIGKILL after `grace_s`. True when it went by itself."""
@@ -82,15 +102,135 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
-    async def _capture(self, log: Path) -> None:
-        assert self._child.stderr is not None
-        with log.open("ab", buffering=0) as file:
-            while True:
-                try:
-                    line = await self._child.stderr.readline()
-                except ValueError:  # a line beyond the limit: the rest of it follows as further lines
-                    continue
-                if not line:
-                    return
-                if text := line.decode(errors="replace").rstrip():
-                    file.write(logs.wrap(self.name, text))
+
+class Nursery:
+    """Forks services from one process that has imported what they share; see `mesh.nursery`."""
+
+    def __init__(self, preload: Sequence[str], log: Path, environment: dict[str, str]) -> None:
+        self._preload = preload
+        self._log = log
+        self._environment = environment
+        self._starting = asyncio.Lock()
+        self._process: Process | None = None
+        self._channel: socket.socket | None = None
+        self._ready: asyncio.Future[None] | None = None
+        self._asked: dict[int, asyncio.Future[int]] = {}
+        self._ended: dict[int, asyncio.Future[int]] = {}
+        self._tokens = itertools.count(1)
+
+    async def fork(self, name: str, module: str, arguments: Sequence[str], log: Path) -> Process:
+        """Runs `module` as ``python -m`` would. Starts the nursery first, also when it has died."""
+        return await _unless_cancelled(self._fork(name, module, arguments, log))
+
+    async def _fork(self, name: str, module: str, arguments: Sequence[str], log: Path) -> Process:
+        await self.start()
+        assert self._channel is not None
+        token, loop = next(self._tokens), asyncio.get_running_loop()
+        started = self._asked[token] = loop.create_future()
+        request = orjson.dumps({"token": token, "module": module, "arguments": list(arguments)})
+        reader, writer = await _pipe()
+        try:
+            with log.open("ab") as output:
+                socket.send_fds(self._channel, [request], [output.fileno(), writer])
+        except OSError as error:
+            raise MeshError(f"the nursery does not take {name}: {error.strerror}; its log is {self._log}") from error
+        finally:
+            os.close(writer)
+        pid = await started
+        return Process(name, pid, self._ended[pid], reader, log)
+
+    async def start(self) -> None:
+        """Returns when it has imported everything."""
+        async with self._starting:
+            if self._process is None or not self._process.running:
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                ours.setblocking(False)
+                loop = asyncio.get_running_loop()
+                self._channel, self._ready = ours, loop.create_future()
+                command = [sys.executable, "-m", "mesh.nursery", str(theirs.fileno()), *self._preload]
+                with theirs:
+                    self._process = await Process.start(
+                        "nursery", command, self._log, self._environment, (theirs.fileno(),)
+                    )
+                loop.add_reader(ours, self._receive, ours)
+        assert self._ready is not None
+        await asyncio.shield(self._ready)
+
+    async def stop(self) -> None:
+        """Ends the nursery, and whatever was forked and is still there."""
+        if self._process is not None:
+            self._process.kill()
+            await self._process.wait()
+        if self._channel is not None:
+            self._lost(self._channel)
+
+    def _receive(self, channel: socket.socket) -> None:
+        while True:
+            try:
+                message = channel.recv(MESSAGE_BYTES)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                message = b""
+            if not message:
+                self._lost(channel)
+                return
+            self._report(orjson.loads(message))
+
+    def _report(self, message: dict[str, Any]) -> None:
+        if "ready" in message and self._ready is not None and not self._ready.done():
+            self._ready.set_result(None)
+        elif "pid" in message:
+            self._ended[message["pid"]] = asyncio.get_running_loop().create_future()
+            self._asked.pop(message["token"]).set_result(message["pid"])
+        elif "ended" in message:
+            self._ended.pop(message["ended"]).set_result(message["code"])
+
+    def _lost(self, channel: socket.socket) -> None:
+        """It has died, and with it everything that it forked."""
+        if channel.fileno() == -1:
+            return
+        asyncio.get_running_loop().remove_reader(channel)
+        channel.close()
+        problem = MeshError(f"the nursery ended; its log is {self._log}")
+        waiting: list[asyncio.Future[Any]] = [*self._asked.values(), *([self._ready] if self._ready else [])]
+        for asked in waiting:
+            if not asked.done():
+                asked.set_exception(problem)
+                asked.exception()  # whoever waits gets it; nobody has to
+        for ended in self._ended.values():
+            ended.set_result(-signal.SIGKILL)
+        self._asked.clear()
+        self._ended.clear()
+
+
+async def _unless_cancelled(starting: Awaitable[Process]) -> Process:
+    task = asyncio.ensure_future(starting)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        (await task).kill()
+        raise
+
+
+async def _pipe() -> tuple[asyncio.StreamReader, int]:
+    """A pipe: a reader for here, a descriptor for the child."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    reader = asyncio.StreamReader(limit=_STDERR_LINE_LIMIT)
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb", buffering=0)
+    )
+    return reader, write
+
+
+async def _capture(name: str, stderr: asyncio.StreamReader, log: Path) -> None:
+    with log.open("ab", buffering=0) as file:
+        while True:
+            try:
+                line = await stderr.readline()
+            except ValueError:  # a line beyond the limit: the rest of it follows as further lines
+                continue
+            if not line:
+                return
+            if text := line.decode(errors="replace").rstrip():
+                file.write(logs.wrap(name, text))

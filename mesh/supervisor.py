@@ -25,12 +25,13 @@ from .cli import ONE_THREAD
 from .errors import MeshError
 from .nats import NAME as NATS
 from .nats import NatsServer
-from .process import Process
+from .process import Nursery, Process
 from .rundir import RunDir
 from .topology import ROOT, Topology
 
 MISCONFIGURED = 78  # sysexits.h EX_CONFIG: starting it again cannot help
 TAIL_LINES = 12
+NURSERY = "nursery"
 
 
 class SupervisorError(MeshError):
@@ -53,7 +54,7 @@ class Status:
 @dataclass
 class _Unit:
     name: str
-    command: Callable[[], list[str]]
+    start: Callable[[], Awaitable[Process]]
     ready: Callable[[], Awaitable[str]]
     callers: list[str] = field(default_factory=list)
     status: Status = field(default_factory=Status)
@@ -75,7 +76,8 @@ class Supervisor:
         self._startup_ms: dict[str, float] = {}
         self._stopping = asyncio.Event()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._units = {NATS: _Unit(NATS, self._nats.command, self._nats_ready)}
+        self._nursery = Nursery(self._rules.preload, run.log(NURSERY), self._environment())
+        self._units = {NATS: _Unit(NATS, self._start_nats, self._nats_ready)}
         for service in topology.services:
             self._units[service.name] = self._service_unit(service.name, service.module)
         for service in topology.services:
@@ -87,13 +89,17 @@ class Supervisor:
         """Returns when everything serves. Raises SupervisorError; the caller stops what has started."""
         begun = time.perf_counter()
         self._save()
+        preloading = asyncio.ensure_future(self._nursery.start()) if self._rules.preload else None
         self._keep(self._units[NATS])
         await self._or_failure(self._units[NATS].up.wait())
+        if preloading is not None:
+            await preloading
+            self._startup_ms[NURSERY] = _milliseconds(begun)
         for service in self._topology.services:
             self._run.write_config(service, self._nats.url)
             self._keep(self._units[service.name])
         await self._or_failure(asyncio.gather(*(unit.up.wait() for unit in self._units.values())))
-        self._startup_ms = {name: unit.status.startup_ms or 0.0 for name, unit in self._units.items()}
+        self._startup_ms |= {name: unit.status.startup_ms or 0.0 for name, unit in self._units.items()}
         self._startup_ms["total"] = _milliseconds(begun)
         self._state = "RUNNING"
         self._save()
@@ -113,6 +119,7 @@ class Supervisor:
             wave = [unit for unit in left if stopped.issuperset(unit.callers)]
             await asyncio.gather(*(self._stop(unit) for unit in wave))
             stopped.update(unit.name for unit in wave)
+        await self._nursery.stop()
         if self._failure.done():
             self._failure.exception()  # seen
         self._state = "STOPPED"
@@ -138,8 +145,18 @@ class Supervisor:
         return {name: unit.status for name, unit in self._units.items()}
 
     def _service_unit(self, name: str, module: str) -> _Unit:
-        command = [sys.executable, "-m", module, "--run-dir", str(self._run.path)]
-        return _Unit(name, lambda: command, lambda: self._service_ready(name))
+        async def start() -> Process:
+            socket, log = self._run.socket(name), self._run.log(name)
+            socket.unlink(missing_ok=True)
+            arguments = ["--run-dir", str(self._run.path)]
+            if self._rules.preload:
+                return await self._nursery.fork(name, module, arguments, log)
+            return await Process.start(name, [sys.executable, "-m", module, *arguments], log, self._environment())
+
+        return _Unit(name, start, lambda: self._service_ready(name))
+
+    async def _start_nats(self) -> Process:
+        return await Process.start(NATS, self._nats.command(), self._run.log(NATS), self._environment())
 
     async def _nats_ready(self) -> str:
         await self._nats.ready()
@@ -167,10 +184,7 @@ class Supervisor:
         failures = 0
         while not self._stopping.is_set():
             begun = time.perf_counter()
-            if unit.name != NATS:
-                self._run.socket(unit.name).unlink(missing_ok=True)
-            log = self._run.log(unit.name)
-            unit.process = await Process.start(unit.name, unit.command(), log, self._environment())
+            unit.process = await unit.start()
             self._set(unit, "STARTING", pid=unit.process.pid)
             served = await self._until_ready(unit, unit.process)
             if served:

@@ -72,7 +72,11 @@ class EventLog:
 
 @dataclass(frozen=True, kw_only=True)
 class Supervision:
-    """How processes are started, restarted and stopped."""
+    """How processes are started, restarted and stopped.
+
+    `preload`: modules that are imported once, in a process that the services are forked from; empty: each
+    service is executed by itself.
+    """
 
     start_timeout_s: float = 120.0
     drain_s: float = 10.0
@@ -80,6 +84,7 @@ class Supervision:
     backoff_s: float = 0.25
     backoff_limit_s: float = 10.0
     healthy_s: float = 30.0
+    preload: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,11 +211,13 @@ class _Reader:
         defaults = kind()
         body = self._mapping(node, what, set(kind.__dataclass_fields__))
         values = {key: self._value(item) for key, item in body.items()}
-        for key, value in values.items():
+        for key, value in list(values.items()):
             default = getattr(defaults, key)
             wanted: tuple[type, ...] = (int, float) if isinstance(default, float) else (type(default),)
             negative = isinstance(value, int | float) and value < 0
-            if not isinstance(value, wanted) or isinstance(value, bool) or negative:
+            if isinstance(default, tuple) and isinstance(value, list) and all(isinstance(v, str) for v in value):
+                values[key] = tuple(value)
+            elif not isinstance(value, wanted) or isinstance(value, bool) or negative:
                 raise self._error(body[key], f"{what}.{key} cannot be {value!r}", f"the default is {default!r}")
         if values.get("store", "jetstream") != "jetstream":
             raise self._error(body["store"], f"unknown store {values['store']!r}", "use jetstream")

@@ -5,8 +5,8 @@
 where P sums an asset's segments and Sigma = diag(diagonal) + L'L has L of shape (T, N), T < N: a
 covariance shrunk from T observations. Mehrotra's predictor-corrector (1992; Nocedal and Wright 2006,
 algorithm 16.4); each step costs one T x T Cholesky factor and N T^2 for its matrix (Woodbury), however
-many segments there are, where a dense solver factors the matrix of all segments: 500 assets on 120
-observations take 10 to 15 ms instead of 100 to 300.
+many segments there are. Measured on one core, 500 assets on 120 observations: 12 to 30 ms, where PIQP on the
+dense matrix of all segments takes 30 (from cash), 210 (costs on all) and 550 (costs and shorts).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scipy.linalg import cho_factor, cho_solve
 from execution_core.construction.constraints import Matrix, Rows, Segments, Vector
 
 MAX_STEPS = 60
-TOLERANCE = 1e-10
+TOLERANCE = 1e-9
 _TO_BOUNDARY = 0.995
 
 
@@ -40,7 +40,8 @@ class _Newton:
         # In asset space: (Sigma + diag(1 / e)) z = (P v / d) / e, with e the sum of 1 / d per asset.
         self._e = np.add.reduceat(1.0 / d, starts)
         self._g = sigma.diagonal + 1.0 / self._e
-        inner = (sigma.loadings / self._g) @ sigma.loadings.T
+        scaled = sigma.loadings / np.sqrt(self._g)
+        inner = scaled @ scaled.T
         inner.flat[:: inner.shape[0] + 1] += 1.0
         self._factor = cho_factor(inner, lower=True, overwrite_a=True, check_finite=False)
         # The stiffest equation of each asset loses digits; it is taken from the asset's sum instead.
@@ -63,10 +64,8 @@ class _Newton:
 
 def _longest(values: Vector, change: Vector) -> float:
     """Largest step in (0, 1] that keeps `values` above zero."""
-    falling = change < 0.0
-    if not falling.any():
-        return 1.0
-    return min(1.0, _TO_BOUNDARY * float((-values[falling] / change[falling]).min()))
+    fastest = -float((change / values).min(initial=0.0))
+    return _TO_BOUNDARY / fastest if fastest > _TO_BOUNDARY else 1.0
 
 
 def solve(sigma: Factors, linear: Vector, found: Rows, parts: Segments) -> Vector | None:

@@ -29,6 +29,8 @@ from execution_core.construction.constraints import (
     rows,
     segments,
 )
+from execution_core.construction.interior_point import Factors
+from execution_core.construction.interior_point import solve as solve_factors
 from execution_core.errors import CoreError, InvalidValueError
 from execution_core.risk.covariance import check_covariance, scale_to_unit
 
@@ -37,6 +39,10 @@ Solver = Literal["auto", "daqp", "piqp"]
 # Measured on two cores (daqp 0.11, piqp 0.7): the active-set method wins below about this many
 # variables (0.03 against 0.05 ms at 20), the interior point above (0.6 against 0.9 ms at 100).
 DAQP_MAX_VARIABLES = 64
+
+# From about here on the structure of `factors` pays (one core, 120 observations, 500 variables: 18
+# against 29 ms; 1000: 25 against 210).
+FACTORS_MIN_VARIABLES = 400
 
 # Weights are exact to about this much; limits this close are reported as binding.
 TOLERANCE = 1e-7
@@ -69,12 +75,15 @@ def optimise(
     previous: Vector | None = None,
     cost: float | Vector = 0.0,
     solver: Solver = "auto",
+    factors: Factors | None = None,
 ) -> Portfolio:
     """Return the weights that maximise the objective above.
 
     expected    (N,) returns over the horizon; covariance (N, N) over the same horizon
     previous    (N,) weights held now (w0), zero when None
     cost        per unit of |w - w0|, one number or (N,), in return units, >= 0
+    factors     the same covariance as diagonal plus low rank, where it is known: large problems with
+                fewer factors than assets are then solved by ``interior_point``
 
     Raises InvalidArrayError, InvalidValueError, and InfeasibleError that names the limits in
     conflict.
@@ -101,8 +110,13 @@ def optimise(
     unit, scale = scale_to_unit(covariance)
     gain = (expected - risk_aversion * (covariance @ parts.start)) / (risk_aversion * scale)
     linear = (fees / (risk_aversion * scale))[parts.asset] * parts.trade_slope - gain[parts.asset]
-    hessian = unit if parts.asset.size == size else unit[np.ix_(parts.asset, parts.asset)]
-    x, used = _solve(hessian, linear, found, parts.length, solver)
+    x, used = None, "interior_point"
+    if factors is not None and solver == "auto" and linear.size >= FACTORS_MIN_VARIABLES:
+        scaled = Factors(diagonal=factors.diagonal / scale, loadings=factors.loadings / np.sqrt(scale))
+        x = solve_factors(scaled, linear, found, parts)
+    if x is None:
+        hessian = unit if parts.asset.size == size else unit[np.ix_(parts.asset, parts.asset)]
+        x, used = _solve(hessian, linear, found, parts.length, solver)
     weights = np.clip(parts.weights(np.clip(x, 0.0, parts.length)), lower, upper)
     # Against the interior point's last digit: a weight at a bound is that bound.
     weights = np.where(weights - lower < 1e-9, lower, weights)

@@ -164,7 +164,7 @@ INSTRUMENT: Final = np.dtype(
         ("var_ppm", np.int64),
         ("margin_long_bps", np.int64),
         ("margin_short_bps", np.int64),
-        ("spare", np.int64, (4,)),
+        ("spare", np.int64, (5,)),
     ],
     align=True,
 )

@@ -230,7 +230,7 @@ def rolling_line(x: Panel, n: int, slope: Panel, t_stat: Panel) -> None:
                     write_cross[j] = ahead_cross[j] - step * half
 
 
-@kernel(inline="always")
+@kernel(forceinline=True)
 def upper(a: float, b: float) -> float:
     """Maximum that keeps a NaN from either side."""
     return a if (a > b) | (a != a) else b

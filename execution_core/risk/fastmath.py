@@ -46,7 +46,7 @@ float_of_bits: Any = intrinsic(_float_of_bits)
 bits_of_float: Any = intrinsic(_bits_of_float)
 
 
-@kernel(inline="always")
+@kernel(forceinline=True, fastmath={"contract"})
 def exp(x: float) -> float:
     """e^x; 0 below -708 and e^709 above 709."""
     x = 709.0 if x > 709.0 else (-745.0 if x < -745.0 else x)  # keeps NaN
@@ -72,7 +72,7 @@ def exp(x: float) -> float:
     return 0.0 if x < -708.0 else p * power
 
 
-@kernel(inline="always")
+@kernel(forceinline=True, fastmath={"contract"})
 def log(x: float) -> float:
     """ln x for normal x > 0; a subnormal or zero gives about -709, infinity and NaN give NaN."""
     bits: int = bits_of_float(x)
@@ -97,7 +97,7 @@ def log(x: float) -> float:
     return k * _LN2_HIGH - ((half - (s * (half + p * z) + k * _LN2_LOW)) - f) + 0.0 * x
 
 
-@kernel(inline="always")
+@kernel(forceinline=True, fastmath={"contract"})
 def turn(v: float) -> tuple[float, float]:
     """(cos, sin) of 2 pi v for v in [-1/2, 1/2], by polynomials of pi v and the double angle."""
     a = 3.141592653589793 * v
@@ -125,14 +125,14 @@ def turn(v: float) -> tuple[float, float]:
     return c * c - s * s, 2.0 * s * c
 
 
-@kernel(inline="always")
+@kernel(forceinline=True, fastmath={"contract"})
 def normal_density(x: float) -> float:
     """The standard normal density."""
     density: float = INVERSE_SQRT_2PI * exp(-0.5 * x * x)
     return density
 
 
-@kernel(inline="always")
+@kernel(forceinline=True, fastmath={"contract"})
 def normal_tail(x: float, density: float) -> float:
     """P(Z > |x|), given the density at x, to a relative 4e-15 however far out.
 
@@ -165,7 +165,7 @@ def normal_tail(x: float, density: float) -> float:
     return density * (p / (1.0 + 2.0 * a))
 
 
-@kernel(inline="always")
+@kernel(forceinline=True, fastmath={"contract"})
 def normal_cdf(x: float) -> float:
     """The standard normal distribution function."""
     tail: float = normal_tail(x, normal_density(x))

@@ -96,7 +96,7 @@ def _greeks(
             out[row, begin : begin + width] = w[start : start + width]
 
 
-@kernel(inline="always")
+@kernel(forceinline=True, fastmath={"contract"})
 def _black(x: float, s: float) -> tuple[float, float]:
     """Undiscounted out-of-the-money Black price over sqrt(F K), and its derivative by s.
 
@@ -111,7 +111,7 @@ def _black(x: float, s: float) -> tuple[float, float]:
     return half * n1 - tail2 / half, half * density1
 
 
-@kernel(inline="always")
+@kernel(forceinline=True, fastmath={"contract"})
 def _step(x: float, s: float, target: float, low: bool) -> float:
     """The third-order step (Halley) from s towards _black(x, s) = target.
 

@@ -33,7 +33,7 @@ def key_of(random: np.random.Generator) -> Words:
     return random.integers(0, 2**64, 2, dtype=np.uint64)
 
 
-@kernel(inline="always")
+@kernel(forceinline=True)
 def _mix(z: np.uint64) -> np.uint64:
     """Finish SplitMix64 (Steele, Lea and Flood 2014)."""
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -54,7 +54,7 @@ def streams(key: Words, block: int) -> Words:
     return state
 
 
-@kernel(inline="always")
+@kernel(forceinline=True)
 def _rotate(x: np.uint64, k: int) -> np.uint64:
     return (x << np.uint64(k)) | (x >> np.uint64(64 - k))
 

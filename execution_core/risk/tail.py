@@ -96,7 +96,7 @@ def weighted_tail(losses: Vector, weights: Vector, level: float) -> TailRisk:
     return TailRisk(var=var, es=max(var, es), level=level)
 
 
-@kernel(inline="always")
+@kernel(forceinline=True)
 def _sink(heap: Any, value: Any) -> None:
     """Replace the root of a min-heap by a larger value."""
     size = heap.size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 from alphamesh.decision.v1 import decision_pb2, decision_pb2_grpc
@@ -11,6 +10,7 @@ from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.errors import not_found, precondition
 from python_services.kit.instruments import list_instruments
 from python_services.kit.journal import Journal
+from python_services.kit.signal import within
 
 from .clients import connect
 from .config import Config
@@ -71,8 +71,8 @@ class Coordinator(decision_pb2_grpc.DecisionServiceServicer):
         """Cycles as they end."""
         sessions = self._sessions
         sent = request.from_seq - 1
-        while not self._context.draining.is_set():
-            changed = sessions.changed
+        while not self._context.draining:
+            changed = sessions.changed.next()
             session = sessions.get(request.session_id)
             ended = session.state != State.STATE_RUNNING
             finished = len(sessions.progress) if ended else session.cycles_done
@@ -84,9 +84,7 @@ class Coordinator(decision_pb2_grpc.DecisionServiceServicer):
                 if ended:
                     return
                 continue
-            try:
-                await asyncio.wait_for(changed.wait(), HEARTBEAT_S)
-            except TimeoutError:
+            if not await within(changed, HEARTBEAT_S):
                 yield decision_pb2.WatchSessionResponse(session=session)
         session = sessions.get(request.session_id)
         yield decision_pb2.WatchSessionResponse(session=session, end_reason=EndReason.END_REASON_DRAINING)
@@ -118,7 +116,7 @@ async def build(context: Context[Config]) -> None:
     instruments = await list_instruments(clients.market_data)
     lots_e9 = {name: instrument.size_increment_e9 for name, instrument in instruments.items()}
     journal = context.open_journal()
-    sessions = Sessions(context.config, clients, journal, lots_e9)
+    sessions = Sessions(context.config, clients, journal, lots_e9, context.signal())
     if sessions.running is not None:
         context.spawn(sessions.run(sessions.running), "resumed-session")
     servicer = Coordinator(context, sessions, journal)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 
 import grpc
@@ -15,6 +14,7 @@ from python_services.kit import telemetry
 from python_services.kit.errors import ServiceError, not_found, precondition
 from python_services.kit.ids import content_id, request_id
 from python_services.kit.journal import Event, Journal
+from python_services.kit.signal import Signal
 
 from .clients import Clients, persist
 from .config import Config
@@ -32,7 +32,9 @@ def session_id(spec: decision_pb2.SessionSpec) -> str:
 class Sessions:
     """All sessions of this data directory: one, running or ended."""
 
-    def __init__(self, config: Config, clients: Clients, journal: Journal, lots_e9: Mapping[str, int]) -> None:
+    def __init__(
+        self, config: Config, clients: Clients, journal: Journal, lots_e9: Mapping[str, int], changed: Signal
+    ) -> None:
         self._config = config
         self._clients = clients
         self._journal = journal
@@ -41,7 +43,7 @@ class Sessions:
         self.sessions: dict[str, decision_pb2.Session] = {}
         self.decisions: dict[str, tuple[decision_pb2.Decision, int, bytes]] = {}
         self.progress: list[decision_pb2.CycleProgress] = []
-        self.changed = asyncio.Event()
+        self.changed = changed
         for frame in journal.read(1):
             self._take(frame)
         journal.listen(self._take)
@@ -166,7 +168,7 @@ class Sessions:
             progress.latencies.add(step=step, elapsed_ns=elapsed_ns)
         session = self.sessions[outcome.decision.session_id]
         session.cycles_done = max(session.cycles_done, outcome.decision.cycle)
-        self._wake()
+        self.changed.notify()
 
     def _take(self, frame: event_pb2.EventFrame) -> None:
         for envelope in frame.events:
@@ -192,8 +194,4 @@ class Sessions:
             ended = events_pb2.SessionEnded.FromString(envelope.payload).session
             ended.final_event_hash = envelope.hash
             self.sessions[ended.session_id] = ended
-        self._wake()
-
-    def _wake(self) -> None:
-        changed, self.changed = self.changed, asyncio.Event()
-        changed.set()
+        self.changed.notify()

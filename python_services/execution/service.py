@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
-from alphamesh.audit.v1 import event_pb2
 from alphamesh.execution.v1 import events_pb2, execution_pb2, execution_pb2_grpc, order_pb2
 from alphamesh.marketdata.v1 import marketdata_pb2_grpc
 from alphamesh.venue.v1 import venue_pb2_grpc
@@ -13,6 +11,7 @@ from python_services.kit import convert, paging
 from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.errors import aborted, invalid, precondition
 from python_services.kit.instruments import list_instruments
+from python_services.kit.signal import within
 from python_services.kit.snapshots import SnapshotClient
 
 from . import gatekeeper, modes, reconcile
@@ -31,14 +30,14 @@ S = states.S
 class Execution(execution_pb2_grpc.ExecutionServiceServicer):
     """Translates messages to the desk and the ledger."""
 
-    def __init__(self, desk: Desk, snapshots: SnapshotClient, draining: asyncio.Event) -> None:
+    def __init__(self, context: Context[Config], desk: Desk, snapshots: SnapshotClient) -> None:
+        self._context = context
         self._desk = desk
         self._ledger = desk.ledger
         self._journal = desk.journal
         self._snapshots = snapshots
-        self._draining = draining
-        self._changed = asyncio.Event()
-        self._journal.listen(self._on_frame)
+        self._changed = context.signal()
+        self._journal.listen(lambda _frame: self._changed.notify())
 
     async def OpenAccount(
         self, request: execution_pb2.OpenAccountRequest, context: object
@@ -249,8 +248,8 @@ class Execution(execution_pb2_grpc.ExecutionServiceServicer):
     ) -> AsyncIterator[execution_pb2.StreamEventsResponse]:
         """The journal's frames from from_seq on."""
         sent = request.from_seq - 1
-        while not self._draining.is_set():
-            changed = self._changed
+        while not self._context.draining:
+            changed = self._changed.next()
             for frame in list(self._journal.read(sent + 1)):
                 sent = frame.first_seq + frame.count - 1
                 yield execution_pb2.StreamEventsResponse(frame=frame, last_seq=self._journal.durable_seq)
@@ -258,9 +257,7 @@ class Execution(execution_pb2_grpc.ExecutionServiceServicer):
                 reason = execution_pb2.StreamEventsResponse.END_REASON_CAUGHT_UP
                 yield execution_pb2.StreamEventsResponse(last_seq=self._journal.durable_seq, end_reason=reason)
                 return
-            try:
-                await asyncio.wait_for(changed.wait(), HEARTBEAT_S)
-            except TimeoutError:
+            if not await within(changed, HEARTBEAT_S):
                 yield execution_pb2.StreamEventsResponse(last_seq=self._journal.durable_seq)
         reason = execution_pb2.StreamEventsResponse.END_REASON_DRAINING
         yield execution_pb2.StreamEventsResponse(last_seq=self._journal.durable_seq, end_reason=reason)
@@ -269,11 +266,7 @@ class Execution(execution_pb2_grpc.ExecutionServiceServicer):
         """State that is not durable is never readable, and the caller's own writes are."""
         await self._journal.barrier()
         while self._journal.durable_seq < seq:
-            await self._changed.wait()
-
-    def _on_frame(self, _frame: event_pb2.EventFrame) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+            await self._changed.next().wait()
 
     def _refuse_repeats(self, account: Account, request: execution_pb2.SubmitOrdersRequest) -> None:
         seen: set[str] = set()
@@ -334,7 +327,7 @@ async def build(context: Context[Config]) -> None:
     desk = Desk(ledger, journal, venue, config.venue_timeout_s)
     context.spawn(desk.link.run(), "venue-reports")
     await reconcile.at_start(desk, venue)
-    servicer = Execution(desk, SnapshotClient(market_data), context.draining)
+    servicer = Execution(context, desk, SnapshotClient(market_data))
     register = execution_pb2_grpc.add_ExecutionServiceServicer_to_server
     context.add(register, servicer, "alphamesh.execution.v1.ExecutionService")
 

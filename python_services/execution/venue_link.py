@@ -9,6 +9,7 @@ import grpc
 
 from alphamesh.venue.v1 import venue_pb2, venue_pb2_grpc
 from python_services.kit import telemetry
+from python_services.kit.signal import Signal
 
 RETRY_S = 0.2
 
@@ -28,7 +29,7 @@ class VenueLink:
         self._apply = apply
         self._commit = commit
         self._waiting: dict[int, venue_pb2.Report] = {}
-        self._changed = asyncio.Event()
+        self._changed = Signal()
         self._connected = asyncio.Event()
         self.applied_seq = applied_seq
         self.last_seq = applied_seq
@@ -45,12 +46,12 @@ class VenueLink:
             moved = True
         self.last_seq = max(self.last_seq, self.applied_seq)
         if moved:
-            self._wake()
+            self._changed.notify()
 
     async def wait_for(self, seq: int) -> None:
         """Returns when the report `seq` is applied; the caller's deadline bounds the wait."""
         while self.applied_seq < seq:
-            await self._changed.wait()
+            await self._changed.next().wait()
 
     async def caught_up(self) -> None:
         """Returns once the stream is open and everything the venue had at that moment is applied."""
@@ -74,7 +75,3 @@ class VenueLink:
                 log.warning("venue stream lost", applied_seq=self.applied_seq, error=error.details())
             self._connected.clear()
             await asyncio.sleep(RETRY_S)
-
-    def _wake(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()

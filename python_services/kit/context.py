@@ -18,6 +18,7 @@ from .client import Channel
 from .eventlog import EventLog
 from .interceptors import Pipeline
 from .journal import Journal
+from .signal import Signal
 
 C = TypeVar("C")
 S = TypeVar("S")
@@ -57,7 +58,8 @@ class Context(Generic[C]):
         self._services: list[str] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._closers: list[Callable[[], Awaitable[None]]] = []
-        self._draining = asyncio.Event()
+        self.draining = False
+        self._signals: list[Signal] = []
 
     def stub(self, stub_type: Callable[[grpc.aio.Channel], S], service: str) -> S:
         """A generated stub that speaks to `service`."""
@@ -88,10 +90,17 @@ class Context(Generic[C]):
         """Calls `closer` while stopping, last added first."""
         self._closers.append(closer)
 
-    @property
-    def draining(self) -> asyncio.Event:
-        """Set when the service is about to stop: long streams end themselves."""
-        return self._draining
+    def drain(self) -> None:
+        """The service is about to stop: long streams end themselves."""
+        self.draining = True
+        for signal in self._signals:
+            signal.notify()
+
+    def signal(self) -> Signal:
+        """A signal that draining notifies too, so that a stream that waits for news sees that it must end."""
+        signal = Signal()
+        self._signals.append(signal)
+        return signal
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -105,7 +114,7 @@ class Context(Generic[C]):
 
     async def close(self) -> None:
         """Ends background work and connections."""
-        self._draining.set()
+        self.drain()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

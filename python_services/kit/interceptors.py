@@ -152,7 +152,7 @@ class Pipeline:
         token = current_request.set(key)
         try:
             # A task of its own: a caller that goes away must not stop a mutation half-way.
-            work = asyncio.create_task(handler(request, context))  # type: ignore[arg-type]
+            work: asyncio.Task[Any] = asyncio.create_task(_await(handler(request, context)))
         finally:
             current_request.reset(token)
         self._in_flight[request_id] = work
@@ -186,6 +186,10 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         """Called by gRPC for each call; the wrapped handlers are cached."""
         handler = await continuation(handler_call_details)
         return None if handler is None else self._pipeline.wrap(handler_call_details.method, handler)
+
+
+async def _await(work: Awaitable[Any]) -> Any:
+    return await work
 
 
 def _path(violation: protovalidate.Violation) -> str:

@@ -106,7 +106,7 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path) -> None:
     await stop.wait()
     telemetry.logger().info("draining")
     await status.enter_graceful_shutdown()
-    context.draining.set()
+    context.drain()
     await server.stop(DRAIN_S)
     await context.close()
     telemetry.logger().info("stopped")

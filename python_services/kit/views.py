@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from alphamesh.audit.v1 import event_pb2
@@ -10,6 +9,7 @@ from alphamesh.audit.v1 import event_pb2
 from . import telemetry
 from .eventlog import EventLog
 from .journal import ZERO_HASH, check_frame
+from .signal import Signal
 
 Refetch = Callable[[int], AsyncIterator[event_pb2.EventFrame]]
 
@@ -32,7 +32,7 @@ class Follower:
         self._stream = stream
         self._apply = apply
         self._refetch = refetch
-        self._changed = asyncio.Event()
+        self._changed = Signal()
         self.applied_seq = 0
         self.applied_hash = ZERO_HASH
         self.refetches = 0
@@ -51,7 +51,7 @@ class Follower:
     async def wait_for(self, seq: int) -> None:
         """Returns when the view has applied `seq`; the caller's deadline bounds the wait."""
         while self.applied_seq < seq:
-            await self._changed.wait()
+            await self._changed.next().wait()
 
     async def _recover(self, problem: str) -> None:
         self.refetches += 1
@@ -67,5 +67,5 @@ class Follower:
             self._apply(envelope)
         self.applied_seq += frame.count
         self.applied_hash = frame.sha256
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._changed.notify()
+        self._changed = Signal()

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from execution_core.construction.constraints import Constraints
+from execution_core.construction.interior_point import Factors
 from execution_core.construction.mean_variance import optimise
 from execution_core.construction.risk_parity import risk_parity
 
@@ -80,12 +81,18 @@ def room(mandate: Mandate, held: Vector, fixed: Vector, cash_buffer: float) -> R
 
 
 def mean_variance(
-    expected: Vector, covariance: Matrix, held: Vector, limits: Room, mandate: Mandate, names: tuple[str, ...]
+    expected: Vector,
+    risk: tuple[Matrix, Factors | None],
+    held: Vector,
+    limits: Room,
+    mandate: Mandate,
+    names: tuple[str, ...],
 ) -> tuple[Vector, str]:
     """(weights, what the solver said): Markowitz (1952) with proportional costs."""
     answer = optimise(
         expected,
-        covariance,
+        risk[0],
+        factors=risk[1],
         risk_aversion=mandate.risk_aversion,
         constraints=Constraints(
             lower=limits.lower,
@@ -103,7 +110,12 @@ def mean_variance(
 
 
 def equal_risk(
-    expected: Vector, covariance: Matrix, held: Vector, limits: Room, mandate: Mandate, names: tuple[str, ...]
+    expected: Vector,
+    risk: tuple[Matrix, Factors | None],
+    held: Vector,
+    limits: Room,
+    mandate: Mandate,
+    names: tuple[str, ...],
 ) -> tuple[Vector, str]:
     """(weights, what was done): equal risk contributions among instruments with a positive forecast.
 
@@ -115,7 +127,7 @@ def equal_risk(
     total = min(limits.gross, limits.net)
     binding: list[str] = []
     if chosen.size and total > 0.0:
-        shares = risk_parity(np.ascontiguousarray(covariance[np.ix_(chosen, chosen)]))
+        shares = risk_parity(np.ascontiguousarray(risk[0][np.ix_(chosen, chosen)]))
         weights[chosen] = _capped(shares * total, limits.upper[chosen])
         binding = [f"upper[{names[i]}]" for i in chosen if weights[i] >= limits.upper[i] - _SLACK]
     change = float(np.abs(weights - held).sum())

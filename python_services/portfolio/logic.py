@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from execution_core.construction.interior_point import Factors
 from execution_core.construction.rounding import round_to_lots
 from execution_core.errors import InfeasibleError
 from execution_core.risk.covariance import Method as Estimator
@@ -87,7 +88,8 @@ def plan(close: Matrix, book: Book, forecast: Forecast, mandate: Mandate, estima
     size = len(book.names)
     expected = np.zeros(size)
     expected[forecast.rows] = forecast.expected * forecast.confidence
-    columns, covariance = _covariance(close, forecast, book, estimates)
+    risk = _risk(close, forecast, book, estimates)
+    columns, covariance = risk.rows, risk.matrix
     tradable = np.zeros(size, dtype=bool)
     tradable[forecast.rows] = True
     tradable &= book.lot_values > 0
@@ -105,8 +107,7 @@ def plan(close: Matrix, book: Book, forecast: Forecast, mandate: Mandate, estima
         make = allocation.mean_variance if mandate.method == "mean_variance" else allocation.equal_risk
         drift = mandate.risk_aversion * carried if mandate.method == "mean_variance" else 0.0
         names = tuple(book.names[i] for i in rows)
-        block = np.ascontiguousarray(covariance[np.ix_(inside, inside)])
-        aim[rows], solver = make(expected[rows] - drift, block, held[rows], limits, mandate, names)
+        aim[rows], solver = make(expected[rows] - drift, risk.block(inside), held[rows], limits, mandate, names)
         if not limits.cured:
             solver += "; holdings beyond the mandate are brought back as fast as the turnover limit allows"
     lots = _whole_lots(aim, tradable, book, mandate, estimates.cash_buffer)
@@ -127,16 +128,39 @@ def plan(close: Matrix, book: Book, forecast: Forecast, mandate: Mandate, estima
     )
 
 
-def _covariance(close: Matrix, forecast: Forecast, book: Book, estimates: Estimates) -> tuple[NDArray[np.intp], Matrix]:
-    """(rows, covariance over the horizon) of what is forecast or held, and has a history."""
+@dataclass(frozen=True, kw_only=True)
+class _Risk:
+    """Covariance over the horizon of some rows, and its factors where the estimator has such a form."""
+
+    rows: NDArray[np.intp]
+    matrix: Matrix
+    factors: Factors | None
+
+    def block(self, inside: NDArray[np.bool_]) -> tuple[Matrix, Factors | None]:
+        """The same for part of the rows."""
+        matrix = np.ascontiguousarray(self.matrix[np.ix_(inside, inside)])
+        if self.factors is None:
+            return matrix, None
+        return matrix, Factors(diagonal=self.factors.diagonal[inside], loadings=self.factors.loadings[:, inside])
+
+
+def _risk(close: Matrix, forecast: Forecast, book: Book, estimates: Estimates) -> _Risk:
+    """Of what is forecast or held, and has a history."""
     needed = book.held != 0
     needed[forecast.rows] = True
     candidates = np.flatnonzero(needed)
     columns, returns = usable_returns(close[:, candidates], estimates.minimum_history)
     if not columns.size:
-        return candidates[columns], np.empty((0, 0))
+        return _Risk(rows=candidates[columns], matrix=np.empty((0, 0)), factors=None)
     found = estimate(returns, cast(Estimator, estimates.covariance), decay=estimates.ewma_decay)
-    return candidates[columns], found.matrix * forecast.horizon
+    matrix = found.matrix * forecast.horizon
+    factors, (count, size) = None, returns.shape
+    if found.method == "ledoit_wolf" and found.shrinkage > 0.0 and count < size:
+        # (1 - s) X'X / T + s m I, with m the mean variance, which shrinking does not change.
+        share = (1.0 - found.shrinkage) / count * forecast.horizon
+        diagonal = np.full(size, found.shrinkage * float(np.trace(matrix)) / size)
+        factors = Factors(diagonal=diagonal, loadings=np.sqrt(share) * (returns - returns.mean(axis=0)))
+    return _Risk(rows=candidates[columns], matrix=matrix, factors=factors)
 
 
 def _volatility(weights: Vector, columns: NDArray[np.intp], covariance: Matrix) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 
 from google.protobuf.message import Message
@@ -14,6 +13,7 @@ from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.errors import precondition
 from python_services.kit.instruments import list_instruments
 from python_services.kit.journal import Journal
+from python_services.kit.signal import within
 
 from . import book
 from .config import Config
@@ -27,19 +27,17 @@ class Venue(venue_pb2_grpc.VenueServiceServicer, venue_pb2_grpc.PaperMarketServi
 
     def __init__(
         self,
-        config: Config,
+        context: Context[Config],
         desk: Desk,
         journal: Journal,
         market_data: marketdata_pb2_grpc.MarketDataServiceAsyncStub,
-        draining: asyncio.Event,
     ) -> None:
-        self._config = config
+        self._context = context
         self._desk = desk
         self._journal = journal
         self._market_data = market_data
-        self._draining = draining
         self._durable_reports = len(desk.reports)
-        self._changed = asyncio.Event()
+        self._changed = context.signal()
 
     async def SubmitOrders(
         self, request: venue_pb2.SubmitOrdersRequest, context: object
@@ -88,15 +86,13 @@ class Venue(venue_pb2_grpc.VenueServiceServicer, venue_pb2_grpc.PaperMarketServi
         """Durable reports from from_seq on, then as they come; a heartbeat while nothing happens."""
         sent = request.from_seq - 1
         yield venue_pb2.StreamReportsResponse(last_seq=self._durable_reports)
-        while not self._draining.is_set():
-            changed = self._changed
+        while not self._context.draining:
+            changed = self._changed.next()
             if sent < self._durable_reports:
                 batch, sent = self._desk.reports[sent : self._durable_reports], self._durable_reports
                 yield venue_pb2.StreamReportsResponse(reports=batch, last_seq=sent)
                 continue
-            try:
-                await asyncio.wait_for(changed.wait(), HEARTBEAT_S)
-            except TimeoutError:
+            if not await within(changed, HEARTBEAT_S):
                 yield venue_pb2.StreamReportsResponse(last_seq=self._durable_reports)
         reason = venue_pb2.StreamReportsResponse.END_REASON_DRAINING
         yield venue_pb2.StreamReportsResponse(last_seq=self._durable_reports, end_reason=reason)
@@ -129,7 +125,7 @@ class Venue(venue_pb2_grpc.VenueServiceServicer, venue_pb2_grpc.PaperMarketServi
         self, request: venue_pb2.GetFillModelRequest, context: object
     ) -> venue_pb2.GetFillModelResponse:
         """How this venue fills."""
-        config = self._config
+        config = self._context.config
         return venue_pb2.GetFillModelResponse(
             fill_model=venue_pb2.FillModel(
                 half_spread_ppm=config.half_spread_ppm,
@@ -146,8 +142,7 @@ class Venue(venue_pb2_grpc.VenueServiceServicer, venue_pb2_grpc.PaperMarketServi
         reports = len(self._desk.reports)
         await self._journal.commit(response)
         self._durable_reports = max(self._durable_reports, reports)
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+        self._changed.notify()
 
 
 async def build(context: Context[Config]) -> None:
@@ -157,7 +152,7 @@ async def build(context: Context[Config]) -> None:
     instruments = await list_instruments(market_data)
     journal = context.open_journal()
     desk = Desk(context.config, journal, list(instruments.values()))
-    venue = Venue(context.config, desk, journal, market_data, context.draining)
+    venue = Venue(context, desk, journal, market_data)
     context.add(venue_pb2_grpc.add_VenueServiceServicer_to_server, venue, "alphamesh.venue.v1.VenueService")
     context.add(venue_pb2_grpc.add_PaperMarketServiceServicer_to_server, venue, "alphamesh.venue.v1.PaperMarketService")
 
