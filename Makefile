@@ -27,8 +27,8 @@ UPGRADE ?=
 
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
-# Compiled kernels are kept apart for each Numba, whose cache files do not say which one wrote them.
-export NUMBA_CACHE_DIR := $(CURDIR)/.cache/numba-$(shell sed -n 's/^numba==\([^ ]*\).*/\1/p' requirements/run.txt)
+KERNELS := $(shell find execution_core -name '*.py')
+KERNEL_STAMP := .cache/kernels.stamp
 
 .PHONY: help
 help: ## List the targets
@@ -84,19 +84,24 @@ lock: | $(UV) ## Resolve requirements/*.txt from pyproject.toml (UPGRADE=1: to t
 
 # Ctrl-C ends the session, which is no error.
 .PHONY: run
-run: $(RUN_STAMP) ## Start the whole mesh and trade a session (REPORT=file.html, SERVE=1 to keep it up)
+run: $(RUN_STAMP) $(KERNEL_STAMP) ## Start the whole mesh and trade a session (REPORT=file.json, SERVE=1 to keep it up)
 	@trap : INT; $(BIN)/alphamesh session --up $(if $(REPORT),--report "$(REPORT)") $(if $(SERVE),--serve) \
 		|| { code=$$?; [ $$code -eq 130 ] || exit $$code; }
 
+# Nothing compiles in a request path: kernels are compiled here, and again when their sources change.
+$(KERNEL_STAMP): $(KERNELS) | $(RUN_STAMP)
+	@echo "compiling the numeric kernels into .cache (a minute, once)"
+	@$(BIN)/python -m execution_core.warm
+	@touch $@
+
 .PHONY: warm
-warm: $(RUN_STAMP) ## Compile the numeric kernels into .cache
-	@if [ -f execution_core/warm.py ]; then $(BIN)/python -m execution_core.warm; fi
+warm: $(KERNEL_STAMP) ## Compile the numeric kernels into .cache
 
 .PHONY: bench
-bench: $(DEV_STAMP) ## Measure everything against its peers (JSON=file; `make bench-PART` for one part)
+bench: $(DEV_STAMP) $(KERNEL_STAMP) ## Measure everything against its peers (JSON=file; `make bench-PART` for one part)
 	@$(BIN)/python -m benchmarks $(if $(JSON),--json "$(JSON)")
 
-bench-%: $(DEV_STAMP)
+bench-%: $(DEV_STAMP) $(KERNEL_STAMP)
 	@$(BIN)/python -m benchmarks $* $(if $(JSON),--json "$(JSON)")
 
 # --- contracts -------------------------------------------------------------------------------------------------
@@ -139,7 +144,7 @@ check-lines: $(DEV_STAMP)
 	@$(BIN)/python tools/check_lines.py
 
 .PHONY: test
-test: $(DEV_STAMP) ## Run the tests (TESTS=path, PYTEST_ARGS="-k name"), but for chaos and bench
+test: $(DEV_STAMP) $(KERNEL_STAMP) ## Run the tests (TESTS=path, PYTEST_ARGS="-k name"), but for chaos and bench
 	@$(BIN)/pytest $(TESTS) -m "not chaos and not bench" $(PYTEST_ARGS)
 
 .PHONY: clean

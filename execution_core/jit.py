@@ -1,9 +1,13 @@
 """The one way to compile a kernel: ``@kernel``.
 
-Compiled code is cached on disk, so no request path ever compiles. The cache lives in
-``NUMBA_CACHE_DIR`` or, when that is unset, in ``.cache/numba-<versions>`` beside the package (or
-under the user's cache directory when that place is read-only). ``make warm`` fills it; see
-``execution_core/warm.py``.
+Compiled code is cached on disk, so no request path ever compiles. ``make warm`` fills the cache; see
+``execution_core/warm.py``. It lives under ``ALPHAMESH_KERNEL_CACHE`` or, when that is unset, in
+``.cache/kernels`` beside the package (in the user's cache directory when that place is read-only).
+
+Numba's own cache notices a change of the file that a kernel stands in, but not of the files that this
+one imports: after a change of a shared layout it would run old machine code on new memory. So each
+kernel is cached in a folder named after the content of its file and of every core file that it
+imports, directly or not, and after the versions of Numba, NumPy and Python.
 
 ``error_model="numpy"``: the Python model's zero-division check blocks vectorisation. Kernels must
 therefore check divisors themselves where zero is possible.
@@ -11,25 +15,33 @@ therefore check divisors themselves where zero is possible.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import sys
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+_CORE = Path(__file__).resolve().parent
+_IMPORT = re.compile(r"^\s*(?:from|import)\s+(execution_core[\w.]*)(?:\s+import\s+\(?([\w\s,]+))?", re.MULTILINE)
+_VERSIONS = "-".join(
+    (f"py{sys.version_info.major}{sys.version_info.minor}", f"numba{version('numba')}", f"numpy{version('numpy')}")
+)
 
-def _cache_directory() -> str:
-    tag = f"numba-{version('numba')}-py{sys.version_info.major}{sys.version_info.minor}"
-    beside = Path(__file__).resolve().parent.parent / ".cache"
-    writable = beside if os.access(beside.parent, os.W_OK) else Path.home() / ".cache" / "alphamesh"
-    return str(writable / tag)
 
+def cache_root() -> Path:
+    """Where compiled kernels are kept."""
+    chosen = os.environ.get("ALPHAMESH_KERNEL_CACHE")
+    if chosen:
+        return Path(chosen)
+    beside = _CORE.parent
+    return beside / ".cache" / "kernels" if os.access(beside, os.W_OK) else Path.home() / ".cache/alphamesh/kernels"
 
-# Numba reads the variable once, at import.
-os.environ.setdefault("NUMBA_CACHE_DIR", _cache_directory())
 
 import numba  # noqa: E402
 
@@ -37,5 +49,42 @@ import numba  # noqa: E402
 def kernel(function: _F | None = None, /, **options: Any) -> Any:
     """Compile `function` with the house's options; keyword arguments override them."""
     settings: dict[str, Any] = {"cache": True, "error_model": "numpy", "nogil": True} | options
-    decorator = numba.njit(**settings)
-    return decorator if function is None else decorator(function)
+
+    def compile_(target: _F) -> Any:
+        # Read by Numba when the function is decorated.
+        numba.config.CACHE_DIR = str(cache_root() / f"{_VERSIONS}-{_digest(target.__module__)}")
+        return numba.njit(**settings)(target)
+
+    return compile_ if function is None else compile_(function)
+
+
+@cache
+def _digest(module: str) -> str:
+    """Names the content of `module` and of all core modules behind it."""
+    found: dict[Path, bytes] = {}
+    waiting = [_file(module)]
+    while waiting:
+        path = waiting.pop()
+        if path is None or path in found:
+            continue
+        found[path] = path.read_bytes()
+        for imported, names in _IMPORT.findall(found[path].decode()):
+            waiting.append(_file(imported))
+            waiting.extend(_file(f"{imported}.{name.strip()}") for name in names.split(",") if name.strip())
+    digest = hashlib.sha256()
+    for path in sorted(found):
+        digest.update(hashlib.sha256(found[path]).digest())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _file(module: str) -> Path | None:
+    """Source of a core module; None for a name that is none, and for modules outside the core."""
+    head, *rest = module.split(".")
+    if head != _CORE.name:
+        return None
+    path = _CORE.joinpath(*rest)
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None

@@ -78,3 +78,9 @@ def plain(record: dict[str, Any]) -> str:
         if part
     ).rstrip()
     return f"{text}\n{record['exception']}" if "exception" in record else text
+
+
+def excerpt(path: Path, count: int) -> str:
+    """The last records of a log, indented, and where it is: the end of an error message."""
+    lines = [f"  {line}" for record in tail(path, count) for line in plain(record).splitlines()]
+    return "\n".join([*lines, f"  log: {path}"])

@@ -21,6 +21,7 @@ from .errors import MeshError
 from .nursery import MESSAGE_BYTES
 
 _STDERR_LINE_LIMIT = 1024 * 1024
+_LOG_LINES = 12
 
 
 class Process:
@@ -133,7 +134,7 @@ class Nursery:
             with log.open("ab") as output:
                 socket.send_fds(self._channel, [request], [output.fileno(), writer])
         except OSError as error:
-            raise MeshError(f"the nursery does not take {name}: {error.strerror}; its log is {self._log}") from error
+            raise MeshError(f"the nursery does not start {name}: {error.strerror}; see {self._log}") from error
         finally:
             os.close(writer)
         pid = await started
@@ -192,7 +193,7 @@ class Nursery:
             return
         asyncio.get_running_loop().remove_reader(channel)
         channel.close()
-        problem = MeshError(f"the nursery ended; its log is {self._log}")
+        problem = MeshError(f"the nursery ended; its log says why\n{logs.excerpt(self._log, _LOG_LINES)}")
         waiting: list[asyncio.Future[Any]] = [*self._asked.values(), *([self._ready] if self._ready else [])]
         for asked in waiting:
             if not asked.done():

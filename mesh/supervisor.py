@@ -89,12 +89,8 @@ class Supervisor:
         """Returns when everything serves. Raises SupervisorError; the caller stops what has started."""
         begun = time.perf_counter()
         self._save()
-        preloading = asyncio.ensure_future(self._nursery.start()) if self._rules.preload else None
         self._keep(self._units[NATS])
-        await self._or_failure(self._units[NATS].up.wait())
-        if preloading is not None:
-            await preloading
-            self._startup_ms[NURSERY] = _milliseconds(begun)
+        await self._or_failure(asyncio.gather(self._units[NATS].up.wait(), self._preload()))
         for service in self._topology.services:
             self._run.write_config(service, self._nats.url)
             self._keep(self._units[service.name])
@@ -143,6 +139,12 @@ class Supervisor:
     def statuses(self) -> dict[str, Status]:
         """Each process by name."""
         return {name: unit.status for name, unit in self._units.items()}
+
+    async def _preload(self) -> None:
+        if self._rules.preload:
+            begun = time.perf_counter()
+            await self._nursery.start()
+            self._startup_ms[NURSERY] = _milliseconds(begun)
 
     def _service_unit(self, name: str, module: str) -> _Unit:
         async def start() -> Process:
@@ -238,9 +240,7 @@ class Supervisor:
         return SupervisorError(f"{what}\n{self._tail(unit)}")
 
     def _tail(self, unit: _Unit) -> str:
-        path = self._run.log(unit.name)
-        lines = [f"  {line}" for record in logs.tail(path, TAIL_LINES) for line in logs.plain(record).splitlines()]
-        return "\n".join([*lines, f"  log: {path}"])
+        return logs.excerpt(self._run.log(unit.name), TAIL_LINES)
 
     async def _stop(self, unit: _Unit) -> None:
         if unit.process is not None and unit.process.running:
@@ -260,6 +260,7 @@ class Supervisor:
             await asyncio.wait((task, self._failure), return_when=asyncio.FIRST_COMPLETED)
             if self._failure.done():
                 self._failure.result()
+            task.result()
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -287,7 +288,12 @@ class Supervisor:
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         # One thread per process: eight processes share the machine, and sums come out the same everywhere.
         single = {name: os.environ.get(name, "1") for name in ONE_THREAD}
-        return {**os.environ, **single, "PYTHONPATH": os.pathsep.join(paths)}
+        return {
+            **os.environ,
+            **single,
+            "JE_ARROW_MALLOC_CONF": "background_thread:false",  # pyarrow's thread must not be there when one forks
+            "PYTHONPATH": os.pathsep.join(paths),
+        }
 
 
 def _milliseconds(begun: float) -> float:

@@ -20,8 +20,9 @@ from scipy.linalg import cho_factor, cho_solve
 from execution_core.construction.constraints import Matrix, Rows, Segments, Vector
 
 MAX_STEPS = 60
-TOLERANCE = 1e-9
-_TO_BOUNDARY = 0.995
+TOLERANCE = 1e-9  # of the residuals
+GAP = 1e-12  # of the mean product of a distance to a limit and its multiplier
+_TO_BOUNDARY = 0.9995
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,10 @@ def solve(sigma: Factors, linear: Vector, found: Rows, parts: Segments) -> Vecto
     asset = np.searchsorted(kept, parts.asset[free])
     starts = np.flatnonzero(np.diff(asset, prepend=-1))
     sigma = Factors(diagonal=sigma.diagonal[kept], loadings=np.ascontiguousarray(sigma.loadings[:, kept]))
-    x = _iterate(sigma, asset, starts, linear[free], parts.length[free], found.matrix[:, free], found.low, found.high)
+    # Without a solution the iterates grow beyond all bounds: that ends in None, not in a warning.
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        matrix = np.ascontiguousarray(found.matrix[:, free])
+        x = _iterate(sigma, asset, starts, linear[free], parts.length[free], matrix, found.low, found.high)
     if x is None:
         return None
     answer = np.zeros(parts.length.size)
@@ -97,21 +101,22 @@ def _iterate(
 ) -> Vector | None:
     equal = low == high
     has_low, has_high = np.isfinite(low) & ~equal, np.isfinite(high) & ~equal
-    x, zl, zu = length / 2.0, np.ones(c.size), np.ones(c.size)
+    # The distances to the limits are carried along: as differences they would lose their digits.
+    x, t, zl, zu = length / 2.0, length / 2.0, np.ones(c.size), np.ones(c.size)
     y = np.zeros(low.size)
     r = _start(a @ x, low, high)
+    sl, sh = np.where(has_low, r - low, 1.0), np.where(has_high, high - r, 1.0)
     wl, wh = has_low.astype(np.float64), has_high.astype(np.float64)
     pairs = 2 * x.size + int(has_low.sum() + has_high.sum())
     for _ in range(MAX_STEPS):
-        t = length - x
-        sl, sh = np.where(has_low, r - low, 1.0), np.where(has_high, high - r, 1.0)
         held = np.add.reduceat(x, starts)
         pull = (sigma.diagonal * held + sigma.loadings.T @ (sigma.loadings @ held))[asset]
         rd = pull + c + a.T @ y - zl + zu
         rr = np.where(equal, 0.0, wh - wl - y)
         rp = a @ x - r
         mu = float(x @ zl + t @ zu + sl @ wl + sh @ wh) / pairs
-        if max(np.abs(rd).max(), np.abs(rr).max(initial=0.0), np.abs(rp).max(initial=0.0), mu) <= TOLERANCE:
+        residual = max(np.abs(rd).max(), np.abs(rr).max(initial=0.0), np.abs(rp).max(initial=0.0))
+        if residual <= TOLERANCE and mu <= GAP:
             return x
         dr = wl / sl + wh / sh
         loose = np.where(dr > 0.0, 1.0 / np.where(dr > 0.0, dr, 1.0), 0.0)
@@ -161,7 +166,8 @@ def _iterate(
         dual = min(dual, _longest(wh[has_high], dwh[has_high]))
         # One length for both: with a quadratic term they are not independent.
         size = min(primal, dual)
-        x, r, y = x + size * dx, r + size * dro, y + size * dy
+        x, t, r, y = x + size * dx, t - size * dx, r + size * dro, y + size * dy
+        sl, sh = sl + size * dro * has_low, sh - size * dro * has_high
         zl, zu, wl, wh = zl + size * dzl, zu + size * dzu, wl + size * dwl, wh + size * dwh
         if not np.isfinite(x).all():
             return None

@@ -11,6 +11,6 @@ auction     uncrossing                              session    phases, bands, ti
 kernels     entry points                            audit      the rules that the memory obeys
 """
 
-from execution_core.matching.engine import DEPTH_LEVEL, Batch, MatchingEngine, warm
+from execution_core.matching.engine import DEPTH_LEVEL, OPEN_ORDER, Batch, MatchingEngine, warm
 
-__all__ = ["DEPTH_LEVEL", "Batch", "MatchingEngine", "warm"]
+__all__ = ["DEPTH_LEVEL", "OPEN_ORDER", "Batch", "MatchingEngine", "warm"]

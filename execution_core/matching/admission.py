@@ -39,32 +39,33 @@ from execution_core.matching.layout import (
     STOP_LIMIT,
     TRAILING_STOP_LIMIT,
     UNPRICED,
+    code,
 )
 from execution_core.matching.report import ACCEPTED, NONE, refuse, report
 from execution_core.matching.store import allocate, heap_add, rest_list, step_of
 from execution_core.matching.triggers import is_conditional, is_trailing, observe, run_fired, settle, wait_for
 from execution_core.types import NO_PRICE, MatchReason, OrderType, TimeInForce
 
-INVALID_SIDE: Final = np.int64(MatchReason.INVALID_SIDE)
-INVALID_ORDER_TYPE: Final = np.int64(MatchReason.INVALID_ORDER_TYPE)
-INVALID_TIME_IN_FORCE: Final = np.int64(MatchReason.INVALID_TIME_IN_FORCE)
-INVALID_FLAGS: Final = np.int64(MatchReason.INVALID_FLAGS)
-INVALID_SELF_TRADE_MODE: Final = np.int64(MatchReason.INVALID_SELF_TRADE_MODE)
-INVALID_QUANTITY: Final = np.int64(MatchReason.INVALID_QUANTITY)
-INVALID_PRICE: Final = np.int64(MatchReason.INVALID_PRICE)
-INVALID_STOP_PRICE: Final = np.int64(MatchReason.INVALID_STOP_PRICE)
-INVALID_DISPLAY_QUANTITY: Final = np.int64(MatchReason.INVALID_DISPLAY_QUANTITY)
-INVALID_OFFSET: Final = np.int64(MatchReason.INVALID_OFFSET)
-UNKNOWN_ACCOUNT: Final = np.int64(MatchReason.UNKNOWN_ACCOUNT)
-BOOK_FULL: Final = np.int64(MatchReason.BOOK_FULL)
-MARKET_CLOSED: Final = np.int64(MatchReason.MARKET_CLOSED)
-TRADING_HALTED: Final = np.int64(MatchReason.TRADING_HALTED)
-WRONG_PHASE: Final = np.int64(MatchReason.WRONG_PHASE)
-PRICE_BAND: Final = np.int64(MatchReason.PRICE_BAND)
-POST_ONLY_WOULD_CROSS: Final = np.int64(MatchReason.POST_ONLY_WOULD_CROSS)
-REDUCE_ONLY_WOULD_INCREASE: Final = np.int64(MatchReason.REDUCE_ONLY_WOULD_INCREASE)
-EXPIRE_TIME_IN_PAST: Final = np.int64(MatchReason.EXPIRE_TIME_IN_PAST)
-NO_REFERENCE_PRICE: Final = np.int64(MatchReason.NO_REFERENCE_PRICE)
+INVALID_SIDE: Final = code(MatchReason.INVALID_SIDE)
+INVALID_ORDER_TYPE: Final = code(MatchReason.INVALID_ORDER_TYPE)
+INVALID_TIME_IN_FORCE: Final = code(MatchReason.INVALID_TIME_IN_FORCE)
+INVALID_FLAGS: Final = code(MatchReason.INVALID_FLAGS)
+INVALID_SELF_TRADE_MODE: Final = code(MatchReason.INVALID_SELF_TRADE_MODE)
+INVALID_QUANTITY: Final = code(MatchReason.INVALID_QUANTITY)
+INVALID_PRICE: Final = code(MatchReason.INVALID_PRICE)
+INVALID_STOP_PRICE: Final = code(MatchReason.INVALID_STOP_PRICE)
+INVALID_DISPLAY_QUANTITY: Final = code(MatchReason.INVALID_DISPLAY_QUANTITY)
+INVALID_OFFSET: Final = code(MatchReason.INVALID_OFFSET)
+UNKNOWN_ACCOUNT: Final = code(MatchReason.UNKNOWN_ACCOUNT)
+BOOK_FULL: Final = code(MatchReason.BOOK_FULL)
+MARKET_CLOSED: Final = code(MatchReason.MARKET_CLOSED)
+TRADING_HALTED: Final = code(MatchReason.TRADING_HALTED)
+WRONG_PHASE: Final = code(MatchReason.WRONG_PHASE)
+PRICE_BAND: Final = code(MatchReason.PRICE_BAND)
+POST_ONLY_WOULD_CROSS: Final = code(MatchReason.POST_ONLY_WOULD_CROSS)
+REDUCE_ONLY_WOULD_INCREASE: Final = code(MatchReason.REDUCE_ONLY_WOULD_INCREASE)
+EXPIRE_TIME_IN_PAST: Final = code(MatchReason.EXPIRE_TIME_IN_PAST)
+NO_REFERENCE_PRICE: Final = code(MatchReason.NO_REFERENCE_PRICE)
 
 
 def _allowed() -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -96,13 +97,13 @@ def has_limit(order_type: int) -> bool:
 
 @kernel
 def on_ladder(book: Any, price: int) -> bool:
-    return book.base <= price <= book.base + STEP_MASK
+    return bool(book.base <= price <= book.base + STEP_MASK)
 
 
 @kernel
 def would_cross(book: Any, side: int, price: int) -> bool:
     opposite = 2 - side
-    return book.best[opposite] <= step_of(book, opposite, price)
+    return bool(book.best[opposite] <= step_of(book, opposite, price))
 
 
 @kernel(forceinline=True)
@@ -189,11 +190,11 @@ def book_refused(book: Any, command: Any) -> int:
 def first_stop(book: Any, command: Any) -> int:
     """The stop price of a new conditional order; NO_PRICE when a trailing order has nothing to start from."""
     if command.stop_price != NO_PRICE or not is_trailing(command.order_type):
-        return command.stop_price
+        return int(command.stop_price)
     start = book.last if book.last != NO_PRICE else book.reference
     if start == NO_PRICE:
         return NO_PRICE
-    return start + command.trailing_offset if command.side == BUY else start - command.trailing_offset
+    return int(start + command.trailing_offset if command.side == BUY else start - command.trailing_offset)
 
 
 @kernel(forceinline=True)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import numpy as np
-
 from execution_core.jit import kernel
 from execution_core.matching.admission import (
     INVALID_DISPLAY_QUANTITY,
@@ -38,6 +36,7 @@ from execution_core.matching.layout import (
     MAX_QUANTITY,
     POST_ONLY,
     PRICE_LEVELS,
+    code,
 )
 from execution_core.matching.report import NONE, REPLACED, refuse, report
 from execution_core.matching.store import append, detach, find, limit_price, release, rest_list, unlink
@@ -53,7 +52,7 @@ from execution_core.matching.triggers import (
 )
 from execution_core.types import NO_PRICE, MatchReason
 
-UNKNOWN_ORDER: Final = np.int64(MatchReason.UNKNOWN_ORDER)
+UNKNOWN_ORDER: Final = code(MatchReason.UNKNOWN_ORDER)
 
 
 @kernel
@@ -90,7 +89,7 @@ def amendment_refused(book: Any, command: Any, slot: int) -> int:
 
 @kernel
 def slices_fit(display: int, leaves: int) -> bool:
-    return display_fits(min(display, leaves), leaves)
+    return bool(display_fits(min(display, leaves), leaves))
 
 
 @kernel

@@ -129,7 +129,7 @@ def next_at(book: Any, ladder: int, limit: int) -> int:
     slot = head(book, MARKET_LIST + ladder)
     if slot == 0 and book.best[ladder] <= limit:
         slot = head(book, (ladder << LEVEL_BITS) | book.best[ladder])
-    return slot
+    return int(slot)
 
 
 @kernel
@@ -141,7 +141,7 @@ def allowed(book: Any, slot: int) -> int:
         total = min(total, reducible(book, order.account, order.side))
         if total == 0:
             withdraw(book, slot, CANCELED, REDUCE_ONLY_WOULD_INCREASE)
-    return total
+    return int(total)
 
 
 @kernel

@@ -45,7 +45,7 @@ from execution_core.matching.layout import (
     STEP_MASK,
     TRAILING_STOP_LIMIT,
 )
-from execution_core.matching.store import expires_before, price_at
+from execution_core.matching.store import expires_before, head, price_at
 from execution_core.matching.triggers import is_conditional, is_trailing, trigger_list
 from execution_core.types import NO_PRICE
 
@@ -68,7 +68,7 @@ FAULTS = (
 @kernel
 def header_holds(book: Any) -> bool:
     top = book.base + STEP_MASK
-    return (
+    return bool(
         OPENING_AUCTION <= book.phase <= HALTED
         and -MAX_PRICE <= book.base <= MAX_PRICE
         and book.base <= book.lower <= book.upper <= top
@@ -129,7 +129,7 @@ def order_holds(book: Any, slot: int) -> bool:
         return False
     if is_conditional(order.type):
         stop = price_at(book, ladder, level & STEP_MASK)
-        return (
+        return bool(
             FALLING * PRICE_LEVELS <= level < MARKET_LIST
             and trigger_list(book, order.type, order.side, stop) == level
             and (not is_trailing(order.type) or 1 <= terms.trailing_offset <= PRICE_LEVELS)
@@ -137,10 +137,10 @@ def order_holds(book: Any, slot: int) -> bool:
             and (terms.price == NO_PRICE or book.base <= terms.price <= book.base + STEP_MASK)
         )
     if level == HELD:
-        return terms.price == NO_PRICE or book.base <= terms.price <= book.base + STEP_MASK
+        return bool(terms.price == NO_PRICE or book.base <= terms.price <= book.base + STEP_MASK)
     if order.type == MARKET:
-        return level == MARKET_LIST + order.side - 1
-    return ladder == order.side - 1
+        return bool(level == MARKET_LIST + order.side - 1)
+    return bool(ladder == order.side - 1)
 
 
 @kernel
@@ -148,7 +148,7 @@ def list_holds(book: Any, level: int) -> int:
     """The number of orders in a list whose links are right; -1 when they are not."""
     count = 0
     before = 0
-    slot = np.int64(book.lists[level].head)
+    slot = head(book, level)
     while slot != 0:
         if slot >= book.high_water or count >= book.high_water:
             return -1
@@ -173,10 +173,10 @@ def bitmap_holds(book: Any) -> bool:
     for word in range(len(book.middle)):
         if ((book.top[word >> 6] >> (word & 63)) & 1 == 1) != (book.middle[word] != 0):
             return False
+    wrong = 0
     for ladder in range(LADDERS):
-        if book.best[ladder] != first_step(book, ladder):
-            return False
-    return True
+        wrong += book.best[ladder] != first_step(book, ladder)
+    return wrong == 0
 
 
 @kernel
@@ -223,7 +223,7 @@ def trails_hold(book: Any) -> bool:
                 return False
             if book.terms[slot].trail_previous != before or (before != 0 and book.orders[before].id > order.id):
                 return False
-            level = np.int64(order.list)
+            level = int(np.int64(order.list))
             stop = price_at(book, level >> LEVEL_BITS, level & STEP_MASK)
             offset = book.terms[slot].trailing_offset
             if order.side == BUY and stop - offset > book.trail_mark[0]:

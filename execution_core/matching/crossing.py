@@ -22,6 +22,7 @@ from execution_core.matching.layout import (
     PRICE_LEVELS,
     REDUCE_ONLY,
     STEP_MASK,
+    code,
 )
 from execution_core.matching.report import (
     CANCELED,
@@ -37,20 +38,20 @@ from execution_core.matching.report import (
 from execution_core.matching.store import append, head, limit_price, price_at, release, step_of, unlink
 from execution_core.types import NO_PRICE, MatchReason
 
-PRICE_BAND: Final = np.int64(MatchReason.PRICE_BAND)
-POST_ONLY_WOULD_CROSS: Final = np.int64(MatchReason.POST_ONLY_WOULD_CROSS)
-REDUCE_ONLY_WOULD_INCREASE: Final = np.int64(MatchReason.REDUCE_ONLY_WOULD_INCREASE)
-NO_LIQUIDITY: Final = np.int64(MatchReason.NO_LIQUIDITY)
-IMMEDIATE_OR_CANCEL: Final = np.int64(MatchReason.IMMEDIATE_OR_CANCEL)
-FILL_OR_KILL: Final = np.int64(MatchReason.FILL_OR_KILL)
-SELF_TRADE: Final = np.int64(MatchReason.SELF_TRADE)
+PRICE_BAND: Final = code(MatchReason.PRICE_BAND)
+POST_ONLY_WOULD_CROSS: Final = code(MatchReason.POST_ONLY_WOULD_CROSS)
+REDUCE_ONLY_WOULD_INCREASE: Final = code(MatchReason.REDUCE_ONLY_WOULD_INCREASE)
+NO_LIQUIDITY: Final = code(MatchReason.NO_LIQUIDITY)
+IMMEDIATE_OR_CANCEL: Final = code(MatchReason.IMMEDIATE_OR_CANCEL)
+FILL_OR_KILL: Final = code(MatchReason.FILL_OR_KILL)
+SELF_TRADE: Final = code(MatchReason.SELF_TRADE)
 
 
 @kernel
 def reducible(book: Any, account: int, side: int) -> int:
     """How many lots an order of this side can trade before the position reaches zero."""
     position = book.positions[account]
-    return max(-position, 0) if side == BUY else max(position, 0)
+    return int(max(-position, 0) if side == BUY else max(position, 0))
 
 
 @kernel(forceinline=True)
@@ -128,7 +129,7 @@ def prevent_self_trade(book: Any, slot: int, maker_slot: int) -> int:
     else:
         taker.quantity -= cut
         report(book, REPLACED, SELF_TRADE, slot, limit_price(book, slot), taker.quantity, taker.leaves)
-    return taker.leaves
+    return int(taker.leaves)
 
 
 @kernel(forceinline=True)
@@ -230,7 +231,7 @@ def enter(book: Any, slot: int) -> int:
         first, reason = cross(book, slot, opposite, limit)
         if order.leaves == 0:
             release(book, slot)
-            return first
+            return int(first)
     if reason == NONE:
         if order.type == MARKET:
             reason = PRICE_BAND if book.best[opposite] < PRICE_LEVELS else NO_LIQUIDITY

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from execution_core.errors import InvalidArrayError, InvalidValueError
 from execution_core.matching.audit import FAULTS, fault
-from execution_core.matching.kernels import read_depth, run_batch, run_one
+from execution_core.matching.kernels import read_depth, read_orders, run_batch, run_one
 from execution_core.matching.layout import (
     ACCOUNTS,
     BOOK,
@@ -52,6 +52,27 @@ _REPLACE: Final = int(CommandKind.REPLACE)
 _LIMIT: Final = int(OrderType.LIMIT)
 _GTC: Final = int(TimeInForce.GTC)
 _GTD: Final = int(TimeInForce.GTD)
+
+
+# One live order. A conditional order that has fired shows as the MARKET or LIMIT order it became;
+# prices are NO_PRICE where there are none; `shown` is what an iceberg displays.
+OPEN_ORDER: Final = np.dtype(
+    [
+        ("order_id", np.int64),
+        ("client_tag", np.int64),
+        ("price", np.int64),
+        ("stop_price", np.int64),
+        ("quantity", np.int64),
+        ("leaves", np.int64),
+        ("shown", np.int64),
+        ("account", np.int32),
+        ("side", np.uint8),
+        ("order_type", np.uint8),
+        ("time_in_force", np.uint8),
+        ("flags", np.uint8),
+    ],
+    align=True,
+)
 
 
 class Batch(NamedTuple):
@@ -104,7 +125,7 @@ class MatchingEngine:
         self._book: Any = record[0]
         self._events: Records = self._book["events"]
         self._memory = record.view(np.int64)
-        self._buffer = memoryview(self._memory).cast("B")
+        self._buffer = memoryview(self._memory.data).cast("B")
 
     # --- state ---
 
@@ -147,8 +168,15 @@ class MatchingEngine:
         return _price(self._book["last"])
 
     @property
-    def open_orders(self) -> int:
+    def order_count(self) -> int:
+        """How many orders are live, those that wait for a trigger or an auction included."""
         return int(self._book["live"])
+
+    def orders(self) -> Records:
+        """Every live order (OPEN_ORDER) in order of acceptance."""
+        rows = np.empty(self.order_count, OPEN_ORDER)
+        read_orders(self._memory, rows)
+        return rows
 
     def position(self, account: int) -> int:
         """The signed position of an account in lots, as set and then moved by its trades."""
@@ -156,7 +184,7 @@ class MatchingEngine:
             raise InvalidValueError("account", f"{account} is unknown", f"use an index in [0, {ACCOUNTS})")
         return int(self._book["positions"][account])
 
-    def depth(self, side: Side, levels: int = 10) -> Records:
+    def depth(self, side: int, levels: int = 10) -> Records:
         """The best price levels of a side, best first (DEPTH_LEVEL); an iceberg counts what it shows."""
         if not 0 <= levels <= CAPACITY:
             raise InvalidValueError("levels", f"{levels} is out of range", f"ask for 0 to {CAPACITY}")
@@ -332,4 +360,5 @@ def warm() -> None:
     engine.submit(Side.BUY, 1, 1)
     engine.process(np.zeros(1, COMMAND))
     engine.depth(Side.BUY)
+    engine.orders()
     MatchingEngine.restore(engine.snapshot())

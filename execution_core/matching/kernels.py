@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import numpy as np
-
 from execution_core.jit import kernel
 from execution_core.matching.admission import new_order
 from execution_core.matching.amendment import UNKNOWN_ORDER, replace
 from execution_core.matching.ladder import next_step
-from execution_core.matching.layout import BOOK, EVENTS, EVENTS_PER_COMMAND, LEVEL_BITS, PRICE_LEVELS, UNPRICED
+from execution_core.matching.layout import BOOK, EVENTS, EVENTS_PER_COMMAND, LEVEL_BITS, PRICE_LEVELS, UNPRICED, code
 from execution_core.matching.report import APPLIED, CANCELED, NONE, answer, refuse, withdraw
 from execution_core.matching.session import (
     advance_time,
+    by_acceptance,
     mass_cancel,
     rebase,
     set_band,
@@ -21,7 +20,8 @@ from execution_core.matching.session import (
     set_position,
     set_reference,
 )
-from execution_core.matching.store import find, price_at
+from execution_core.matching.store import find, limit_price, price_at
+from execution_core.matching.triggers import is_conditional, stop_price_of
 from execution_core.types import CommandKind, MatchReason
 
 NEW: Final = int(CommandKind.NEW)
@@ -34,8 +34,8 @@ SET_REFERENCE: Final = int(CommandKind.SET_REFERENCE)
 SET_POSITION: Final = int(CommandKind.SET_POSITION)
 ADVANCE_TIME: Final = int(CommandKind.ADVANCE_TIME)
 REBASE: Final = int(CommandKind.REBASE)
-UNKNOWN_COMMAND: Final = np.int64(MatchReason.UNKNOWN_COMMAND)
-REQUESTED: Final = np.int64(MatchReason.REQUESTED)
+UNKNOWN_COMMAND: Final = code(MatchReason.UNKNOWN_COMMAND)
+REQUESTED: Final = code(MatchReason.REQUESTED)
 
 
 @kernel(forceinline=True)
@@ -107,6 +107,29 @@ def run_batch(memory: Any, commands: Any, ends: Any, start: int) -> int:
         execute(book, commands[index])
         ends[index] = book.event_count
     return len(commands)
+
+
+@kernel
+def read_orders(memory: Any, rows: Any) -> None:
+    """Fill `rows` (OPEN_ORDER, one for each live order) in order of acceptance."""
+    book = memory.view(BOOK)[0]
+    index = 0
+    for slot in by_acceptance(book):
+        order = book.orders[slot]
+        row = rows[index]
+        row.order_id = order.id
+        row.client_tag = order.client_tag
+        row.price = limit_price(book, slot)
+        row.stop_price = stop_price_of(book, slot) if is_conditional(order.type) else UNPRICED
+        row.quantity = order.quantity
+        row.leaves = order.leaves + order.hidden
+        row.shown = order.leaves
+        row.account = order.account
+        row.side = order.side
+        row.order_type = order.type
+        row.time_in_force = order.time_in_force
+        row.flags = order.flags
+        index += 1
 
 
 @kernel

@@ -16,14 +16,15 @@ from execution_core.jit import kernel
 from execution_core.matching.layout import LEVEL_BITS, PRICE_LEVELS, STEP_MASK
 
 
-@intrinsic
-def lowest_bit(typing_context: Any, word: Any) -> Any:
-    """Position of the lowest set bit of a word that is not zero."""
-
+def _count_trailing_zeros(typing_context: Any, word: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
 
     return types.int64(types.int64), generate
+
+
+# Position of the lowest set bit of a word that is not zero.
+lowest_bit: Any = intrinsic(_count_trailing_zeros)
 
 
 @kernel(forceinline=True)
@@ -68,7 +69,7 @@ def first_step(book: Any, ladder: int) -> int:
         return PRICE_LEVELS
     upper = (ladder << 6) | lowest_bit(book.top[ladder])
     word = (upper << 6) | lowest_bit(book.middle[upper])
-    return ((word << 6) | lowest_bit(book.low[word])) & STEP_MASK
+    return int((word << 6) | lowest_bit(book.low[word])) & STEP_MASK
 
 
 @kernel
@@ -88,4 +89,4 @@ def next_step(book: Any, ladder: int, step: int) -> int:
             above = book.middle[upper]
         word = (upper << 6) | lowest_bit(above)
         above = book.low[word]
-    return ((word << 6) | lowest_bit(above)) & STEP_MASK
+    return int((word << 6) | lowest_bit(above)) & STEP_MASK

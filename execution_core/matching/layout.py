@@ -18,7 +18,7 @@ Four more lists follow the ladders (MARKET_LIST of each side, HELD, FIRED).
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -31,6 +31,16 @@ from execution_core.types import (
     SessionPhase,
     TimeInForce,
 )
+
+
+def code(value: int) -> int:
+    """A constant that kernels hand to one another.
+
+    A NumPy integer, since Numba compiles a callee anew for every literal Python integer that it is
+    called with, but once for all of these.
+    """
+    return cast(int, np.int64(value))
+
 
 CAPACITY_BITS: Final = 14
 CAPACITY: Final = 1 << CAPACITY_BITS  # slots for orders; slot 0 means "none"
@@ -51,18 +61,16 @@ EVENTS_PER_COMMAND: Final = 6 * CAPACITY + 2 * MAX_SLICES * MAX_ICEBERGS + 16
 EVENTS: Final = 1 << 19
 
 LADDERS: Final = 4
-# Constants that kernels hand to one another are NumPy integers: Numba compiles a callee anew for
-# every literal Python integer that it is called with, but once for all int64.
-BIDS: Final = np.int64(0)
-ASKS: Final = np.int64(1)
-FALLING: Final = np.int64(2)
-RISING: Final = np.int64(3)
+BIDS: Final = code(0)
+ASKS: Final = code(1)
+FALLING: Final = code(2)
+RISING: Final = code(3)
 
-MARKET_LIST: Final = np.int64(LADDERS * PRICE_LEVELS)  # + 0 buys, + 1 sells: market orders in an auction call
+MARKET_LIST: Final = code(LADDERS * PRICE_LEVELS)  # + 0 buys, + 1 sells: market orders in an auction call
 HELD: Final = MARKET_LIST + 2  # AT_CLOSE orders before the closing auction
 FIRED: Final = MARKET_LIST + 3  # triggered, about to act
 LISTS: Final = LADDERS * PRICE_LEVELS + 4
-UNPRICED: Final = np.int64(NO_PRICE)
+UNPRICED: Final = code(NO_PRICE)
 
 FOREVER: Final = 2**63 - 1
 MAGIC: Final = 0x416C4D6573684231  # "AlMeshB1": the layout's name and version

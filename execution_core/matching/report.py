@@ -4,30 +4,29 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import numpy as np
-
 from execution_core.jit import kernel
+from execution_core.matching.layout import code
 from execution_core.matching.store import detach, limit_price, release
 from execution_core.types import CommandKind, LiquidityFlag, MatchEventKind, MatchReason
 
-ACCEPTED: Final = np.int64(MatchEventKind.ACCEPTED)
-REJECTED: Final = np.int64(MatchEventKind.REJECTED)
-FILL: Final = np.int64(MatchEventKind.FILL)
-CANCELED: Final = np.int64(MatchEventKind.CANCELED)
-EXPIRED: Final = np.int64(MatchEventKind.EXPIRED)
-TRIGGERED: Final = np.int64(MatchEventKind.TRIGGERED)
-REPLACED: Final = np.int64(MatchEventKind.REPLACED)
-REPLACE_REJECTED: Final = np.int64(MatchEventKind.REPLACE_REJECTED)
-CANCEL_REJECTED: Final = np.int64(MatchEventKind.CANCEL_REJECTED)
-APPLIED: Final = np.int64(MatchEventKind.APPLIED)
+ACCEPTED: Final = code(MatchEventKind.ACCEPTED)
+REJECTED: Final = code(MatchEventKind.REJECTED)
+FILL: Final = code(MatchEventKind.FILL)
+CANCELED: Final = code(MatchEventKind.CANCELED)
+EXPIRED: Final = code(MatchEventKind.EXPIRED)
+TRIGGERED: Final = code(MatchEventKind.TRIGGERED)
+REPLACED: Final = code(MatchEventKind.REPLACED)
+REPLACE_REJECTED: Final = code(MatchEventKind.REPLACE_REJECTED)
+CANCEL_REJECTED: Final = code(MatchEventKind.CANCEL_REJECTED)
+APPLIED: Final = code(MatchEventKind.APPLIED)
 
-MAKER: Final = np.int64(LiquidityFlag.MAKER)
-TAKER: Final = np.int64(LiquidityFlag.TAKER)
-AUCTION: Final = np.int64(LiquidityFlag.AUCTION)
+MAKER: Final = code(LiquidityFlag.MAKER)
+TAKER: Final = code(LiquidityFlag.TAKER)
+AUCTION: Final = code(LiquidityFlag.AUCTION)
 
 CANCEL: Final = int(CommandKind.CANCEL)
 REPLACE: Final = int(CommandKind.REPLACE)
-NONE: Final = np.int64(MatchReason.NONE)
+NONE: Final = code(MatchReason.NONE)
 
 
 @kernel(forceinline=True)

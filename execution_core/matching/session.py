@@ -42,14 +42,15 @@ from execution_core.matching.layout import (
     PRICE_LEVELS,
     STEP_MASK,
     UNPRICED,
+    code,
 )
 from execution_core.matching.report import APPLIED, CANCELED, EXPIRED, NONE, answer, refuse, withdraw
 from execution_core.matching.store import head, price_at, rest_list, unlink
 from execution_core.matching.triggers import observe, run_fired
 from execution_core.types import NO_PRICE, MatchReason
 
-INVALID_PHASE: Final = np.int64(MatchReason.INVALID_PHASE)
-MASS_CANCEL: Final = np.int64(MatchReason.MASS_CANCEL)
+INVALID_PHASE: Final = code(MatchReason.INVALID_PHASE)
+MASS_CANCEL: Final = code(MatchReason.MASS_CANCEL)
 
 
 @kernel

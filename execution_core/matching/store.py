@@ -38,13 +38,13 @@ def mirror(ladder: int) -> int:
 @kernel(forceinline=True)
 def step_of(book: Any, ladder: int, price: int) -> int:
     """The step of a price that lies within the ladder."""
-    return (price - book.base) ^ mirror(ladder)
+    return int((price - book.base) ^ mirror(ladder))
 
 
 @kernel(forceinline=True)
 def price_at(book: Any, ladder: int, step: int) -> int:
     """The price of a step."""
-    return book.base + (step ^ mirror(ladder))
+    return int(book.base + (step ^ mirror(ladder)))
 
 
 @kernel(forceinline=True)
@@ -52,17 +52,17 @@ def limit_price(book: Any, slot: int) -> int:
     """The order's limit price; NO_PRICE where it has none."""
     level = np.int64(book.orders[slot].list)
     if level < FALLING * PRICE_LEVELS:
-        return price_at(book, level >> LEVEL_BITS, level & STEP_MASK)
+        return int(price_at(book, level >> LEVEL_BITS, level & STEP_MASK))
     if MARKET_LIST <= level < HELD:
         return NO_PRICE
-    return book.terms[slot].price
+    return int(book.terms[slot].price)
 
 
 @kernel(forceinline=True)
 def head(book: Any, level: int) -> int:
     """The slot of the first order in a list; 0 when it is empty."""
     # A cast, since Numba would compile every callee for uint32 slots too.
-    return np.int64(book.lists[level].head)
+    return int(np.int64(book.lists[level].head))
 
 
 @kernel(forceinline=True)
@@ -87,7 +87,7 @@ def allocate(book: Any) -> int:
     book.live += 1
     book.sequence += 1
     book.orders[slot].id = (book.sequence << CAPACITY_BITS) | slot
-    return slot
+    return int(slot)
 
 
 @kernel(forceinline=True)
@@ -187,7 +187,7 @@ def trail_remove(book: Any, slot: int) -> None:
 def rest_list(book: Any, side: int, price: int) -> int:
     """The list where an order of this side and limit price rests."""
     ladder = side - 1
-    return (ladder << LEVEL_BITS) | step_of(book, ladder, price)
+    return int((ladder << LEVEL_BITS) | step_of(book, ladder, price))
 
 
 # --- expiry: a binary heap of slots by (expire time, id) ---

@@ -60,7 +60,7 @@ def trigger_list(book: Any, order_type: int, side: int, stop_price: int) -> int:
     """The list where a conditional order waits for its price."""
     touched = order_type in (MARKET_IF_TOUCHED, LIMIT_IF_TOUCHED)
     ladder = RISING if (side == BUY) != touched else FALLING
-    return (ladder << LEVEL_BITS) | step_of(book, ladder, stop_price)
+    return int((ladder << LEVEL_BITS) | step_of(book, ladder, stop_price))
 
 
 @kernel
@@ -91,7 +91,7 @@ def mark_trail(book: Any, slot: int, stop_price: int, lone: bool) -> None:
 def stop_price_of(book: Any, slot: int) -> int:
     """The stop price of a waiting conditional order."""
     level = np.int64(book.orders[slot].list)
-    return price_at(book, level >> LEVEL_BITS, level & STEP_MASK)
+    return int(price_at(book, level >> LEVEL_BITS, level & STEP_MASK))
 
 
 @kernel

@@ -141,7 +141,7 @@ def open_venue(
         if value < 1:
             raise InvalidValueError(name, "not positive", "give room for at least one")
     state = np.zeros(1, STATE)
-    state["own"] = l2_kernels.NEVER, -1, l2_kernels.NEVER, -1
+    state["own"] = (l2_kernels.NEVER, l2_kernels.NOWHERE) * 2
     state["now"] = min(tape.exchange["ts_ns"][0], tape.local["ts_ns"][0])
     for name in ("best", "known"):
         state[name] = -1, tape.ticks, tape.ticks, -1, 0

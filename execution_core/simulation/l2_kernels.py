@@ -25,6 +25,8 @@ MAX_OPEN, IN_FLIGHT = 256, 1024
 RISK_AVERSE, POWER, POWER_OF_TOTAL, POWER_OF_SHARE, LOG, LOG_OF_TOTAL = 0, 1, 2, 3, 4, 5
 
 NEVER = 2**63 - 1
+# Below the tick of a trade under the window (-1): the upper bound of no orders.
+NOWHERE = -2
 VENUE, KNOWN, TAKEN = 0, 1, 2
 _BUY = int(Side.BUY)
 _SELL = int(Side.SELL)
@@ -187,7 +189,7 @@ def _level_changed(v: Venue, order: Any, previous: int, lots: int) -> None:
 @kernel
 def _bounds(v: Venue, side: int) -> None:
     """Recompute the lowest and highest own price of a side."""
-    low, high = NEVER, -1
+    low, high = NEVER, NOWHERE
     for k in range(v.state[0]["live_count"]):
         order = v.orders[v.state[0]["live"][k]]
         if order["side"] == side:
@@ -526,7 +528,7 @@ def _set_level(v: Venue, which: int, best: NDArray[np.int64], side: int, tick: i
     row = np.zeros(1, TAPE_ROW)
     row[0]["tick"], row[0]["lots"], row[0]["code"] = tick, lots, side
     previous = v.books[which, side, tick]
-    _scan(row, 0, 0, v.books, which, best, 1, 0, NEVER, -1, False)
+    _scan(row, 0, 0, v.books, which, best, NEVER, NOWHERE, NEVER, NOWHERE, False)
     if tells:
         _touch(v, side, tick, previous, lots)
 
@@ -644,7 +646,7 @@ def advance(v: Venue, until: int) -> bool:
 
     m, end_local = s["next_local"], v.local.shape[0]
     while m < end_local and v.local[m]["ts_ns"] <= until:
-        m, stopped = _scan(v.local, m, until, v.books, KNOWN, known, 1, 0, NEVER, -1, False)
+        m, stopped = _scan(v.local, m, until, v.books, KNOWN, known, NEVER, NOWHERE, NEVER, NOWHERE, False)
         if stopped:
             row = v.local[m - 1]
             _requote(v, KNOWN, known, row["code"], row["tick"], row["lots"])

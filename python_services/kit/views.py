@@ -68,4 +68,3 @@ class Follower:
         self.applied_seq += frame.count
         self.applied_hash = frame.sha256
         self._changed.notify()
-        self._changed = Signal()

@@ -7,9 +7,12 @@ import os
 import signal
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from mesh.errors import MeshError
 from mesh.supervisor import Supervisor, SupervisorError
 from python_services.kit import health
 
@@ -49,7 +52,7 @@ async def test_everything_serves_and_nothing_is_left(run, mesh):
             "reader": "SERVING",
         }
         assert state["processes"]["ledger"]["version"] == "1.2.3"
-        assert set(supervisor.startup_ms) == {"nats", "ledger", "reader", "total"}
+        assert set(supervisor.startup_ms) == {"nats", "nursery", "ledger", "reader", "total"}
         assert await health.check(run.socket("reader")) == "SERVING"
         started = pids(supervisor)
         assert all(alive(pid) for pid in started.values())
@@ -116,8 +119,6 @@ async def test_a_service_that_ends_before_it_is_ready_is_named_with_its_last_lin
 
 
 async def test_a_service_that_never_gets_ready_is_named(run, mesh):
-    from dataclasses import replace
-
     slow = mesh.with_config("ledger", {"hang_on_build": True})
     slow = replace(slow, supervision=replace(slow.supervision, start_timeout_s=2.0))
     with pytest.raises(SupervisorError, match=r"(ledger|reader) was not ready within 2 s; raise"):
@@ -126,8 +127,6 @@ async def test_a_service_that_never_gets_ready_is_named(run, mesh):
 
 
 async def test_a_process_that_ignores_sigterm_is_killed_after_its_grace(run, mesh):
-    from dataclasses import replace
-
     hasty = replace(mesh, supervision=replace(mesh.supervision, drain_s=0.5))
     async with supervised(run, hasty) as supervisor:
         pid = pids(supervisor)["ledger"]
@@ -169,3 +168,37 @@ async def test_a_missing_nats_server_is_named(run, mesh, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(nats.NatsError, match=r"nats-server is not installed; run `make setup`"):
         nats.find_program()
+
+
+async def test_a_killed_nursery_takes_its_children_along_and_all_come_back(run, mesh):
+    async with supervised(run, mesh) as supervisor:
+        before = pids(supervisor)
+        nursery = int(Path(f"/proc/{before['ledger']}/stat").read_text().rpartition(")")[2].split()[1])
+        assert nursery != os.getpid()
+        os.kill(nursery, signal.SIGKILL)
+        services = [supervisor.statuses[name] for name in ("ledger", "reader")]
+        await until(lambda: all(status.restarts == 1 and status.state == "SERVING" for status in services))
+        after = pids(supervisor)
+        assert after["nats"] == before["nats"]
+        assert not alive(before["ledger"])
+        assert not alive(before["reader"])
+
+
+async def test_without_preloading_each_service_is_executed(run, mesh):
+    alone = replace(mesh, supervision=replace(mesh.supervision, preload=()))
+    async with supervised(run, alone) as supervisor:
+        started = pids(supervisor)
+        command = Path(f"/proc/{started['ledger']}/cmdline").read_bytes().split(b"\0")
+        assert command[1:4] == [b"-m", b"tests.services.ledger", b"--run-dir"]
+        os.kill(started["ledger"], signal.SIGKILL)
+        ledger = supervisor.statuses["ledger"]
+        await until(lambda: ledger.restarts == 1 and ledger.state == "SERVING")
+    assert not any(alive(pid) for pid in started.values())
+
+
+async def test_a_nursery_that_cannot_import_is_one_message(run, mesh):
+    wrong = replace(mesh, supervision=replace(mesh.supervision, preload=("no.such.module",)))
+    with pytest.raises(MeshError, match=r"the nursery ended; its log says why") as refused:
+        async with supervised(run, wrong):
+            pass
+    assert "No module named 'no'" in str(refused.value)

@@ -68,6 +68,7 @@ def run(feed: Any, model: L2Model, latency: tuple[int, int], actions: list[Actio
     done: list[Action] = []
     for ts, verb, what in actions:
         advance(venue, ts)
+        ts = int(venue.state["now"][0])  # the clock starts with the recording
         if verb == "submit":
             assert submit(venue, *what) >= 0
             done.append((ts, verb, what))

@@ -273,9 +273,7 @@ class ReferenceEngine:
             return Why.UNKNOWN_ACCOUNT
         if c.order_type in HAS_LIMIT and not self.on_ladder(c.price):
             return Why.INVALID_PRICE
-        if c.order_type == Type.ICEBERG and not (
-            1 <= c.display_quantity <= c.quantity <= 100 * c.display_quantity
-        ):
+        if c.order_type == Type.ICEBERG and not (1 <= c.display_quantity <= c.quantity <= 100 * c.display_quantity):
             return Why.INVALID_DISPLAY_QUANTITY
         if c.order_type in TRAILING and not 1 <= c.trailing_offset <= LEVELS:
             return Why.INVALID_OFFSET
@@ -358,9 +356,7 @@ class ReferenceEngine:
         self.enqueue(self.resting, order)
 
     def fill(self, order: Order, liquidity: int, price: int, traded: int) -> None:
-        self.tell(
-            Kind.FILL, order, traded, order.leaves, price=price, liquidity=liquidity, trade_id=self.trades
-        )
+        self.tell(Kind.FILL, order, traded, order.leaves, price=price, liquidity=liquidity, trade_id=self.trades)
 
     def trade(self, buyer: Order, seller: Order, traded: int) -> None:
         self.trades += 1

@@ -9,7 +9,7 @@ import numpy as np
 
 from execution_core.matching import MatchingEngine
 from execution_core.types import COMMAND, NO_PRICE, CommandKind, OrderType, SessionPhase, TimeInForce
-from tests.unit.execution_core.matching.reference_engine import Command, Event, ReferenceEngine
+from tests.unit.execution_core.matching.reference_engine import Command, Event, ReferenceEngine, allowed_times
 
 MIDDLE = 1000
 CALLS = (SessionPhase.OPENING_AUCTION, SessionPhase.INTRADAY_AUCTION, SessionPhase.CLOSING_AUCTION)
@@ -23,10 +23,10 @@ class Pair:
         self.engine = MatchingEngine(**self.settings)
         self.twin = ReferenceEngine(base, phase, reference)
         self.ids: dict[int, int] = {}  # sequence number -> the engine's order id
-        self.rows: list[np.void] = []
+        self.rows: list[Any] = []
         self.events: list[Event] = []
 
-    def row(self, command: Command) -> np.void:
+    def row(self, command: Command) -> Any:
         row = np.zeros(1, COMMAND)
         for name in COMMAND.names or ():
             if name not in ("order_id", "reserved"):
@@ -60,9 +60,15 @@ class Pair:
     def check_state(self) -> None:
         """The engine's memory is sound and shows what the twin has."""
         self.engine.check()
-        assert self.engine.open_orders == len(self.twin.live)
+        assert self.engine.order_count == len(self.twin.live)
         assert self.engine.last_price == self.twin.last
         assert self.engine.phase == self.twin.phase
+        live = [
+            (self.ids[o.sequence], o.terms.client_tag, o.price, o.stop, o.quantity, o.leaves, o.shown)
+            for o in self.twin.live
+        ]
+        shown = [[None if value == NO_PRICE else value for value in row][:7] for row in self.engine.orders().tolist()]
+        assert [tuple(row) for row in shown] == live
         for account in range(8):
             assert self.engine.position(account) == self.twin.positions[account]
         for side in (1, 2):
@@ -134,8 +140,9 @@ class Stream:
         if r.random() < self.calm:
             return command
         command.order_type = r.randint(1, 9)
-        command.time_in_force = r.choice([1, 1, 2, 2, 3, 4, 5, 5, 6, 7])
-        command.flags = r.choice([0, 0, 0, 0, 1, 2, 2, 3])
+        allowed = sorted(allowed_times(command.order_type))
+        command.time_in_force = r.choice(allowed) if r.random() < 0.9 else r.randint(1, 7)
+        command.flags = r.choice([0, 0, 0, 0, 0, 1, 2, 2, 3])
         command.self_trade = r.choice([0, 1, 2, 3, 4])
         command.stop_price = self.price() if r.random() < 0.85 else None
         command.display_quantity = r.choice([1, 2, 5, 7, command.quantity])
@@ -148,24 +155,23 @@ class Stream:
 
     def spoil(self, command: Command) -> None:
         """One field gets a value that should refuse the order."""
-        field, values = self.random.choice(
-            [
-                ("side", [0, 3, 255]),
-                ("order_type", [0, 10, 255]),
-                ("time_in_force", [0, 8, 255]),
-                ("flags", [4, 128, 255]),
-                ("self_trade", [5, 255]),
-                ("quantity", [0, -1, -(2**63), 2**40 + 1, 2**63 - 1]),
-                ("account", [-1, 4096, 2**31, -(2**63), 2**63 - 1]),
-                ("price", [None, -1, 262_144, 2**63 - 1, -(2**63) + 1]),
-                ("stop_price", [-1, 262_144, 2**63 - 1]),
-                ("display_quantity", [0, -1, 2**62]),
-                ("trailing_offset", [0, -5, 2**63 - 1]),
-                ("limit_offset", [-1, 2**63 - 1]),
-                ("expire_time_ns", [-(2**63), 0]),
-                ("kind", [0, 11, 255]),
-            ]
-        )
+        faults: list[tuple[str, list[int | None]]] = [
+            ("side", [0, 3, 255]),
+            ("order_type", [0, 10, 255]),
+            ("time_in_force", [0, 8, 255]),
+            ("flags", [4, 128, 255]),
+            ("self_trade", [5, 255]),
+            ("quantity", [0, -1, -(2**63), 2**40 + 1, 2**63 - 1]),
+            ("account", [-1, 4096, 2**31, -(2**63), 2**63 - 1]),
+            ("price", [None, -1, 262_144, 2**63 - 1, -(2**63) + 1]),
+            ("stop_price", [-1, 262_144, 2**63 - 1]),
+            ("display_quantity", [0, -1, 2**62]),
+            ("trailing_offset", [0, -5, 2**63 - 1]),
+            ("limit_offset", [-1, 2**63 - 1]),
+            ("expire_time_ns", [-(2**63), 0]),
+            ("kind", [0, 11, 255]),
+        ]
+        field, values = self.random.choice(faults)
         setattr(command, field, self.random.choice(values))
 
     def amendment(self, pair: Pair) -> Command:
