@@ -90,7 +90,8 @@ def feed() -> NDArray[np.void]:
     """The recording's rows within the window."""
     rows = load(RECORDING)
     inside = (rows["price"] >= WINDOW[0]) & (rows["price"] <= WINDOW[1])
-    return rows[inside | (rows["kind"] != FeedKind.DEPTH)]
+    kept: NDArray[np.void] = rows[inside | (rows["kind"] != FeedKind.DEPTH)]
+    return kept
 
 
 @cache

@@ -101,10 +101,8 @@ def main():
     for line in sys.stdin:
         request = json.loads(line)
         asset = BacktestAsset().data([data]).linear_asset(1.0).constant_order_latency(ENTRY_NS, RESPONSE_NS)
-        if request["queue"] == "power":
-            asset = asset.power_prob_queue_model(3.0)
-        else:
-            asset = asset.risk_adverse_queue_model()
+        powered = request["queue"] == "power"
+        asset = asset.power_prob_queue_model(3.0) if powered else asset.risk_adverse_queue_model()
         asset = asset.no_partial_fill_exchange().trading_value_fee_model(0.0, 0.0)
         asset = asset.tick_size(1.0).lot_size(1.0).last_trades_capacity(0).roi_lb(low).roi_ub(high)
         hbt = ROIVectorMarketDepthBacktest([asset])

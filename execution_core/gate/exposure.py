@@ -42,7 +42,7 @@ from execution_core.gate.layout import (
     seen_of,
     side_of,
 )
-from execution_core.gate.rules import BPS, BUY, SELL, home, share_up
+from execution_core.gate.rules import BPS, BUY, SELL, home, share_up, towards
 from execution_core.jit import kernel
 
 
@@ -172,9 +172,9 @@ def revalue(block: int, index: int, mark: int, position: int, side: int, covered
 
 
 @inline
-def reserve(block: int, order: Any, lots: int, t: Any, e: Any, now_ns: int) -> int:
-    """Reserve approved lots on the order's terms and with their effect; returns the handle. A slot is
-    free, and the effect is within range."""
+def reserve(block: int, order: Any, lots: int, t: Any, e: Any, seen_at: int, now_ns: int) -> int:
+    """Reserve approved lots on the order's terms and with their effect; returns the handle. `seen_at`
+    is the empty cell of its id, a slot is free, and the effect is within range."""
     a = account_of(block)
     i = instrument_of(block, order.instrument)
     side = side_of(block, order.instrument, order.side)
@@ -207,33 +207,21 @@ def reserve(block: int, order: Any, lots: int, t: Any, e: Any, now_ns: int) -> i
     r.price = t.rests_at
     r.client_order_hash = order.client_order_hash
     r.next = i.first
-    if i.first != 0:
-        reservation_of(block, i.first - 1).previous = slot + 1
-    i.first = slot + 1
+    reservation_of(block, i.first).previous = slot
+    i.first = slot
 
     entry = recent_of(block, a.recent_head)
     entry.ts_ns = now_ns
     entry.client_order_hash = order.client_order_hash
     a.recent_head += 1
-    if order.client_order_hash != 0:
-        insert_seen(block, order.client_order_hash)
+    seen_of(block, seen_at)[0] = order.client_order_hash
     return (r.generation + 1) << SLOT_BITS | slot
 
 
 @inline
 def improve_quote(side: Any, direction: int, price: int) -> None:
     """Let the best own resting price be this one if it is better."""
-    side.own = max(side.own, price) if direction == BUY else min(side.own, price)
-
-
-@inline
-def insert_seen(block: int, client_order_hash: int) -> None:
-    """Add an id that is not there yet."""
-    mask = account_of(block).capacity_seen - 1
-    at = home(client_order_hash, mask)
-    while seen_of(block, at)[0] != 0:
-        at = (at + 1) & mask
-    seen_of(block, at)[0] = client_order_hash
+    side.own = towards(direction, max(towards(direction, side.own), towards(direction, price)))
 
 
 @kernel
@@ -270,12 +258,12 @@ def forget_oldest(block: int) -> None:
 
 @inline
 def slot_of(block: int, handle: int) -> int:
-    """The slot of a live reservation, -1 if the handle is stale or never was."""
+    """The slot of a live reservation, 0 if the handle is stale or never was."""
     slot = handle & SLOT_MASK
-    if handle <= 0 or slot >= account_of(block).capacity_reservations:
-        return -1
+    if handle <= 0 or slot > account_of(block).capacity_reservations:
+        return 0
     r = reservation_of(block, slot)
-    return slot if r.lots > 0 and r.generation + 1 == handle >> SLOT_BITS else -1
+    return slot if r.lots > 0 and r.generation + 1 == handle >> SLOT_BITS else 0
 
 
 @kernel
@@ -316,12 +304,12 @@ def unlink(block: int, slot: int) -> None:
     index = r.instrument
     side = r.side
     price = r.price
-    if r.next != 0:
-        reservation_of(block, r.next - 1).previous = r.previous
+    reservation_of(block, r.next).previous = r.previous
     if r.previous != 0:
-        reservation_of(block, r.previous - 1).next = r.next
+        reservation_of(block, r.previous).next = r.next
     else:
         instrument_of(block, index).first = r.next
+    reservation_of(block, 0).previous = 0
     r.instrument = r.side = r.lots = r.cash_unit = r.cost_unit = 0
     r.price = r.next = r.previous = r.client_order_hash = 0
     a.open_orders -= 1
@@ -336,7 +324,7 @@ def quote(block: int, index: int, side: int) -> None:
     half.own = -FAR if side == BUY else FAR
     at = instrument_of(block, index).first
     while at != 0:
-        r = reservation_of(block, at - 1)
+        r = reservation_of(block, at)
         if r.side == side and r.price > 0:
             improve_quote(half, side, r.price)
         at = r.next
@@ -361,7 +349,7 @@ def undo_reserve(block: int, handle: int) -> None:
 
 @kernel
 def fill(block: int, slot: int, index: int, side: int, lots: int, price: int, fee: int) -> int:
-    """Turn reserved lots into position and cash; slot -1: a fill without a reservation.
+    """Turn reserved lots into position and cash; slot 0: a fill without a reservation.
 
     Returns the lots that no reservation covered, or -1 (nothing changed) when the account would
     leave its range.
@@ -372,7 +360,7 @@ def fill(block: int, slot: int, index: int, side: int, lots: int, price: int, fe
     cash = a.cash - paid - fee if side == BUY else a.cash + paid - fee
     if paid > MONEY_MAX or abs(cash) > MONEY_MAX:
         return -1
-    covered = min(lots, reservation_of(block, slot).lots) if slot >= 0 else 0
+    covered = min(lots, reservation_of(block, slot).lots) if slot > 0 else 0
     position = i.position + lots if side == BUY else i.position - lots
     # A first price, already stale: better than to carry the position at nothing.
     if not revalue(block, index, price if i.mark == 0 else i.mark, position, side, covered):

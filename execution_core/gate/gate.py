@@ -56,7 +56,7 @@ class Gate:
 
     Args:
         instruments: capacity, indexes 0..instruments-1; ``grow`` raises it.
-        reservations: most open orders at a time, at most 2**20.
+        reservations: most open orders at a time, fewer than 2**20.
         sectors: capacity of the sector table.
         recent: how many past orders DUPLICATE_ORDER and the rate limits remember at least.
     """
@@ -65,7 +65,7 @@ class Gate:
         self, *, instruments: int = 1024, reservations: int = 4096, sectors: int = 64, recent: int = 4096
     ) -> None:
         within("instruments", instruments, 1, 2**31 - 1)
-        within("reservations", reservations, 1, layout.SLOT_MASK + 1)
+        within("reservations", reservations, 1, layout.SLOT_MASK)
         within("sectors", sectors, 1, 2**31 - 1)
         within("recent", recent, 1, 2**31 - 1)
         block, state = layout.allocate(instruments, sectors, reservations, recent)
@@ -74,7 +74,7 @@ class Gate:
         account["trading_state"] = TradingState.HALTED
         account["caught_up"] = 1
         account["free_top"] = reservations
-        state.free[:] = np.arange(reservations - 1, -1, -1)
+        state.free[:] = np.arange(reservations, 0, -1)
         state.sectors["limit"] = MONEY_MAX
         for name in ("gross_limit", "net_limit", "daily_loss_limit", "drawdown_limit", "var_budget"):
             account[name] = MONEY_MAX
@@ -273,7 +273,7 @@ class Gate:
     def set_policy(self, policy: Policy) -> None:
         """Replace the risk policy. Resets the base of var_use to the positions held now."""
         account = self._account
-        remembered = len(self._state.recent) - len(self._state.reservations)
+        remembered = len(self._state.recent) - len(self._state.free)
         for name in ("burst_orders", "rate_orders"):
             if (getattr(policy, name) or 0) > remembered:
                 raise CapacityError(name, f"exceeds the {remembered} orders remembered", "give Gate a larger `recent`")
@@ -309,7 +309,7 @@ class Gate:
         account["leverage_limit_bps"] = policy.leverage_limit_bps or 0
         account["burst_orders"] = policy.burst_orders or 0
         account["rate_orders"] = policy.rate_orders or 0
-        account["max_open_orders"] = policy.max_open_orders or len(self._state.reservations)
+        account["max_open_orders"] = policy.max_open_orders or len(self._state.free)
         self._state.sectors["limit"] = account["sector_limit"]
         self._state.instruments["var_base"] = self._state.instruments["position"]
         if kernels.recount_all(self._address) < 0:
@@ -404,7 +404,7 @@ class Gate:
         within("instruments", instruments, len(old.instruments), 2**31 - 1)
         a = self._account
         block, state = layout.allocate(
-            instruments, len(old.sectors), len(old.reservations), int(a["capacity_recent"]) - len(old.reservations)
+            instruments, len(old.sectors), len(old.free), len(old.recent) - len(old.free)
         )
         for table, source in zip(state, old, strict=True):
             table[: len(source)] = source

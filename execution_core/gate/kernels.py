@@ -42,6 +42,7 @@ from execution_core.gate.rules import (
     SELL,
     account_bits,
     effect,
+    find_seen,
     is_known,
     order_bits,
     terms,
@@ -126,7 +127,8 @@ def judge_exactly(
     block: int, order: Any, verdict: Any, now_ns: int, account_hard: int, account_soft: int, mode: int, see: bool
 ) -> None:
     """Judge one order into `verdict`, rule by rule; reserve what is approved if `see`."""
-    hard, soft = order_bits(block, order, now_ns, True)
+    seen_at = find_seen(block, order.client_order_hash)
+    hard, soft = order_bits(block, order, now_ns, seen_at, True)
     hard |= account_hard
     soft |= account_soft
     lots = 0
@@ -140,7 +142,7 @@ def judge_exactly(
             lots, short = largest_fit(block, order, t)
             mask |= short
         if see and lots > 0:
-            handle = reserve(block, order, lots, t, effect(block, order, lots, t, True), now_ns)
+            handle = reserve(block, order, lots, t, effect(block, order, lots, t, True), seen_at, now_ns)
     else:
         mask = hard | soft | (1 << INSTRUMENT_UNKNOWN)
     verdict.mask = mask
@@ -168,13 +170,14 @@ def check(block: int, orders: Any, verdicts: Any, now_ns: int, mode: int, keep: 
         order = orders[k]
         verdict = verdicts[k]
         if quick and is_known(block, order.instrument):
-            hard, soft = order_bits(block, order, now_ns, False)
+            seen_at = find_seen(block, order.client_order_hash)
+            hard, soft = order_bits(block, order, now_ns, seen_at, False)
             t = terms(block, order, now_ns, hard, soft, False)
             e = effect(block, order, order.lots, t, False)
             if e.mask >= 0:
                 verdict.mask = 0
                 verdict.lots = order.lots
-                verdict.reservation = reserve(block, order, order.lots, t, e, now_ns) if see else 0
+                verdict.reservation = reserve(block, order, order.lots, t, e, seen_at, now_ns) if see else 0
                 verdict.reason = 0
                 approved += 1
                 continue
@@ -192,6 +195,7 @@ def check(block: int, orders: Any, verdicts: Any, now_ns: int, mode: int, keep: 
             verdicts[k].lots = 0
     if keep != 0:
         forget_oldest(block)
+    reservation_of(block, 0).previous = 0
     return approved
 
 
@@ -202,7 +206,7 @@ def fill_one(block: int, handle: int, index: int, side: int, lots: int, price: i
     if not is_known(block, index):
         return UNKNOWN
     slot = slot_of(block, handle)
-    if slot >= 0:
+    if slot > 0:
         r = reservation_of(block, slot)
         if r.instrument != index or r.side != side:
             return MISMATCH
@@ -215,7 +219,7 @@ def release_one(block: int, handle: int, lots: int) -> int:
     """Release up to `lots` of a reservation, 0 for all. Returns the lots released, STALE if there
     is no such reservation."""
     slot = slot_of(block, handle)
-    if slot < 0:
+    if slot == 0:
         return STALE
     held = reservation_of(block, slot).lots
     given = held if lots == 0 else min(lots, held)
@@ -227,7 +231,7 @@ def release_one(block: int, handle: int, lots: int) -> int:
 def rest_one(block: int, handle: int, price: int) -> int:
     """A reservation's order now rests in the market at `price` (0: it does not)."""
     slot = slot_of(block, handle)
-    if slot < 0:
+    if slot == 0:
         return STALE
     r = reservation_of(block, slot)
     r.price = price

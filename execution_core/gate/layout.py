@@ -10,7 +10,7 @@ The block holds, in this order (record counts in ``ACCOUNT``'s capacity fields):
     account       1 x ACCOUNT
     instruments   capacity_instruments x INSTRUMENT
     sectors       capacity_sectors x SECTOR
-    reservations  capacity_reservations x RESERVATION
+    reservations  capacity_reservations x RESERVATION, and slot 0
     free          capacity_reservations x int64, a stack of free reservation slots
     recent        capacity_recent x RECENT, a ring of the last orders
     seen          capacity_seen x int64, hash table of the ids in `recent`: an index, not state
@@ -158,7 +158,7 @@ INSTRUMENT: Final = np.dtype(
         ("position_limit", np.int64),
         ("quick_lots", np.int64),  # up to here no product overflows, see rules.py
         ("var_base", np.int64),  # position when the risk service last measured var_use
-        ("first", np.int64),  # 1 + slot of the newest reservation, 0 for none
+        ("first", np.int64),  # slot of the newest reservation, 0 for none
         ("sides", SIDE, (2,)),
         # for recomputing the units
         ("var_ppm", np.int64),
@@ -171,7 +171,8 @@ INSTRUMENT: Final = np.dtype(
 
 SECTOR: Final = np.dtype([("gross", np.int64), ("limit", np.int64)], align=True)
 
-# `generation` counts how often the slot was freed; everything else is zero while it is free.
+# `generation` counts how often the slot was freed; everything else is zero while it is free. Slot 0
+# is nobody's: lists are linked through it without asking whether they are empty.
 RESERVATION: Final = np.dtype(
     [
         (name, np.int64)
@@ -183,7 +184,7 @@ RESERVATION: Final = np.dtype(
             "cash_unit",
             "cost_unit",
             "price",  # where it rests in the market, 0 while it does not
-            "next",  # 1 + slot, of the same instrument
+            "next",  # slots of the same instrument's other reservations, 0 for none
             "previous",
             "client_order_hash",
         )
@@ -201,6 +202,9 @@ SIDES_AT: Final = INSTRUMENT.fields["sides"][1]  # type: ignore[index]
 SECTOR_BYTES: Final = SECTOR.itemsize
 RESERVATION_BYTES: Final = RESERVATION.itemsize
 RECENT_BYTES: Final = RECENT.itemsize
+
+# Cells of the hash table per order in the ring: sparse, so that nearly every search ends where it starts.
+SEEN_PER_RECENT: Final = 8
 
 # A reservation's handle is ``generation << SLOT_BITS | slot``, so a stale handle is recognised.
 SLOT_BITS: Final = 20
@@ -335,10 +339,10 @@ def table_sizes(instruments: int, sectors: int, reservations: int, ring: int) ->
         (ACCOUNT, 1),
         (INSTRUMENT, instruments),
         (SECTOR, sectors),
-        (RESERVATION, reservations),
+        (RESERVATION, 1 + reservations),
         (word, reservations),
         (RECENT, ring),
-        (word, 2 * ring),
+        (word, SEEN_PER_RECENT * ring),
     )
 
 
@@ -365,8 +369,9 @@ def allocate(instruments: int, sectors: int, reservations: int, recent: int) -> 
     account = state.account[0]
     for name, view, at in zip(State._fields[1:], views[1:], starts[1:], strict=True):
         account[f"at_{name}"] = at
-        if name != "free":
+        if name not in ("free", "reservations"):
             account[f"capacity_{name}"] = len(view)
+    account["capacity_reservations"] = reservations
     return block, state
 
 

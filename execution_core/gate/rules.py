@@ -176,15 +176,15 @@ def home(client_order_hash: int, mask: int) -> int:
 
 
 @inline
-def is_seen(block: int, client_order_hash: int) -> bool:
-    """Is the id among the recent orders? Linear probing; 0 marks an empty cell."""
+def find_seen(block: int, client_order_hash: int) -> int:
+    """The cell that holds the id, or the empty one (0) where it belongs. Linear probing."""
     mask = account_of(block).capacity_seen - 1
     at = home(client_order_hash, mask)
     cell = seen_of(block, at)[0]
     while cell != 0 and cell != client_order_hash:
         at = (at + 1) & mask
         cell = seen_of(block, at)[0]
-    return cell != 0
+    return at
 
 
 @inline
@@ -212,11 +212,11 @@ def account_bits(block: int, now_ns: int) -> tuple[int, int]:
 
 
 @inline
-def order_bits(block: int, order: Any, now_ns: int, exact: bool) -> tuple[int, int]:
-    """(hard, soft) bits that need no instrument, counting the orders of this call so far."""
+def order_bits(block: int, order: Any, now_ns: int, seen_at: int, exact: bool) -> tuple[int, int]:
+    """(hard, soft) bits that need no instrument, counting the orders of this call so far. `seen_at` is
+    the cell of the order's id; id 0 finds an empty cell, which holds 0 too."""
     a = account_of(block)
-    identity = order.client_order_hash
-    hard = bit(DUPLICATE_ORDER, identity != 0 and is_seen(block, identity), exact)
+    hard = bit(DUPLICATE_ORDER, seen_of(block, seen_at)[0] != 0, exact)
     hard |= bit(EXPIRE_TIME_IN_PAST, order.time_in_force == GTD and order.expire_ns <= now_ns, exact)
     hard |= over(RATE_LIMIT_EXCEEDED, 1, a.free_top, exact)
     soft = over(RATE_LIMIT_EXCEEDED, a.open_orders + 1, a.max_open_orders, exact)
@@ -330,8 +330,8 @@ def effect(block: int, order: Any, lots: int, t: Terms, exact: bool) -> Effect:
     # Reductions leave the account on the other side of zero still, and are asked no more than that.
     if reach > 0 or not exact:
         mask |= t.soft
-        if buy:
-            mask |= over(INSUFFICIENT_FUNDS, cash, a.cash - a.cash_buffer - a.reserved_cash, exact)
+        funds = a.cash - a.cash_buffer - a.reserved_cash
+        mask |= over(INSUFFICIENT_FUNDS, cash, funds, exact) & -int(buy)
         mask |= over(INSUFFICIENT_MARGIN, a.margin + margin_growth, equity, exact)
         mask |= over(INSUFFICIENT_MARGIN, a.margin + margin_growth, MONEY_MAX, exact)
         mask |= over(POSITION_LIMIT, worst, i.position_limit, exact)

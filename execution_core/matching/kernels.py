@@ -113,8 +113,9 @@ def run_batch(memory: Any, commands: Any, ends: Any, start: int) -> int:
 def read_orders(memory: Any, rows: Any) -> None:
     """Fill `rows` (OPEN_ORDER, one for each live order) in order of acceptance."""
     book = memory.view(BOOK)[0]
-    index = 0
-    for slot in by_acceptance(book):
+    slots = by_acceptance(book)
+    for index in range(len(slots)):
+        slot = slots[index]
         order = book.orders[slot]
         row = rows[index]
         row.order_id = order.id
@@ -129,7 +130,6 @@ def read_orders(memory: Any, rows: Any) -> None:
         row.order_type = order.type
         row.time_in_force = order.time_in_force
         row.flags = order.flags
-        index += 1
 
 
 @kernel

@@ -210,6 +210,15 @@ def _implied(
                 out[at] = found / np.sqrt(years[at])
 
 
+@kernel
+def _flaws(x: Vector, floor: float) -> int:
+    """Count the values that are not finite, or not above `floor`, in one pass."""
+    flaws = 0
+    for i in range(x.size):
+        flaws += 0 if (x[i] > floor) & (x[i] < np.inf) else 1
+    return flaws
+
+
 def columns(call: Any, positive: dict[str, Any], finite: dict[str, Any]) -> tuple[Flags, dict[str, Vector]]:
     """Broadcast the inputs to one length and check them."""
     values = {name: np.asarray(value, dtype=np.float64) for name, value in (positive | finite).items()}
@@ -224,9 +233,10 @@ def columns(call: Any, positive: dict[str, Any], finite: dict[str, Any]) -> tupl
         raise InvalidArrayError("spot", f"shape {shape}", "pass (n,) or single numbers")
     length = shape[0] if shape else 1
     for name, value in values.items():
-        if not np.isfinite(value).all():
-            raise InvalidValueError(name, "NaN or infinity", "pass finite numbers")
-        if name in positive and (value <= 0.0).any():
+        flat = np.ascontiguousarray(value).reshape(-1)
+        if _flaws(flat, 0.0 if name in positive else -np.inf):
+            if not np.isfinite(flat).all():
+                raise InvalidValueError(name, "NaN or infinity", "pass finite numbers")
             raise InvalidValueError(name, "at or below zero", "pass numbers above zero")
     full = {name: np.ascontiguousarray(np.broadcast_to(value, (length,))) for name, value in values.items()}
     return np.ascontiguousarray(np.broadcast_to(flags, (length,))), full

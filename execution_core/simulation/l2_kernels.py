@@ -290,7 +290,7 @@ def _traded(v: Venue, side: int, tick: int, lots: int, ts: int) -> None:
             k += 1
             if order["side"] != side or order["tick"] != level:
                 continue
-            executable = order["leaves"]
+            executable = lots
             if level == tick:
                 order["front"] -= lots
                 order["traded"] += lots
@@ -301,8 +301,9 @@ def _traded(v: Venue, side: int, tick: int, lots: int, ts: int) -> None:
                 continue
             size = order["leaves"]
             if v.partial:
-                size = min(size, executable, left)
-                left -= size
+                # What is past the queue ahead, less what our other orders had of this trade.
+                size = min(size, executable - (lots - left))
+                left -= max(size, 0)
             if size > 0:
                 _fill(v, order_id, size, level, ts, _MAKER)
                 if order["leaves"] == 0:

@@ -241,3 +241,29 @@ def _give_back(lots: Lots, held: Lots, values: Lots, excess: int, eligible: NDAr
             break
     answer: Lots = held + np.array(trades, dtype=np.int64)
     return answer
+
+
+def warm() -> None:
+    """Runs both methods once on made-up prices, so that no request ever compiles or loads a kernel."""
+    close = 100.0 + np.cumsum(np.sin(np.arange(80.0).reshape(40, 2) ** 2), axis=0)
+    book = Book(
+        names=("A", "B"),
+        held=np.array([1, 0], dtype=np.int64),
+        lot_values=np.array([NANO, NANO], dtype=np.int64),
+        equity=100 * NANO,
+    )
+    forecast = Forecast(rows=np.arange(2), expected=np.full(2, 0.01), confidence=np.ones(2), horizon=1)
+    estimates = Estimates(covariance="ledoit_wolf", ewma_decay=0.97, minimum_history=30, cash_buffer=0.01)
+    methods: tuple[allocation.Method, ...] = ("mean_variance", "risk_parity")
+    for method in methods:
+        mandate = Mandate(
+            method=method,
+            risk_aversion=1.0,
+            maximum_weight=0.5,
+            maximum_gross=1.0,
+            short_allowed=False,
+            cost_per_notional=0.001,
+            maximum_turnover=1.0,
+            minimum_trade_e9=0,
+        )
+        plan(close, book, forecast, mandate, estimates)

@@ -210,7 +210,8 @@ def _forecast(message: portfolio_pb2.CombinedForecast, rows: int) -> logic.Forec
 
 
 async def build(context: Context[Config]) -> None:
-    """Follows the ledger and registers the service."""
+    """Makes every kernel ready, follows the ledger and registers the service."""
+    logic.warm()
     view, follower = await follow_ledger(context)
     snapshots = SnapshotClient(context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data"))
     servicer = Portfolio(context.config, view, follower, snapshots, context.open_journal())

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from execution_core.types import TradingState
 
 from .config import Limits
-from .measures import Panel, TailRisk, tail_risk
+from .measures import Panel, TailRisk, panel, tail_risk
 
 Lots = NDArray[np.int64]
 Vector = NDArray[np.float64]
@@ -59,13 +59,14 @@ class Use:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """`approved` are the lots that may be held; `uses` and `risk` are of the portfolio as proposed."""
+    """`approved` are the lots that may be held; `uses` and `risk` are of what was proposed, `carried` of what is held."""
 
     outcome: Outcome
     scale_millionths: int
     approved: Lots
     uses: tuple[Use, ...]
     risk: TailRisk | None
+    carried: TailRisk | None
 
 
 class Measures:
@@ -92,11 +93,15 @@ class Measures:
         columns += [("var_bps", limits.var_bps)]
         return [name for name, _ in columns], np.array([limit for _, limit in columns], dtype=np.float64)
 
-    def uses(self, lots: Lots) -> Vector:
-        """Basis points of equity in each column. Exposures are the worst that open orders can make of them."""
+    def uses(self, lots: Lots) -> tuple[Vector, TailRisk | None]:
+        """(basis points of equity in each column, tail risk as shares of equity) of holding `lots`.
+
+        Exposures are the worst that open orders can make of them.
+        """
         book, value = self._book, self._value
         highest, lowest = (lots + book.open_buys) * value, (lots - book.open_sells) * value
         exposure = np.maximum(np.abs(highest), np.abs(lowest))
+        risk = tail_risk(lots * value, self._history)
         parts = [
             [exposure.sum(), max(abs(highest.sum()), abs(lowest.sum()))],
             np.bincount(self._sector, weights=exposure, minlength=self._sectors.size),
@@ -106,39 +111,38 @@ class Measures:
         ]
         if not self._limits.short_allowed:
             parts.append(np.maximum(-lowest, 0.0))
-        risk = self.risk(lots)
         parts.append([risk.value_at_risk if risk is not None else 0.0])
-        return np.concatenate(parts) * BPS
-
-    def risk(self, lots: Lots) -> TailRisk | None:
-        """Tail risk of holding `lots`, as shares of equity."""
-        return tail_risk(lots * self._value, self._history)
+        return np.concatenate(parts) * BPS, risk
 
 
 def assess(book: Book, targets: Lots, limits: Limits, history: Panel, state: int) -> Verdict:
     """Judges the change from book.lots to `targets` in the trading state in force."""
     measures = Measures(book, limits, history)
-    now, proposed = measures.uses(book.lots), measures.uses(targets)
+    (now, carried), (proposed, risk) = measures.uses(book.lots), measures.uses(targets)
     allowed = np.maximum(measures.limits, now) + _ROUNDING * BPS
     broken = proposed > allowed
-    risk = measures.risk(targets)
-    uses = _report(measures, proposed, broken, known=risk is not None)
+
+    def verdict(outcome: Outcome, millionths: int, approved: Lots) -> Verdict:
+        uses = _report(measures, proposed, broken, known=risk is not None)
+        return Verdict(
+            outcome=outcome, scale_millionths=millionths, approved=approved, uses=uses, risk=risk, carried=carried
+        )
+
     if state != TradingState.ACTIVE:
         approved = _reductions(book.lots, targets) if state < TradingState.FLATTEN else book.lots
         if (approved != targets).any():
-            return Verdict(outcome=Outcome.REJECTED, scale_millionths=0, approved=approved, uses=uses, risk=risk)
-        return Verdict(outcome=Outcome.APPROVED, scale_millionths=SCALE, approved=approved, uses=uses, risk=risk)
+            return verdict(Outcome.REJECTED, 0, approved)
+        return verdict(Outcome.APPROVED, SCALE, approved)
     if not broken.any():
-        return Verdict(outcome=Outcome.APPROVED, scale_millionths=SCALE, approved=targets, uses=uses, risk=risk)
+        return verdict(Outcome.APPROVED, SCALE, targets)
     low, high = 0, SCALE
     while high - low > 1:
         middle = (low + high) // 2
-        if (measures.uses(scaled(book.lots, targets, middle)) > allowed).any():
+        if (measures.uses(scaled(book.lots, targets, middle))[0] > allowed).any():
             high = middle
         else:
             low = middle
-    approved = scaled(book.lots, targets, low)
-    return Verdict(outcome=Outcome.REDUCED, scale_millionths=low, approved=approved, uses=uses, risk=risk)
+    return verdict(Outcome.REDUCED, low, scaled(book.lots, targets, low))
 
 
 def scaled(lots: Lots, targets: Lots, millionths: int) -> Lots:
@@ -175,3 +179,19 @@ def _report(measures: Measures, uses: Vector, broken: NDArray[np.bool_], *, know
         )
         for i in kept
     )
+
+
+def warm() -> None:
+    """Judges a made-up portfolio, so that no request ever compiles or loads a kernel."""
+    close = 100.0 + np.cumsum(np.sin(np.arange(80.0).reshape(40, 2) ** 2), axis=0)
+    lots = np.zeros(2, dtype=np.int64)
+    book = Book(
+        names=("A", "B"),
+        sectors=("S", "S"),
+        lots=lots,
+        open_buys=lots,
+        open_sells=lots,
+        lot_values=np.full(2, 1_000_000_000, dtype=np.int64),
+        equity=100_000_000_000,
+    )
+    assess(book, lots + 90, Limits(), panel(close, 30, 0.94), TradingState.ACTIVE)

@@ -105,7 +105,7 @@ class Risk(risk_pb2_grpc.RiskServiceServicer):
                 _columns(snapshot, book.names), self._config.minimum_history_bars, self._config.var_decay
             )
             verdict = logic.assess(book, targets, limits, history, max(wanted.state, account.operator_state))
-            carried = logic.Measures(book, limits, history).risk(book.lots)
+            carried = verdict.carried
             pushed = await self._push(
                 account,
                 own,
@@ -295,7 +295,8 @@ def _same_currency(currency: str, account: AccountView) -> None:
 
 
 async def build(context: Context[Config]) -> None:
-    """Follows the ledger, recovers limits and states, and registers the service."""
+    """Makes every kernel ready, follows the ledger, recovers limits and states, and registers the service."""
+    logic.warm()
     view, follower = await follow_ledger(context)
     servicer = Risk(
         context.config,

@@ -35,6 +35,11 @@ def until(condition) -> None:
         time.sleep(0.02)
 
 
+def invoke(*arguments: str | Path):
+    """A command in this process: quicker, and the same code."""
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
 def start(folder: Path) -> subprocess.Popen[str]:
     """`alphamesh up` in the foreground, as in a terminal."""
     command = [sys.executable, "-m", "mesh.cli", "up", "--data-dir", str(folder / "run"), "--topology", str(TOPOLOGY)]
@@ -52,30 +57,30 @@ def test_up_status_logs_and_down(folder):
     assert (started.returncode, started.stderr) == (0, "")
     assert started.stdout.startswith("ready in ")
 
-    status = alphamesh("status", "--data-dir", run, "--json")
+    status = invoke("status", "--data-dir", run, "--json")
     facts = orjson.loads(status.stdout)
-    assert status.returncode == 0
+    assert status.exit_code == 0
     assert facts["serving"]
     assert {name: values["state"] for name, values in facts["processes"].items()} == {
         "nats": "SERVING", "ledger": "SERVING", "reader": "SERVING",
     }  # fmt: skip
-    assert "SERVING" in alphamesh("status", "--data-dir", run).stdout
+    assert "SERVING" in invoke("status", "--data-dir", run).stdout
 
-    lines = alphamesh("logs", "ledger", "--data-dir", run, "--json").stdout.splitlines()
+    lines = invoke("logs", "ledger", "--data-dir", run, "--json").stdout.splitlines()
     assert [orjson.loads(line)["event"] for line in lines] == ["serving"]
-    unknown = alphamesh("logs", "nobody", "--data-dir", run)
-    assert unknown.returncode == 1
+    unknown = invoke("logs", "nobody", "--data-dir", run)
+    assert unknown.exit_code == 1
     assert "there is no log of 'nobody'" in unknown.stderr
 
-    again = alphamesh("up", "--data-dir", run, "--topology", TOPOLOGY)
-    assert again.returncode == 1
+    again = invoke("up", "--data-dir", run, "--topology", TOPOLOGY)
+    assert again.exit_code == 1
     assert again.stderr.startswith(f"alphamesh: {run} is in use by process {facts['supervisor_pid']}; stop that system")
 
     pids = processes(folder)
     assert alphamesh("down", "--data-dir", run).returncode == 0
     assert not any(alive(pid) for pid in pids.values())
-    assert alphamesh("status", "--data-dir", run).returncode == 1
-    assert "nothing is up" in alphamesh("down", "--data-dir", run).stdout
+    assert invoke("status", "--data-dir", run).exit_code == 1
+    assert "nothing is up" in invoke("down", "--data-dir", run).stdout
 
 
 @pytest.mark.parametrize("moment", ["early", "starting", "running"])
@@ -139,7 +144,7 @@ def test_a_service_that_does_not_start_is_one_message(folder):
 )
 def test_wrong_input_is_one_line_with_a_remedy_and_starts_nothing(folder, monkeypatch, arguments, says):
     monkeypatch.chdir(folder)
-    done = CliRunner().invoke(app, list(arguments))
+    done = invoke(*arguments)
     assert done.exit_code == 1
     assert says in done.stderr
     assert done.stderr.startswith("alphamesh: ")

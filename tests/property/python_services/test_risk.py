@@ -32,8 +32,8 @@ def test_what_is_approved_is_no_worse_than_its_limits(held: list[int], targets: 
     aim = np.array(targets)
     verdict = assess(now, aim, rules, HISTORY, int(TradingState.ACTIVE))
     measures = Measures(now, rules, HISTORY)
-    allowed = np.maximum(measures.limits, measures.uses(now.lots)) + 1e-4
-    assert (measures.uses(verdict.approved) <= allowed).all()
+    allowed = np.maximum(measures.limits, measures.uses(now.lots)[0]) + 1e-4
+    assert (measures.uses(verdict.approved)[0] <= allowed).all()
     # Never beyond what was proposed, never the other way.
     assert (np.abs(verdict.approved - now.lots) <= np.abs(aim - now.lots)).all()
     assert ((verdict.approved - now.lots) * (aim - now.lots) >= 0).all()
@@ -52,4 +52,4 @@ def test_the_cut_is_the_smallest_that_works(targets: list[int], rules: Limits) -
         return
     measures = Measures(now, rules, HISTORY)
     larger = scaled(now.lots, aim, verdict.scale_millionths + 1)
-    assert (measures.uses(larger) > np.maximum(measures.limits, 0.0)).any()
+    assert (measures.uses(larger)[0] > np.maximum(measures.limits, 0.0)).any()

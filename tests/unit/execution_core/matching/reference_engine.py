@@ -170,10 +170,12 @@ class ReferenceEngine:
 
     def crossing(self, side: int, limit: int | None) -> list[Order]:
         """The resting orders of the other side that an order with this limit may trade with, best first."""
-        others = [order for order in self.queue(3 - side) if order.price is not None]
+        others = [(order, order.price) for order in self.queue(3 - side) if order.price is not None]
         if side == Side.BUY:
-            return [order for order in others if order.price <= min(self.upper, self.upper if limit is None else limit)]
-        return [order for order in others if order.price >= max(self.lower, self.lower if limit is None else limit)]
+            highest = self.upper if limit is None else min(self.upper, limit)
+            return [order for order, price in others if price <= highest]
+        lowest = self.lower if limit is None else max(self.lower, limit)
+        return [order for order, price in others if price >= lowest]
 
     def enqueue(self, orders: list[Order], order: Order) -> None:
         self.places += 1
@@ -200,9 +202,11 @@ class ReferenceEngine:
         )
 
     def refuse(self, command: Command, reason: int) -> None:
-        kind = {CommandKind.CANCEL: Kind.CANCEL_REJECTED, CommandKind.REPLACE: Kind.REPLACE_REJECTED}.get(
-            command.kind, Kind.REJECTED
-        )
+        kinds: dict[int, int] = {
+            CommandKind.CANCEL: Kind.CANCEL_REJECTED,
+            CommandKind.REPLACE: Kind.REPLACE_REJECTED,
+        }
+        kind = kinds.get(command.kind, Kind.REJECTED)
         self.answer(command, kind, reason, command.price, command.quantity)
 
     def close(self, order: Order, kind: int, reason: int = Why.NONE) -> None:
@@ -232,11 +236,17 @@ class ReferenceEngine:
             CommandKind.SET_BAND: self.set_band,
             CommandKind.SET_REFERENCE: self.set_reference,
             CommandKind.SET_POSITION: self.set_position,
-            CommandKind.ADVANCE_TIME: lambda c: self.answer(c, Kind.APPLIED, Why.NONE, None, 0),
+            CommandKind.ADVANCE_TIME: self.advance_time,
             CommandKind.REBASE: self.rebase,
         }
-        handlers.get(command.kind, lambda c: self.refuse(c, Why.UNKNOWN_COMMAND))(command)
+        handlers.get(command.kind, self.unknown)(command)
         return self.events
+
+    def unknown(self, command: Command) -> None:
+        self.refuse(command, Why.UNKNOWN_COMMAND)
+
+    def advance_time(self, command: Command) -> None:
+        self.answer(command, Kind.APPLIED, Why.NONE, None, 0)
 
     def cancel(self, command: Command) -> None:
         order = self.find(command)
@@ -631,7 +641,7 @@ class ReferenceEngine:
     def uncross(self) -> tuple[int | None, int]:
         first, done = None, 0
         while True:
-            price, volume = self.clearing_price()
+            price, _ = self.clearing_price()
             if price is None:
                 return first, done
             first = price if first is None else first

@@ -47,9 +47,7 @@ class Book:
         gone = [
             t
             for t in self.levels[side]
-            if best is not None
-            and not better(side, t, best)
-            and (better(side, t, tick) or (including and t == tick))
+            if best is not None and not better(side, t, best) and (better(side, t, tick) or (including and t == tick))
         ]
         return sorted(gone, reverse=side == Side.BUY)
 
@@ -153,20 +151,20 @@ class Twin:
         return sorted(found, key=lambda o: -o.tick if side == Side.BUY else o.tick)
 
     def trade(self, ts: int, side: Side, tick: int, lots: int) -> None:
-        left = lots
+        ours = 0
         for order in self.own(side, tick):
-            size = order.leaves
+            past_the_queue = lots
             if order.tick == tick:
                 order.front -= lots
                 order.traded += lots
-                turn = math.floor(0.5 - order.front)
-                if turn <= 0:
+                past_the_queue = math.floor(0.5 - order.front)
+                if past_the_queue <= 0:
                     continue
                 order.front = 0.0
-                size = min(size, turn) if self.model.partial_fills else size
+            size = order.leaves
             if self.model.partial_fills:
-                size = min(size, left)
-                left -= size
+                size = max(min(size, past_the_queue - ours), 0)
+                ours += size
             self.fill(ts, order, size, order.tick, LiquidityFlag.MAKER)
 
     def crossed(self, ts: int, side: Side, best: int) -> None:
@@ -180,9 +178,7 @@ class Twin:
         """Untaken lots against an order of `side`, from the other side's best to `limit`."""
         other = OTHER[side]
         reached = [
-            t
-            for t in self.book.levels[other]
-            if not better(other, t, best) and (t == limit or better(other, t, limit))
+            t for t in self.book.levels[other] if not better(other, t, best) and (t == limit or better(other, t, limit))
         ]
         rest = [(t, self.book.levels[other][t] - self.taken[other].get(t, 0)) for t in reached]
         return sorted((r for r in rest if r[1] > 0), reverse=side == Side.SELL)
