@@ -204,7 +204,7 @@ RESERVATION_BYTES: Final = RESERVATION.itemsize
 RECENT_BYTES: Final = RECENT.itemsize
 
 # Cells of the hash table per order in the ring: sparse, so that nearly every search ends where it starts.
-SEEN_PER_RECENT: Final = 8
+SEEN_PER_RECENT: Final = 4
 
 # A reservation's handle is ``generation << SLOT_BITS | slot``, so a stale handle is recognised.
 SLOT_BITS: Final = 20

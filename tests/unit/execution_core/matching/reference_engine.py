@@ -525,9 +525,9 @@ class ReferenceEngine:
             waits = order.type in CONDITIONAL
             if not waits and self.outside_band(order.side, c.price):
                 return Why.PRICE_BAND
-            if order.terms.flags & POST_ONLY and self.phase == Phase.CONTINUOUS and order in self.resting:
-                if self.crossing(order.side, c.price):
-                    return Why.POST_ONLY_WOULD_CROSS
+            in_market = self.phase == Phase.CONTINUOUS and order in self.resting
+            if order.terms.flags & POST_ONLY and in_market and self.crossing(order.side, c.price):
+                return Why.POST_ONLY_WOULD_CROSS
         if c.stop_price is not None and (order.type not in CONDITIONAL or not self.on_ladder(c.stop_price)):
             return Why.INVALID_STOP_PRICE
         return Why.NONE

@@ -1,0 +1,106 @@
+"""Kill -9 in the middle of a real session, and a disk that is full: nothing lost, nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import ALPHAMESH, Run, alphamesh
+
+
+def start(data_dir: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A session in a process group of its own, its output in `data_dir.log`."""
+    output = data_dir.with_suffix(".log").open("w")
+    command = [ALPHAMESH, "session", "--up", "--data-dir", str(data_dir), *arguments]
+    return subprocess.Popen(command, stdout=output, stderr=output, text=True, start_new_session=True)
+
+
+def wait_for_cycles(data_dir: Path, process: subprocess.Popen[str], limit_s: float = 60) -> None:
+    """Returns once some cycles are done and before all are."""
+    give_up = time.monotonic() + limit_s
+    log = data_dir.with_suffix(".log")
+    while "cycle" not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < give_up, log.read_text()
+        time.sleep(0.02)
+
+
+def pids_of(data_dir: Path) -> dict[str, int]:
+    """Running processes of a system, by name."""
+    done = alphamesh("status", "--data-dir", data_dir, "--json")
+    state = json.loads(done.stdout)
+    processes = state["processes"] if "processes" in state else state
+    return {name: facts["pid"] for name, facts in processes.items() if isinstance(facts, dict) and facts.get("pid")}
+
+
+def alive(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("victim", ["execution", "venue", "coordinator", "nats"])
+def test_a_killed_service_changes_nothing(tmp_path: Path, local_run: Run, victim: str) -> None:
+    """The supervisor starts it again, the cycle in progress is repeated, and the hashes are those of a quiet run."""
+    data_dir, report = tmp_path / "run", tmp_path / "report.json"
+    process = start(data_dir, "--report", str(report))
+    wait_for_cycles(data_dir, process)
+    os.kill(pids_of(data_dir)[victim], signal.SIGKILL)
+    assert process.wait(timeout=100) == 0, data_dir.with_suffix(".log").read_text()
+    content = json.loads(report.read_text())
+    assert content["final_event_hash"] == local_run.report["final_event_hash"]
+    assert content["services"][victim]["restarts"] >= 1
+
+
+def test_a_killed_system_goes_on_where_it_was(tmp_path: Path, local_run: Run) -> None:
+    data_dir, report = tmp_path / "run", tmp_path / "report.json"
+    process = start(data_dir)
+    wait_for_cycles(data_dir, process)
+    pids = pids_of(data_dir)
+    assert len(pids) >= 8
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(timeout=10)
+    give_up = time.monotonic() + 10
+    while any(alive(pid) for pid in pids.values()):
+        assert time.monotonic() < give_up, "a process outlived its supervisor"
+        time.sleep(0.05)
+    done = alphamesh("session", "--up", "--data-dir", data_dir, "--report", report)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(report.read_text())["final_event_hash"] == local_run.report["final_event_hash"]
+
+
+def test_a_full_disk_is_one_message_and_the_session_goes_on_when_there_is_room(tmp_path: Path, local_run: Run) -> None:
+    """A limit on the size of files stands in for the full disk: the write fails the same way."""
+    data_dir, report = tmp_path / "run", tmp_path / "report.json"
+    command = f'ulimit -f 1500; exec "{ALPHAMESH}" session --local --data-dir "{data_dir}"'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode not in (0, 130)
+    assert "journal.db" in done.stderr
+    assert "disk" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = alphamesh("session", "--local", "--data-dir", data_dir, "--report", report)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(report.read_text())["final_event_hash"] == local_run.report["final_event_hash"]
+
+
+def test_two_systems_cannot_share_a_data_directory(tmp_path: Path) -> None:
+    data_dir = tmp_path / "run"
+    process = start(data_dir)
+    try:
+        wait_for_cycles(data_dir, process)
+        second = alphamesh("session", "--local", "--data-dir", data_dir)
+        assert second.returncode == 1
+        assert str(process.pid) in second.stderr
+        assert process.poll() is None
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(timeout=30)
+    assert process.returncode == 130
