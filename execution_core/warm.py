@@ -22,6 +22,7 @@ WARM: tuple[str, ...] = (
     "execution_core.risk.american",
     "execution_core.construction.risk_parity",
     "execution_core.simulation.bars",
+    "execution_core.simulation.l2",
 )
 
 

@@ -179,8 +179,11 @@ class Supervisor:
             await self._start_again_and_again(unit)
         except (MeshError, OSError) as error:
             unit.status.state = "FAILED"
+            if isinstance(error, OSError):
+                where = error.filename or self._run.path
+                error = SupervisorError(f"{unit.name}: {where}: {error.strerror}; make room there, or give rights")
             if not self._failure.done():
-                self._failure.set_exception(error if isinstance(error, MeshError) else SupervisorError(str(error)))
+                self._failure.set_exception(error)
 
     async def _start_again_and_again(self, unit: _Unit) -> None:
         failures = 0

@@ -7,15 +7,15 @@ The rules, in this order:
 2. A holding less than one lot away from its ideal is kept: no turnover for a fraction of a lot.
 3. Others are cut towards zero to whole lots, so that rounding alone never adds exposure.
 4. A trade below `min_trade` is dropped, except one that closes a position of weight zero.
-5. While cash would be short, the purchase furthest above its ideal gives up a lot; when no
-   purchase is left, the long position furthest above its ideal sells one.
+5. If cash would be short, purchases are cut, all to the same amount of money below their ideal;
+   if that is not enough, long positions are.
 6. Cash left buys one lot back, or sells one short, where that moves the position nearer its
    ideal, largest improvement first.
 """
 
 from __future__ import annotations
 
-import heapq
+import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -96,47 +96,56 @@ def round_to_lots(
         """Cash that asset `i` ties up at `target`, its fee included."""
         return target * values[i] + fee(i, target)
 
-    cash = equity - sum(cost(i, lots[i]) for i in range(size))
-    _give_up(lots, now, ideal, values, cash, min_trade, cost)
-    cash = equity - sum(cost(i, lots[i]) for i in range(size))
-    _spend(lots, now, ideal, values, cash, min_trade, cost)
-    cash = equity - sum(cost(i, lots[i]) for i in range(size))
+    def cash_of(plan: list[int]) -> int:
+        return equity - sum(cost(i, target) for i, target in enumerate(plan))
+
+    _give_up(lots, now, ideal, values, min_trade, cash_of)
+    _spend(lots, now, ideal, values, cash_of(lots), min_trade, cost)
+    cash = cash_of(lots)
     answer = np.array(lots, dtype=np.int64)
     return Rounded(lots=answer, trades=answer - np.array(now, dtype=np.int64), cash=cash)
 
 
 def _give_up(
-    lots: list[int], now: list[int], ideal: list[float], values: list[int], cash: int, min_trade: int, cost: Any
+    lots: list[int], now: list[int], ideal: list[float], values: list[int], min_trade: int, cash_of: Any
 ) -> None:
-    """Take lots away until cash is not short: from purchases first, then from long positions.
+    """Cut purchases, and if that is not enough long positions, until cash is not short.
 
-    In both passes the position furthest above its ideal goes first, lot by lot, and a trade
-    never ends between zero and `min_trade`.
+    All are cut back to the same amount of money above (or below) their ideal, the highest such
+    amount that leaves cash: found by bisection, so the work does not grow with the lots.
     """
 
-    def excess(i: int) -> tuple[float, int]:
-        return -(lots[i] - ideal[i]) * values[i], i
+    def cut(level: float, purchases: bool) -> list[int]:
+        answer = list(lots)
+        for i, lot in enumerate(lots):
+            target = min(lot, math.floor(ideal[i] + level / values[i]))
+            if purchases and lot > now[i]:
+                target = max(target, now[i])
+                answer[i] = target if (target - now[i]) * values[i] >= min_trade else now[i]
+            elif not purchases and lot > 0:
+                target = max(target, 0)
+                answer[i] = target if (now[i] - target) * values[i] >= min_trade else lot
+        return answer
 
+    reach = 2.0 * max(
+        abs(want - lot) * value + lot * value for want, lot, value in zip(ideal, lots, values, strict=True)
+    )
     for purchases in (True, False):
-        queue = [excess(i) for i in range(len(lots)) if (lots[i] > now[i] if purchases else lots[i] > 0)]
-        heapq.heapify(queue)
-        while cash < 0 and queue:
-            _, i = heapq.heappop(queue)
-            if purchases:
-                target = lots[i] - 1
-                if (target - now[i]) * values[i] < min_trade:
-                    target = now[i]
+        if cash_of(lots) >= 0:
+            return
+        low, high = -reach, reach
+        if cash_of(cut(low, purchases)) < 0:
+            lots[:] = cut(low, purchases)
+            continue
+        for _ in range(100):
+            middle = 0.5 * (low + high)
+            if cash_of(cut(middle, purchases)) >= 0:
+                low = middle
             else:
-                target = min(lots[i] - 1, now[i] - -(-min_trade // values[i]))
-            freed = cost(i, lots[i]) - cost(i, target)
-            if freed <= 0 or (not purchases and target < 0):
-                continue
-            lots[i] = target
-            cash += freed
-            if target > (now[i] if purchases else 0):
-                heapq.heappush(queue, excess(i))
-    if cash < 0:
-        raise InfeasibleError("equity", f"cash short by {-cash} nano", "lower the weights")
+                high = middle
+        lots[:] = cut(low, purchases)
+    if cash_of(lots) < 0:
+        raise InfeasibleError("equity", f"cash short by {-cash_of(lots)} nano", "lower the weights")
 
 
 def _spend(

@@ -19,6 +19,6 @@ else:
 from __future__ import annotations
 
 from execution_core.gate.facts import InstrumentFacts, Policy
-from execution_core.gate.gate import Gate, Mode, reasons
+from execution_core.gate.gate import Gate, Mode, reasons, warm
 
-__all__ = ["Gate", "InstrumentFacts", "Mode", "Policy", "reasons"]
+__all__ = ["Gate", "InstrumentFacts", "Mode", "Policy", "reasons", "warm"]

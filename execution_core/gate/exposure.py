@@ -35,6 +35,7 @@ from execution_core.gate.layout import (
     free_of,
     inline,
     instrument_of,
+    instruments_of,
     money,
     recent_of,
     reservation_of,
@@ -171,6 +172,26 @@ def revalue(block: int, index: int, mark: int, position: int, side: int, covered
     return False
 
 
+@kernel
+def replace_facts(block: int, index: int, before: Any, after: Any) -> bool:
+    """Let the instrument's row, which equals before[0], be after[0]: the same but for its facts. False
+    (nothing changed) if the account would leave its range."""
+    i = instrument_of(block, index)
+    long = side_of(block, index, BUY)
+    short = side_of(block, index, SELL)
+    nothing = Share(0, 0, 0, 0, 0, 0)
+    old = share(i, long.open, short.open)
+    carry(block, i, old, nothing)
+    instruments_of(block)[index] = after[0]
+    usable = set_units(block, index)
+    set_worst(i, long, short)
+    if usable and carry(block, i, nothing, share(i, long.open, short.open)):
+        return True
+    instruments_of(block)[index] = before[0]
+    carry(block, i, nothing, old)
+    return False
+
+
 @inline
 def reserve(block: int, order: Any, lots: int, t: Any, e: Any, seen_at: int, now_ns: int) -> int:
     """Reserve approved lots on the order's terms and with their effect; returns the handle. `seen_at`
@@ -204,6 +225,8 @@ def reserve(block: int, order: Any, lots: int, t: Any, e: Any, seen_at: int, now
     r.lots = lots
     r.cash_unit = t.cash_unit
     r.cost_unit = t.cost_unit
+    r.cash_fixed = t.cash_fixed
+    r.cost_fixed = a.fee_per_order
     r.price = t.rests_at
     r.client_order_hash = order.client_order_hash
     r.next = i.first
@@ -266,39 +289,52 @@ def slot_of(block: int, handle: int) -> int:
     return slot if r.lots > 0 and r.generation + 1 == handle >> SLOT_BITS else 0
 
 
-@kernel
-def release(block: int, slot: int, lots: int) -> None:
-    """Give lots (at most the reservation's) back without a fill."""
+@inline
+def weigh(block: int, slot: int, lots: int) -> None:
+    """Add some of a reservation's lots to the account's open orders, or, negative, take them off."""
+    a = account_of(block)
     r = reservation_of(block, slot)
     i = instrument_of(block, r.instrument)
     long = side_of(block, r.instrument, BUY)
     short = side_of(block, r.instrument, SELL)
     old = share(i, long.open, short.open)
-    side_of(block, r.instrument, r.side).open -= lots
+    side_of(block, r.instrument, r.side).open += lots
     set_worst(i, long, short)
     carry(block, i, old, share(i, long.open, short.open))
-    give_back(block, slot, lots)
+    a.reserved_cash += lots * r.cash_unit
+    a.reserved_cost += lots * r.cost_unit
 
 
 @inline
-def give_back(block: int, slot: int, lots: int) -> None:
-    """Take lots off a reservation's cash and cost, and free the slot when none are left. The
-    instrument's open lots are the caller's."""
+def weigh_fixed(block: int, slot: int, times: int) -> None:
+    """Add (1) or take off (-1) what a reservation weighs whatever its lots."""
     a = account_of(block)
     r = reservation_of(block, slot)
-    r.lots -= lots
-    a.reserved_cash -= lots * r.cash_unit
-    a.reserved_cost -= lots * r.cost_unit
-    if r.lots == 0:
-        unlink(block, slot)
-        r.generation += 1
-        free_of(block, a.free_top)[0] = slot
-        a.free_top += 1
+    a.reserved_cash += times * r.cash_fixed
+    a.reserved_cost += times * r.cost_fixed
+    a.open_orders += times
+
+
+@kernel
+def release(block: int, slot: int, lots: int) -> None:
+    """Give lots (at most the reservation's) back without a fill."""
+    weigh(block, slot, -lots)
+    shrink(block, slot, lots)
 
 
 @inline
-def unlink(block: int, slot: int) -> None:
-    """Clear an empty reservation and take it out of its instrument's list and quotes."""
+def shrink(block: int, slot: int, lots: int) -> None:
+    """Take lots off a reservation that no longer weigh; close it when none are left."""
+    r = reservation_of(block, slot)
+    r.lots -= lots
+    if r.lots == 0:
+        weigh_fixed(block, slot, -1)
+        close(block, slot)
+
+
+@kernel
+def close(block: int, slot: int) -> None:
+    """Clear a reservation that no longer weighs anything, and free its slot."""
     a = account_of(block)
     r = reservation_of(block, slot)
     index = r.instrument
@@ -310,11 +346,40 @@ def unlink(block: int, slot: int) -> None:
     else:
         instrument_of(block, index).first = r.next
     reservation_of(block, 0).previous = 0
-    r.instrument = r.side = r.lots = r.cash_unit = r.cost_unit = 0
+    r.generation += 1
+    r.instrument = r.side = r.lots = r.cash_unit = r.cost_unit = r.cash_fixed = r.cost_fixed = 0
     r.price = r.next = r.previous = r.client_order_hash = 0
-    a.open_orders -= 1
+    free_of(block, a.free_top)[0] = slot
+    a.free_top += 1
     if price > 0 and price == side_of(block, index, side).own:
         quote(block, index, side)
+
+
+@kernel
+def lift(block: int, slot: int) -> int:
+    """Let a reservation weigh nothing while another is judged in its place; returns where it rested."""
+    r = reservation_of(block, slot)
+    price = r.price
+    weigh(block, slot, -r.lots)
+    weigh_fixed(block, slot, -1)
+    rest(block, slot, 0)
+    return price
+
+
+@kernel
+def put_back(block: int, slot: int, price: int) -> None:
+    """Undo ``lift``."""
+    weigh(block, slot, reservation_of(block, slot).lots)
+    weigh_fixed(block, slot, 1)
+    rest(block, slot, price)
+
+
+@kernel
+def rest(block: int, slot: int, price: int) -> None:
+    """The reservation's order rests at this price from now on; 0: it does not."""
+    r = reservation_of(block, slot)
+    r.price = price
+    quote(block, r.instrument, r.side)
 
 
 @kernel
@@ -367,5 +432,8 @@ def fill(block: int, slot: int, index: int, side: int, lots: int, price: int, fe
         return -1
     a.cash = cash
     if covered > 0:
-        give_back(block, slot, covered)
+        r = reservation_of(block, slot)
+        a.reserved_cash -= covered * r.cash_unit
+        a.reserved_cost -= covered * r.cost_unit
+        shrink(block, slot, covered)
     return lots - covered

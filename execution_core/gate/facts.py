@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from execution_core.errors import InvalidValueError
 from execution_core.gate.layout import LOTS_MAX, MONEY_MAX, TIME_MAX
 from execution_core.types import OrderType
@@ -18,8 +20,7 @@ MARGIN_BPS_MAX = 100_000
 
 def within(name: str, value: int, low: int, high: int) -> int:
     """`value` as an int if low <= value <= high; InvalidValueError otherwise."""
-    # bool is an int, and an index type such as np.int64 is as good as one.
-    if isinstance(value, float) or not low <= value <= high:
+    if not isinstance(value, (int, np.integer)) or not low <= value <= high:
         raise InvalidValueError(name, f"{value!r} is not an integer from {low} to {high}", "pass one in that range")
     return int(value)
 
@@ -95,6 +96,7 @@ class Policy:
                         positions which the gate holds at this call
     cash_buffer         cash that must stay free; negative: a credit line
     margin_*_bps        initial margin of worst-case long and short exposure
+    fee_per_order       the worst-case fixed fee of an order, nano units
     burst_*, rate_*     at most so many approved orders within any such window (sliding, exact)
     max_open_orders     open reservations
     """
@@ -117,6 +119,7 @@ class Policy:
     cash_buffer: int = 0
     margin_long_bps: int = 0
     margin_short_bps: int = 0
+    fee_per_order: int = 0
     burst_orders: int | None = None
     burst_window_ns: int = 1_000_000_000
     rate_orders: int | None = None
@@ -141,6 +144,7 @@ class Policy:
         if self.leverage_limit_bps is not None:
             within("leverage_limit_bps", self.leverage_limit_bps, 1, 10_000_000)
         within("var_use", self.var_use, 0, MONEY_MAX)
+        within("fee_per_order", self.fee_per_order, 0, MONEY_MAX)
         within("cash_buffer", self.cash_buffer, -MONEY_MAX, MONEY_MAX)
         within("margin_long_bps", self.margin_long_bps, 0, MARGIN_BPS_MAX)
         within("margin_short_bps", self.margin_short_bps, 0, MARGIN_BPS_MAX)

@@ -92,6 +92,7 @@ ACCOUNT: Final = np.dtype(
             "rate_orders",
             "rate_window_ns",
             "max_open_orders",
+            "fee_per_order",
             # money
             "cash",
             "day_start_equity",
@@ -114,11 +115,13 @@ ACCOUNT: Final = np.dtype(
             "spare_1",
             "spare_2",
             "spare_3",
-            "spare_4",
         )
     ],
     align=True,
 )
+
+# The account's fields about the block itself: a block of other capacities has others.
+PLACES: Final = tuple(name for name in ACCOUNT.names or () if name.startswith(("capacity_", "at_")))
 
 # A price that nothing can cross: no bid is as low, no ask as high. Negative for bids.
 FAR: Final = 2**62
@@ -183,6 +186,8 @@ RESERVATION: Final = np.dtype(
             "lots",
             "cash_unit",
             "cost_unit",
+            "cash_fixed",
+            "cost_fixed",
             "price",  # where it rests in the market, 0 while it does not
             "next",  # slots of the same instrument's other reservations, 0 for none
             "previous",
@@ -204,7 +209,7 @@ RESERVATION_BYTES: Final = RESERVATION.itemsize
 RECENT_BYTES: Final = RECENT.itemsize
 
 # Cells of the hash table per order in the ring: sparse, so that nearly every search ends where it starts.
-SEEN_PER_RECENT: Final = 4
+SEEN_PER_RECENT: Final = 8
 
 # A reservation's handle is ``generation << SLOT_BITS | slot``, so a stale handle is recognised.
 SLOT_BITS: Final = 20
@@ -285,6 +290,13 @@ def instrument_of(block: int, index: int) -> Any:
     """An instrument's record."""
     at = block + account_of(block).at_instruments + index * INSTRUMENT_BYTES
     return carray(_pointer(at), (1,), INSTRUMENT)[0]
+
+
+@inline
+def instruments_of(block: int) -> Any:
+    """All instruments."""
+    a = account_of(block)
+    return carray(_pointer(block + a.at_instruments), (a.capacity_instruments,), INSTRUMENT)
 
 
 @inline

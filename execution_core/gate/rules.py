@@ -116,6 +116,7 @@ class Terms(NamedTuple):
     soft: int
     notional_unit: int  # at the order's own price: size limits
     cash_unit: int  # buys: worst price and fees
+    cash_fixed: int  # buys: the order's fixed fee
     cost_unit: int  # what a fill can take off the equity: fees and the distance to the mark
     rests_at: int  # its price in the market once accepted, 0 if it does not rest
 
@@ -201,10 +202,10 @@ def account_bits(block: int, now_ns: int) -> tuple[int, int]:
     """(hard, soft) bits that hold for every order of a call."""
     a = account_of(block)
     hard = bit(TRADING_HALTED, a.trading_state == HALTED, True)
-    hard |= bit(VIEW_NOT_CAUGHT_UP, a.caught_up == 0, True)
-    hard |= bit(RECONCILING, a.reconciling != 0, True)
     equity = a.cash + a.position_value
     soft = bit(REDUCE_ONLY_STATE, a.trading_state != ACTIVE, True)
+    soft |= bit(VIEW_NOT_CAUGHT_UP, a.caught_up == 0, True)
+    soft |= bit(RECONCILING, a.reconciling != 0, True)
     soft |= bit(RISK_POLICY_STALE, a.policy_version == 0 or now_ns - a.policy_ts_ns > a.policy_max_age_ns, True)
     soft |= bit(DAILY_LOSS_LIMIT, a.day_start_equity - equity >= a.daily_loss_limit, True)
     soft |= bit(DRAWDOWN_LIMIT, a.peak_equity - equity >= a.drawdown_limit, True)
@@ -226,6 +227,12 @@ def order_bits(block: int, order: Any, now_ns: int, seen_at: int, exact: bool) -
 
 
 @inline
+def type_bit(order: Any) -> int:
+    """1 << type, for any type: the quick gear looks at an order before it knows that it is well-formed."""
+    return 1 << (order.type & 63)
+
+
+@inline
 def terms(block: int, order: Any, now_ns: int, hard: int, soft: int, exact: bool) -> Terms:
     """Everything about an order of a known instrument that does not depend on its quantity.
 
@@ -235,7 +242,7 @@ def terms(block: int, order: Any, now_ns: int, hard: int, soft: int, exact: bool
     i = instrument_of(block, order.instrument)
     side = order.side
     other = side_of(block, order.instrument, 3 - side)
-    kind = 1 << order.type
+    kind = type_bit(order)
     limited = (kind & LIMITED_TYPES) != 0 and order.price > 0
     # Whether an order trades on arrival is known now; of a conditional order it is not.
     immediate = (kind & CONDITIONAL_TYPES) == 0
@@ -255,6 +262,7 @@ def terms(block: int, order: Any, now_ns: int, hard: int, soft: int, exact: bool
     slip = towards(side, unit - i.unit) if i.mark > 0 or not exact else 0
     cost_unit = fee + max(slip, 0)
     cash_unit = unit + fee if side == BUY else 0
+    cash_fixed = a.fee_per_order if side == BUY else 0
     if exact:
         cost_unit = min(cost_unit, SATURATED)
         cash_unit = min(cash_unit, SATURATED)
@@ -282,7 +290,7 @@ def terms(block: int, order: Any, now_ns: int, hard: int, soft: int, exact: bool
             hard |= bit(POST_ONLY_WOULD_CROSS, not limited, exact)
     hard |= bit(UNSUPPORTED_ORDER_TYPE, (kind & i.order_types) == 0, exact)
     notional_unit = times(price, i.tick_value, exact)
-    return Terms(hard, soft, notional_unit, cash_unit, cost_unit, price if rests else 0)
+    return Terms(hard, soft, notional_unit, cash_unit, cash_fixed, cost_unit, price if rests else 0)
 
 
 @inline
@@ -307,8 +315,8 @@ def effect(block: int, order: Any, lots: int, t: Terms, exact: bool) -> Effect:
     var_growth = times(risk - i.risk, i.var_unit, exact)
     net_growth = times(lots, i.unit, exact)
     notional = times(lots, t.notional_unit, exact)
-    cash = times(lots, t.cash_unit, exact)
-    cost = times(lots, t.cost_unit, exact)
+    cash = times(lots, t.cash_unit, exact) + t.cash_fixed
+    cost = times(lots, t.cost_unit, exact) + a.fee_per_order
 
     reserved_cost = a.reserved_cost + cost
     if exact:

@@ -54,7 +54,7 @@ def reducible(book: Any, account: int, side: int) -> int:
     return int(max(-position, 0) if side == BUY else max(position, 0))
 
 
-@kernel(forceinline=True)
+@kernel
 def outside_band(book: Any, side: int, price: int) -> bool:
     """Whether a limit reaches beyond the price that its side may pay."""
     if book.lower <= price <= book.upper:
@@ -62,7 +62,7 @@ def outside_band(book: Any, side: int, price: int) -> bool:
     return bool(price > book.upper if side == BUY else price < book.lower)
 
 
-@kernel(forceinline=True)
+@kernel
 def book_trade(book: Any, maker: Any, taker: Any, traded: int) -> None:
     """Number a trade and move both positions."""
     book.trade_id += 1
@@ -191,7 +191,7 @@ def cross(book: Any, slot: int, opposite: int, limit: int) -> tuple[int, int]:
     return first, NONE
 
 
-@kernel(forceinline=True)
+@kernel
 def rest(book: Any, slot: int) -> None:
     """Queue an order in the list that its ``list`` field names; an iceberg shows its first slice."""
     order = book.orders[slot]

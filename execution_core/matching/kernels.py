@@ -69,7 +69,7 @@ def control(book: Any, command: Any) -> None:
         refuse(book, command, UNKNOWN_COMMAND)
 
 
-@kernel(forceinline=True)
+@kernel
 def execute(book: Any, command: Any) -> None:
     """Carry out one command; its events go to the outbox."""
     if command.ts_event_ns > book.now:

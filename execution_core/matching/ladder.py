@@ -27,7 +27,7 @@ def _count_trailing_zeros(typing_context: Any, word: Any) -> Any:
 lowest_bit: Any = intrinsic(_count_trailing_zeros)
 
 
-@kernel(forceinline=True)
+@kernel
 def mark_used(book: Any, level: int) -> None:
     """The list `level` got its first order."""
     word = level >> 6
@@ -42,7 +42,7 @@ def mark_used(book: Any, level: int) -> None:
         book.best[ladder] = step
 
 
-@kernel(forceinline=True)
+@kernel
 def mark_empty(book: Any, level: int) -> None:
     """The list `level` lost its last order."""
     word = level >> 6
@@ -62,7 +62,7 @@ def mark_empty(book: Any, level: int) -> None:
         book.best[ladder] = first_step(book, ladder)
 
 
-@kernel(forceinline=True)
+@kernel
 def first_step(book: Any, ladder: int) -> int:
     """The lowest used step of a ladder; PRICE_LEVELS when there is none."""
     if book.top[ladder] == 0:

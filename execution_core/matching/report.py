@@ -100,7 +100,7 @@ def refuse(book: Any, command: Any, reason: int) -> None:
     answer(book, command, kind, reason, command.price, command.quantity)
 
 
-@kernel(forceinline=True)
+@kernel
 def end(book: Any, slot: int, kind: int, reason: int) -> None:
     """Cancel or expire an order that is in no list."""
     order = book.orders[slot]

@@ -26,7 +26,7 @@ from execution_core.matching.layout import (
 from execution_core.types import NO_PRICE
 
 
-@kernel(forceinline=True)
+@kernel
 def mirror(ladder: int) -> int:
     """What turns a distance from the ladder's lowest price into a step, and back, by exclusive or.
 
@@ -35,19 +35,19 @@ def mirror(ladder: int) -> int:
     return ((ladder & 1) - 1) & STEP_MASK
 
 
-@kernel(forceinline=True)
+@kernel
 def step_of(book: Any, ladder: int, price: int) -> int:
     """The step of a price that lies within the ladder."""
     return int((price - book.base) ^ mirror(ladder))
 
 
-@kernel(forceinline=True)
+@kernel
 def price_at(book: Any, ladder: int, step: int) -> int:
     """The price of a step."""
     return int(book.base + (step ^ mirror(ladder)))
 
 
-@kernel(forceinline=True)
+@kernel
 def limit_price(book: Any, slot: int) -> int:
     """The order's limit price; NO_PRICE where it has none."""
     level = np.int64(book.orders[slot].list)
@@ -58,14 +58,14 @@ def limit_price(book: Any, slot: int) -> int:
     return int(book.terms[slot].price)
 
 
-@kernel(forceinline=True)
+@kernel
 def head(book: Any, level: int) -> int:
     """The slot of the first order in a list; 0 when it is empty."""
     # A cast, since Numba would compile every callee for uint32 slots too.
     return int(np.int64(book.lists[level].head))
 
 
-@kernel(forceinline=True)
+@kernel
 def find(book: Any, order_id: int, account: int) -> int:
     """The slot of a live order of this account; 0 when there is none."""
     slot = order_id & (CAPACITY - 1)
@@ -183,7 +183,7 @@ def trail_remove(book: Any, slot: int) -> None:
         book.trail_head[side] = following
 
 
-@kernel(forceinline=True)
+@kernel
 def rest_list(book: Any, side: int, price: int) -> int:
     """The list where an order of this side and limit price rests."""
     ladder = side - 1

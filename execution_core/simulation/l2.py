@@ -38,12 +38,12 @@ from enum import IntEnum
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from execution_core.errors import InvalidArrayError, InvalidValueError
 from execution_core.jit import kernel
-from execution_core.simulation import l2_kernels
-from execution_core.simulation.l2_kernels import KNOWN, ORDER, STATE, Venue, advance, cancel, submit
+from execution_core.simulation import l2_state
+from execution_core.simulation.l2_clock import advance, cancel, submit
+from execution_core.simulation.l2_state import KNOWN, ORDER, STATE, Records, Venue
 from execution_core.simulation.l2_tape import Tape, prepare
 from execution_core.types import (
     FEED_EVENT,
@@ -74,18 +74,16 @@ __all__ = [
     "submit",
 ]
 
-Records = NDArray[np.void]
-
 _BUY = int(Side.BUY)
 
 
 class QueueModel(IntEnum):
-    RISK_AVERSE = l2_kernels.RISK_AVERSE
-    POWER = l2_kernels.POWER
-    POWER_OF_TOTAL = l2_kernels.POWER_OF_TOTAL
-    POWER_OF_SHARE = l2_kernels.POWER_OF_SHARE
-    LOG = l2_kernels.LOG
-    LOG_OF_TOTAL = l2_kernels.LOG_OF_TOTAL
+    RISK_AVERSE = l2_state.RISK_AVERSE
+    POWER = l2_state.POWER
+    POWER_OF_TOTAL = l2_state.POWER_OF_TOTAL
+    POWER_OF_SHARE = l2_state.POWER_OF_SHARE
+    LOG = l2_state.LOG
+    LOG_OF_TOTAL = l2_state.LOG_OF_TOTAL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +139,7 @@ def open_venue(
         if value < 1:
             raise InvalidValueError(name, "not positive", "give room for at least one")
     state = np.zeros(1, STATE)
-    state["own"] = (l2_kernels.NEVER, l2_kernels.NOWHERE) * 2
+    state["own"] = (l2_state.NEVER, l2_state.NOWHERE) * 2
     state["now"] = min(tape.exchange["ts_ns"][0], tape.local["ts_ns"][0])
     for name in ("best", "known"):
         state[name] = -1, tape.ticks, tape.ticks, -1, 0

@@ -29,7 +29,7 @@ from python_services.kit.journal import Event, Journal
 from . import aggregate
 from .clients import Clients, persist
 from .config import Config
-from .plan import Change, planned_changes
+from .plan import planned_changes
 from .translate import combined_forecast, estimate, fill_signal, mandate
 
 D = decision_pb2.Decision
@@ -69,14 +69,12 @@ class Cycle:
         clients: Clients,
         journal: Journal,
         session: decision_pb2.Session,
-        lots_e9: Mapping[str, int],
     ) -> None:
         self._config = config
         self._clients = clients
         self._journal = journal
         self._session = session
         self._spec = session.spec
-        self._lots_e9 = lots_e9
 
     async def run(self, number: int, close_ns: int, recorded: decision_pb2.Decision | None) -> Outcome:
         """Decides at `close_ns`. `recorded` is the decision if an interrupted run recorded it already."""
@@ -257,19 +255,10 @@ class Cycle:
     def _plan(
         self, decision: decision_pb2.Decision, proposal: portfolio_pb2.Proposal, assessment: risk_pb2.Assessment
     ) -> None:
-        rejected = assessment.verdict == risk_pb2.Assessment.VERDICT_REJECTED
         changes = planned_changes(
-            [
-                Change(
-                    target.instrument_id,
-                    target.current_quantity_e9,
-                    target.target_quantity_e9,
-                    self._lots_e9[target.instrument_id],
-                )
-                for target in proposal.targets
-            ],
-            scale=1.0 if rejected else assessment.scale,
-            reductions_only=rejected,
+            [target.instrument_id for target in proposal.targets],
+            [target.current_quantity_e9 for target in proposal.targets],
+            assessment.approved_quantity_e9,
         )
         for instrument_id, quantity_e9 in changes:
             decision.orders.add(
@@ -282,7 +271,7 @@ class Cycle:
         if decision.orders:
             decision.outcome = D.OUTCOME_TRADE
             decision.explanation = f"{len(decision.orders)} orders towards {proposal.target_id}; risk: {verdict}"
-        elif rejected:
+        elif assessment.verdict == risk_pb2.Assessment.VERDICT_REJECTED:
             decision.outcome = D.OUTCOME_HOLD_RISK
             decision.explanation = "risk rejected the portfolio and nothing reduces it: positions are held"
         else:

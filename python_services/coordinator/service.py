@@ -114,9 +114,8 @@ async def build(context: Context[Config]) -> None:
     """Rebuilds sessions and decisions from the journal; a session that was interrupted goes on."""
     clients = connect(context)
     instruments = await list_instruments(clients.market_data)
-    lots_e9 = {name: instrument.size_increment_e9 for name, instrument in instruments.items()}
     journal = context.open_journal()
-    sessions = Sessions(context.config, clients, journal, lots_e9, context.signal())
+    sessions = Sessions(context.config, clients, journal, instruments, context.signal())
     if sessions.running is not None:
         context.spawn(sessions.run(sessions.running), "resumed-session")
     servicer = Coordinator(context, sessions, journal)

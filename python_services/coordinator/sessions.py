@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 
 import grpc
 
@@ -33,12 +33,12 @@ class Sessions:
     """All sessions of this data directory: one, running or ended."""
 
     def __init__(
-        self, config: Config, clients: Clients, journal: Journal, lots_e9: Mapping[str, int], changed: Signal
+        self, config: Config, clients: Clients, journal: Journal, instrument_ids: Collection[str], changed: Signal
     ) -> None:
         self._config = config
         self._clients = clients
         self._journal = journal
-        self._lots_e9 = lots_e9
+        self._instrument_ids = instrument_ids
         self._cancelled = False
         self.sessions: dict[str, decision_pb2.Session] = {}
         self.decisions: dict[str, tuple[decision_pb2.Decision, int, bytes]] = {}
@@ -68,9 +68,9 @@ class Sessions:
                 f"({State.Name(session.state).removeprefix('STATE_').lower()}); use another --data-dir for a new one",
                 session_id=session.session_id,
             )
-        unknown = [name for name in spec.instrument_ids if name not in self._lots_e9]
+        unknown = [name for name in spec.instrument_ids if name not in self._instrument_ids]
         if unknown:
-            raise not_found("instrument", unknown[0], f"known: {', '.join(sorted(self._lots_e9)[:20])}")
+            raise not_found("instrument", unknown[0], f"known: {', '.join(sorted(self._instrument_ids)[:20])}")
         days = await self._trading_days(spec)
         session = decision_pb2.Session(
             session_id=session_id(spec), spec=spec, state=State.STATE_RUNNING, cycles_total=len(days)
@@ -93,7 +93,7 @@ class Sessions:
         """Runs the cycles that are left, then ends the session. Never raises for a failed cycle."""
         spec = session.spec
         days = await persist(lambda: self._trading_days(spec), self._config.step_retry_s)
-        cycle = Cycle(self._config, self._clients, self._journal, session, self._lots_e9)
+        cycle = Cycle(self._config, self._clients, self._journal, session)
         done = max((d.cycle for d, _, _ in self.decisions.values() if d.session_id == session.session_id), default=0)
         state, reason, last_ns = State.STATE_SUCCEEDED, "", days[0]
         try:

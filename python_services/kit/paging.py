@@ -1,9 +1,10 @@
-"""Pages of a list behind an opaque token (google.aip.dev/158)."""
+"""Pages of a list behind a token: opaque to the caller, good only for the list it was made for (AIP-158)."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Sequence
 from typing import TypeVar
 
@@ -11,28 +12,35 @@ from .errors import invalid
 
 T = TypeVar("T")
 
+DEFAULT_PAGE = 500
+_CHECK_BYTES = 12
 
-def page(items: Sequence[T], size: int, token: str, *, scope: str, default: int = 500) -> tuple[Sequence[T], str]:
-    """(one page, token of the next or ""). `scope` ties a token to its method.
 
-    `items` must only ever grow at the end, or be fixed. Raises ServiceError for a token that is not
-    from this method.
+def page(
+    items: Sequence[T], page_size: int, page_token: str, *, scope: str, default: int = DEFAULT_PAGE
+) -> tuple[Sequence[T], str]:
+    """(one page, token of the next one or ""). `scope` names the method, its arguments and its data.
+
+    `items` must be fixed, or grow at the end only. Raises ServiceError (INVALID_ARGUMENT) for a token
+    that was not made here.
     """
-    start = _decode(token, scope) if token else 0
-    end = start + (size or default)
-    following = _encode(end, scope) if end < len(items) else ""
-    return items[start:end], following
+    start = _offset(page_token, scope) if page_token else 0
+    stop = start + (page_size or default)
+    return items[start:stop], _token(stop, scope) if stop < len(items) else ""
 
 
-def _encode(offset: int, scope: str) -> str:
-    return base64.urlsafe_b64encode(f"{scope}:{offset}".encode()).decode()
+def _token(offset: int, scope: str) -> str:
+    body = offset.to_bytes(8, "big")
+    check = hashlib.sha256(scope.encode() + b"\0" + body).digest()[:_CHECK_BYTES]
+    return base64.urlsafe_b64encode(body + check).decode().rstrip("=")
 
 
-def _decode(token: str, scope: str) -> int:
+def _offset(token: str, scope: str) -> int:
     try:
-        name, _, offset = base64.urlsafe_b64decode(token.encode()).decode().rpartition(":")
-        if name == scope and offset.isdecimal():
-            return int(offset)
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        pass
-    raise invalid("page_token", "is not a token of this method", "pass next_page_token unchanged, or none")
+        body = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        body = b""
+    offset = int.from_bytes(body[:8], "big")
+    if _token(offset, scope) != token:
+        raise invalid("page_token", "was not given out for this list", "pass next_page_token unchanged, or none")
+    return offset

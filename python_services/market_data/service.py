@@ -12,12 +12,12 @@ from python_services.kit import telemetry
 from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.errors import invalid, not_found
 from python_services.kit.journal import Journal
+from python_services.kit.paging import page
 
 from .config import Config
 from .dataset import Dataset
 from .findings import count_by_kind
 from .loading import load
-from .paging import page
 from .sessions import describe
 from .store import SnapshotStore, out_of_range
 
@@ -41,7 +41,8 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
     ) -> marketdata_pb2.ListInstrumentsResponse:
         """See the contract."""
         scope = f"ListInstruments/{self._dataset.sha256}"
-        chosen, following = page(len(self._dataset.instruments), request.page_size, request.page_token, scope)
+        listed = list(zip(self._dataset.instruments, self._first, self._last, strict=True))
+        part, following = page(listed, request.page_size, request.page_token, scope=scope)
         return marketdata_pb2.ListInstrumentsResponse(
             instruments=[
                 marketdata_pb2.Instrument(
@@ -55,9 +56,7 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
                     first_ts_ns=first,
                     last_ts_ns=last,
                 )
-                for spec, first, last in zip(
-                    self._dataset.instruments[chosen], self._first[chosen], self._last[chosen], strict=True
-                )
+                for spec, first, last in part
             ],
             next_page_token=following,
         )
@@ -113,7 +112,7 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
         listed = zip(data.findings, data.finding_ns, strict=True)
         chosen = [(found, ts) for found, ts in listed if only in ("", found.instrument_id)]
         scope = f"ListFindings/{data.sha256}/{only}"
-        part, following = page(len(chosen), request.page_size, request.page_token, scope)
+        part, following = page(chosen, request.page_size, request.page_token, scope=scope)
         return marketdata_pb2.ListFindingsResponse(
             findings=[
                 marketdata_pb2.Finding(
@@ -123,7 +122,7 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
                     action=found.action,
                     detail=found.detail,
                 )
-                for found, ts in chosen[part]
+                for found, ts in part
             ],
             next_page_token=following,
         )

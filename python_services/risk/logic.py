@@ -59,7 +59,7 @@ class Use:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """`approved` are the lots that may be held; `uses` and `risk` are of what was proposed, `carried` of what is held."""
+    """`approved` are the lots that may be held; `uses` and `risk` are of the proposal, `carried` of what is held."""
 
     outcome: Outcome
     scale_millionths: int

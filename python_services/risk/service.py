@@ -86,9 +86,11 @@ class Risk(risk_pb2_grpc.RiskServiceServicer):
         """Judges a portfolio, pushes the policy to the gate, then answers."""
         snapshot = await self._snapshots.get(request.snapshot_id)
         async with self._locks[request.account_id]:
-            await self._follower.wait_for(request.min_seq)
-            account = self._view.account(request.account_id)
             own = self._state.account(request.account_id)
+            # A call that ran out of time after its push must find that push when it is repeated.
+            await self._follower.wait_for(max(request.min_seq, own.pushed_seq))
+            account = self._view.account(request.account_id)
+            rests_on = account.seq
             if own.currency:
                 _same_currency(own.currency, account)
             limits = own.limits
@@ -127,18 +129,20 @@ class Risk(risk_pb2_grpc.RiskServiceServicer):
             assessment = policy.assessment(
                 request, request_id("assessment", request.request_id), verdict, losses, pushed, approved
             )
-            self._request_state(request.account_id, own, wanted, request.request_id, request.decision_id)
+            moved = self._request_state(request.account_id, own, wanted, request.request_id, request.decision_id)
             self._add(
-                events_pb2.PortfolioAssessed(
-                    account_id=request.account_id, assessment=assessment, ledger_seq=account.seq
-                ),
+                events_pb2.PortfolioAssessed(account_id=request.account_id, assessment=assessment, ledger_seq=rests_on),
                 snapshot.as_of_ns,
                 causation_id=request.request_id,
                 correlation_id=request.decision_id,
             )
-            seq = max(request.min_seq, account.seq)
+            seq = max(request.min_seq, rests_on)
             response = risk_pb2.AssessPortfolioResponse(assessment=assessment, applied_seq=seq)
-            self._journal.commit_later(response)
+            if moved:
+                # Unlike the assessment, a step of the ladder that is lost might not be found again.
+                await self._journal.commit(response)
+            else:
+                self._journal.commit_later(response)
             return response
 
     async def SetTradingState(
@@ -191,27 +195,28 @@ class Risk(risk_pb2_grpc.RiskServiceServicer):
         A call that was cut short after its push finds its policy in the ledger and does not push again.
         """
         if account.policy is not None and account.policy_seq > after_seq:
-            applied = execution_pb2.RiskPolicy()
-            applied.CopyFrom(wanted)
-            applied.version = account.policy_version
-            if applied == account.policy:
+            same = execution_pb2.RiskPolicy()
+            same.CopyFrom(wanted)
+            same.version = account.policy_version
+            if same == account.policy:
                 own.pushed_version = account.policy_version
                 return account.policy_version
-        await self._execution.ApplyRiskPolicy(
+        applied = await self._execution.ApplyRiskPolicy(
             execution_pb2.ApplyRiskPolicyRequest(
                 request_id=request_id("risk", account.account_id, wanted.version),
                 account_id=account.account_id,
                 policy=wanted,
             )
         )
-        own.pushed_version = wanted.version
+        own.pushed_version, own.pushed_seq = wanted.version, applied.applied_seq
         return wanted.version
 
     def _request_state(
         self, account_id: str, own: AccountRisk, wanted: Wanted, causation_id: str, correlation_id: str
-    ) -> None:
+    ) -> bool:
+        """Records the state wanted; whether it is another one."""
         if wanted == own.wanted:
-            return
+            return False
         event = events_pb2.TradingStateRequested(
             account_id=account_id,
             trading_state=trading_pb2.TradingState.ValueType(wanted.state),
@@ -219,6 +224,7 @@ class Risk(risk_pb2_grpc.RiskServiceServicer):
             cause=events_pb2.TradingStateRequested.Cause.ValueType(wanted.cause),
         )
         self._add(event, wanted.ts_ns, causation_id=causation_id, correlation_id=correlation_id)
+        return True
 
     def _add(self, payload: Message, ts_ns: int, *, causation_id: str, correlation_id: str = "") -> None:
         """Decides one event, and applies it as a restart would."""

@@ -22,6 +22,7 @@ class AccountRisk:
     wanted: Wanted = field(default_factory=Wanted)
     changed_seq: int = 0
     pushed_version: int = 0
+    pushed_seq: int = 0  # ledger event of a push by this process
 
     @property
     def etag(self) -> str:

@@ -16,9 +16,9 @@ from .conftest import ALPHAMESH, Run, alphamesh
 
 def start(data_dir: Path, *arguments: str) -> subprocess.Popen[str]:
     """A session in a process group of its own, its output in `data_dir.log`."""
-    output = data_dir.with_suffix(".log").open("w")
     command = [ALPHAMESH, "session", "--up", "--data-dir", str(data_dir), *arguments]
-    return subprocess.Popen(command, stdout=output, stderr=output, text=True, start_new_session=True)
+    with data_dir.with_suffix(".log").open("w") as output:
+        return subprocess.Popen(command, stdout=output, stderr=output, text=True, start_new_session=True)
 
 
 def wait_for_cycles(data_dir: Path, process: subprocess.Popen[str], limit_s: float = 60) -> None:
@@ -35,7 +35,7 @@ def pids_of(data_dir: Path) -> dict[str, int]:
     """Running processes of a system, by name."""
     done = alphamesh("status", "--data-dir", data_dir, "--json")
     state = json.loads(done.stdout)
-    processes = state["processes"] if "processes" in state else state
+    processes = state.get("processes", state)
     return {name: facts["pid"] for name, facts in processes.items() if isinstance(facts, dict) and facts.get("pid")}
 
 

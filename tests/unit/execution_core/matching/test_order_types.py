@@ -387,7 +387,10 @@ def test_decrement_leaves_the_larger_resting_order() -> None:
         ({"order_type": TYPE.STOP_MARKET}, "INVALID_STOP_PRICE"),
         ({"order_type": TYPE.STOP_LIMIT, "stop_price": 262_144}, "INVALID_STOP_PRICE"),
         ({"order_type": TYPE.TRAILING_STOP_MARKET, "stop_price": 90}, "INVALID_OFFSET"),
-        ({"order_type": TYPE.TRAILING_STOP_LIMIT, "stop_price": 90, "trailing_offset": 1, "limit_offset": -1}, "INVALID_OFFSET"),
+        (
+            {"order_type": TYPE.TRAILING_STOP_LIMIT, "stop_price": 90, "trailing_offset": 1, "limit_offset": -1},
+            "INVALID_OFFSET",
+        ),
         ({"time_in_force": TIF.AT_OPEN}, "WRONG_PHASE"),
     ],
 )  # fmt: skip

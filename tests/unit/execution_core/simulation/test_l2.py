@@ -24,7 +24,8 @@ from execution_core.simulation.l2 import (
     prepare,
     submit,
 )
-from execution_core.simulation.l2_kernels import _latency, behind_probability
+from execution_core.simulation.l2_queue import behind_probability
+from execution_core.simulation.l2_state import latency_at
 from execution_core.types import (
     FEED_EVENT,
     NO_PRICE,
@@ -108,8 +109,8 @@ def test_position_is_known_when_the_answer_arrives() -> None:
 
 def test_latency_is_interpolated() -> None:
     measured = np.array([(100, 10, 7), (200, 30, 3), (300, 30, 3)], ORDER_LATENCY)
-    assert [_latency(measured, ts, False) for ts in (0, 100, 125, 199, 250, 900)] == [10, 10, 15, 29, 30, 30]
-    assert [_latency(measured, ts, True) for ts in (0, 150, 199, 900)] == [7, 5, 3, 3]
+    assert [latency_at(measured, ts, False) for ts in (0, 100, 125, 199, 250, 900)] == [10, 10, 15, 29, 30, 30]
+    assert [latency_at(measured, ts, True) for ts in (0, 150, 199, 900)] == [7, 5, 3, 3]
 
 
 def test_messages_never_overtake() -> None:
