@@ -499,6 +499,21 @@ L2_FILL: Final = np.dtype(
     align=True,
 )
 
+# A fill of the bar backtest; `path` is the row of the targets that it belongs to.
+BACKTEST_FILL: Final = np.dtype(
+    [
+        ("ts_event_ns", np.int64),
+        ("price", np.int64),
+        ("lots", np.int64),
+        ("fee_nano", np.int64),
+        ("path", np.int32),
+        ("instrument", np.int32),
+        ("side", np.int8),
+        ("liquidity", np.int8),
+    ],
+    align=True,
+)
+
 
 # --- Execution algorithms (execution_core/algorithms) ---------------------------------------
 

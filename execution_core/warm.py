@@ -23,6 +23,7 @@ WARM: tuple[str, ...] = (
     "execution_core.construction.risk_parity",
     "execution_core.simulation.bars",
     "execution_core.simulation.l2",
+    "execution_core.simulation.backtest",
 )
 
 

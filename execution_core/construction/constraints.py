@@ -6,6 +6,7 @@ into linear rows over the segments of ``segments``, which make |w| and |w - w0| 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -75,11 +76,17 @@ class Segments:
 
     def weights(self, x: Vector) -> Vector:
         """Return the weights that the segment values `x` stand for."""
+        if self.asset.size == self.start.size:
+            return self.start + x
         return self.start + np.bincount(self.asset, weights=x, minlength=self.start.size)
 
 
 def numbers(field: str, value: Any, size: int) -> Vector:
     """Return a finite float64 vector of `size` from one number or from a vector."""
+    if isinstance(value, (int, float)):
+        if not math.isfinite(value):
+            raise InvalidValueError(field, "NaN or infinity", "pass finite numbers")
+        return np.full(size, float(value))
     array = np.asarray(value, dtype=np.float64)
     if array.ndim == 0:
         array = np.full(size, float(array))
@@ -104,13 +111,17 @@ def bounds(limits: Constraints, size: int) -> tuple[Vector, Vector]:
 
 def segments(lower: Vector, upper: Vector, kinks: list[Vector]) -> Segments:
     """Cut each asset's range at `kinks` (0 for gross, w0 for costs) that lie inside it."""
+    if not kinks:
+        every = np.ones(lower.size)
+        index = np.arange(lower.size)
+        return Segments(start=lower, asset=index, length=upper - lower, gross_slope=every, trade_slope=every)
     cuts = np.sort(np.stack([lower, *(np.clip(k, lower, upper) for k in kinks), upper]), axis=0)
     length = np.diff(cuts, axis=0).T
     keep = length > 0.0
     keep[:, 0] |= ~keep.any(axis=1)  # a fixed weight keeps one segment of length zero
     middle = (cuts[:-1] + np.diff(cuts, axis=0) / 2.0).T
     asset = np.nonzero(keep)[0]
-    previous = kinks[-1] if kinks else np.zeros_like(lower)
+    previous = kinks[-1]
     return Segments(
         start=lower,
         asset=asset,

@@ -117,8 +117,8 @@ def optimise(
     if x is None:
         hessian = unit if parts.asset.size == size else unit[np.ix_(parts.asset, parts.asset)]
         x, used = _solve(hessian, linear, found, parts.length, solver)
-    weights = np.clip(parts.weights(np.clip(x, 0.0, parts.length)), lower, upper)
-    # Against the interior point's last digit: a weight at a bound is that bound.
+    weights = parts.weights(np.minimum(np.maximum(x, 0.0), parts.length))
+    # Against the interior point's last digit: a weight at a bound, or beyond it, is that bound.
     weights = np.where(weights - lower < 1e-9, lower, weights)
     weights = np.where(upper - weights < 1e-9, upper, weights)
     objective = float(
@@ -200,10 +200,10 @@ def _binding(
     parts: Segments,
     x: Vector,
 ) -> tuple[str, ...]:
-    names = [f"lower[{limits.name(int(a))}]" for a in np.flatnonzero(weights - lower <= TOLERANCE)]
-    names += [f"upper[{limits.name(int(a))}]" for a in np.flatnonzero(upper - weights <= TOLERANCE)]
-    values = found.matrix @ x
-    for name, value, low, high in zip(found.names, values, found.low, found.high, strict=True):
+    names = [f"lower[{limits.name(a)}]" for a in (weights - lower <= TOLERANCE).nonzero()[0].tolist()]
+    names += [f"upper[{limits.name(a)}]" for a in (upper - weights <= TOLERANCE).nonzero()[0].tolist()]
+    values = (found.matrix @ x).tolist()
+    for name, value, low, high in zip(found.names, values, found.low.tolist(), found.high.tolist(), strict=True):
         if low == high:
             names.append(name)
         elif high - value <= TOLERANCE:

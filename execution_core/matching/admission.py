@@ -148,7 +148,7 @@ def display_fits(display: int, quantity: int) -> bool:
     return 1 <= display <= quantity and display * MAX_SLICES >= quantity
 
 
-@kernel
+@kernel(forceinline=True)
 def phase_refused(book: Any, command: Any) -> int:
     """The reason why an order cannot be taken in this phase, or NONE."""
     phase = book.phase
@@ -166,7 +166,7 @@ def phase_refused(book: Any, command: Any) -> int:
     return NONE
 
 
-@kernel
+@kernel(forceinline=True)
 def book_refused(book: Any, command: Any) -> int:
     """The reason why an order that is no conditional one cannot enter this book, or NONE."""
     if command.order_type != MARKET:

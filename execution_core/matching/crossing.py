@@ -202,7 +202,7 @@ def rest(book: Any, slot: int) -> None:
     append(book, np.int64(order.list), slot)
 
 
-@kernel(forceinline=True)
+@kernel
 def enter(book: Any, slot: int) -> int:
     """Continuous trading: match an order that is in no list, then let it rest or end it.
 

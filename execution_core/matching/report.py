@@ -29,7 +29,7 @@ REPLACE: Final = int(CommandKind.REPLACE)
 NONE: Final = code(MatchReason.NONE)
 
 
-@kernel(forceinline=True)
+@kernel
 def fill(book: Any, slot: int, liquidity: int, price: int, quantity: int, leaves: int) -> None:
     """One side of trade number ``book.trade_id``."""
     order = book.orders[slot]
@@ -49,7 +49,7 @@ def fill(book: Any, slot: int, liquidity: int, price: int, quantity: int, leaves
     event.ts_event_ns = book.now
 
 
-@kernel(forceinline=True)
+@kernel
 def report(book: Any, kind: int, reason: int, slot: int, price: int, quantity: int, leaves: int) -> None:
     """Something happened to a live order whose limit is `price`."""
     order = book.orders[slot]
@@ -108,7 +108,7 @@ def end(book: Any, slot: int, kind: int, reason: int) -> None:
     release(book, slot)
 
 
-@kernel(forceinline=True)
+@kernel
 def withdraw(book: Any, slot: int, kind: int, reason: int) -> None:
     """Cancel or expire an order that waits in a list."""
     order = book.orders[slot]

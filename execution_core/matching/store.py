@@ -75,7 +75,7 @@ def find(book: Any, order_id: int, account: int) -> int:
     return slot
 
 
-@kernel(forceinline=True)
+@kernel
 def allocate(book: Any) -> int:
     """A slot with a new id. The caller has made sure of room."""
     slot = book.free
@@ -90,7 +90,7 @@ def allocate(book: Any) -> int:
     return int(slot)
 
 
-@kernel(forceinline=True)
+@kernel
 def release(book: Any, slot: int) -> None:
     """Give back the slot of an order that is in no list any more."""
     order = book.orders[slot]
@@ -104,7 +104,7 @@ def release(book: Any, slot: int) -> None:
     book.live -= 1
 
 
-@kernel(forceinline=True)
+@kernel
 def append(book: Any, level: int, slot: int) -> None:
     """Put the order at the end of list `level`."""
     order = book.orders[slot]
@@ -122,7 +122,7 @@ def append(book: Any, level: int, slot: int) -> None:
         mark_used(book, level)
 
 
-@kernel(forceinline=True)
+@kernel
 def unlink(book: Any, slot: int) -> None:
     """Take the order out of its list."""
     order = book.orders[slot]
@@ -142,7 +142,7 @@ def unlink(book: Any, slot: int) -> None:
         mark_empty(book, level)
 
 
-@kernel(forceinline=True)
+@kernel
 def detach(book: Any, slot: int) -> None:
     """Take a live order out of wherever it waits, trigger bookkeeping included."""
     order = book.orders[slot]

@@ -16,7 +16,6 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsyrk
 
 from execution_core.errors import InvalidArrayError, InvalidValueError
 from execution_core.jit import kernel
@@ -97,22 +96,21 @@ def scale_to_unit(matrix: Matrix) -> tuple[Matrix, float]:
     return matrix / scale, scale
 
 
-def _centred(returns: Matrix) -> Matrix:
-    """Subtract the means, and refuse an asset that never moves."""
-    mean = returns.mean(axis=0)
-    centred: Matrix = returns - mean
-    flat = np.flatnonzero(returns.max(axis=0) == returns.min(axis=0))
-    if flat.size:
-        raise InvalidValueError("returns", f"zero variance in columns {flat[:5].tolist()}", "leave those assets out")
-    return centred
+def _refuse_flat(returns: Matrix, mean: Vector, variance: Vector) -> None:
+    """Raise when an asset never moves; a constant's computed variance is rounding, not zero."""
+    for column in np.flatnonzero(variance <= 1e-20 * mean * mean):
+        if returns[:, column].max() == returns[:, column].min():
+            raise InvalidValueError("returns", f"zero variance in columns [{column}]", "leave those assets out")
 
 
 def _gram(x: Matrix, scale: float) -> Matrix:
-    """Return scale * x'x; the symmetric product costs half of a general one."""
-    lower = dsyrk(scale, x.T, lower=1) if x.flags.c_contiguous else dsyrk(scale, x, trans=1, lower=1)
-    answer = lower + lower.T
-    answer.flat[:: answer.shape[0] + 1] *= 0.5
-    return np.ascontiguousarray(answer)
+    """Return scale * x'x. NumPy sees that both factors are one array: half the work, symmetric.
+
+    No BLAS of SciPy's here: its threads are another pool, and the two would fight for the cores.
+    """
+    answer: Matrix = x.T @ x
+    answer *= scale
+    return answer
 
 
 def sample(returns: Matrix, *, ddof: int = 1) -> Matrix:
@@ -120,7 +118,10 @@ def sample(returns: Matrix, *, ddof: int = 1) -> Matrix:
     returns = check_returns("returns", returns)
     if ddof not in (0, 1):
         raise InvalidValueError("ddof", f"{ddof!r}", "pass 0 or 1")
-    return _gram(_centred(returns), 1.0 / (returns.shape[0] - ddof))
+    mean = returns.mean(axis=0)
+    answer = _gram(returns - mean, 1.0 / (returns.shape[0] - ddof))
+    _refuse_flat(returns, mean, np.diagonal(answer))
+    return answer
 
 
 def ewma(returns: Matrix, *, decay: float = 0.94, demean: bool = False) -> Matrix:
@@ -156,19 +157,22 @@ def ledoit_wolf(
     matrix"). Works for T <= N.
     """
     returns = check_returns("returns", returns)
-    centred = _centred(returns)
+    mean_return = returns.mean(axis=0)
+    centred = returns - mean_return
     count, assets = centred.shape
     covariance = _gram(centred, 1.0 / count)
+    _refuse_flat(returns, mean_return, np.diagonal(covariance))
     if assets == 1:
         return covariance, 0.0
     squares = np.einsum("ij,ij->i", centred, centred)
     variance = np.diagonal(covariance).copy()
     # Sum over i, j of mean_t(x_i^2 x_j^2): the double sum is a square, O(TN) and no product.
     fourth = float(squares @ squares) / count
-    noise = fourth - float(np.vdot(covariance, covariance))
+    total = _square_sum(covariance)
+    noise = fourth - total
     if target == "identity":
         mean = float(variance.mean())
-        distance = float(np.vdot(covariance, covariance)) - assets * mean * mean
+        distance = total - assets * mean * mean
         shrinkage = _share(noise / count, distance)
         covariance *= 1.0 - shrinkage
         covariance.flat[:: assets + 1] += shrinkage * mean
@@ -181,15 +185,21 @@ def ledoit_wolf(
     prior = level * np.outer(deviation, deviation)
     prior.flat[:: assets + 1] = variance
     # theta[i, j]: covariance of the estimation errors of s_ii and s_ij.
-    theta = (centred**3).T @ centred / count - variance[:, None] * covariance
+    powers = centred * centred
+    fourth_each = np.einsum("ij,ij->j", powers, powers) / count
+    powers *= centred
+    theta = powers.T @ centred / count - variance[:, None] * covariance
     theta.flat[:: assets + 1] = 0.0
-    fourth_each = np.einsum("ij,ij,ij,ij->j", centred, centred, centred, centred) / count
     on_diagonal = float((fourth_each - variance**2).sum())
     ratio = deviation[None, :] / deviation[:, None]
     shared = on_diagonal + level * float((ratio * theta).sum())
     distance = float(((covariance - prior) ** 2).sum())
     shrinkage = _share((noise - shared) / count, distance)
     return shrinkage * prior + (1.0 - shrinkage) * covariance, shrinkage
+
+
+def _square_sum(matrix: Matrix) -> float:
+    return float(np.einsum("ij,ij->", matrix, matrix))
 
 
 def _share(noise: float, distance: float) -> float:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from execution_core.errors import InvalidArrayError, InvalidValueError
+from execution_core.jit import kernel
 from execution_core.types import LiquidityFlag
 
 Int64Array = NDArray[np.int64]
@@ -25,6 +26,7 @@ CENT_NANO = 10_000_000
 
 _RATE_ONE = 100_000_000
 _MONEY_LIMIT = 2**62
+_MAKER = int(LiquidityFlag.MAKER)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,22 @@ class FeeModel:
                 raise InvalidValueError(name, "negative or huge", "give nano money")
         if not 1 <= self.rounding_nano < 2**53:
             raise InvalidValueError("rounding_nano", "not positive", "use 1 for none, CENT_NANO for cents")
+
+    def row(self) -> Int64Array:
+        """The model as ``fee_nano`` takes it, int64 (5,)."""
+        terms = (self.maker_rate_e8, self.taker_rate_e8, self.per_lot_nano, self.minimum_nano, self.rounding_nano)
+        return np.array(terms, np.int64)
+
+
+@kernel
+def fee_nano(lots: int, notional: int, liquidity: int, terms: Int64Array) -> int:
+    """The fee of one fill, for kernels; `terms` is ``FeeModel.row()``. Same ranges as ``fees_nano``."""
+    rate = terms[0] if liquidity == _MAKER else terms[1]
+    # Split, because notional x rate overflows; ceil(a / b) = -(-a // b).
+    fee = (notional // _RATE_ONE) * rate - (-(notional % _RATE_ONE) * rate // _RATE_ONE) + lots * terms[2]
+    if terms[3] > 0:
+        fee = max(fee, terms[3])
+    return int(-(-fee // terms[4]) * terms[4])
 
 
 def notional_nano(price: Any, lots: Any, tick_value_nano: Any) -> Int64Array:
@@ -88,7 +106,6 @@ def fees_nano(lots: Any, notional: Any, liquidity: Any, model: FeeModel) -> Int6
         raise InvalidValueError("lots", "per-lot fee beyond 2**60 nano", "check the units")
 
     rate = np.where(flag == LiquidityFlag.MAKER, model.maker_rate_e8, model.taker_rate_e8)
-    # Split, because notional x rate overflows; ceil(a / b) = -(-a // b).
     proportional = (money // _RATE_ONE) * rate - (-(money % _RATE_ONE) * rate // _RATE_ONE)
     fee = proportional + size * model.per_lot_nano
     if model.minimum_nano:

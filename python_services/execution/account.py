@@ -32,6 +32,8 @@ class Account:
     triggered: set[str] = field(default_factory=set)
     fills: list[order_pb2.Fill] = field(default_factory=list)
     trade_ids: set[str] = field(default_factory=set)
+    children: dict[str, list[str]] = field(default_factory=dict)
+    schedules: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     duplicate_fills: int = 0
     policy_version: int = 0
     valued_ns: int = 0

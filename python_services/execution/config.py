@@ -17,3 +17,6 @@ class Config:
     minimum_fee_e9: int = 1_000_000_000
     maximum_open_orders: int = 4_096
     venue_timeout_s: float = 2.0
+    # What implementation-shortfall schedules assume of the market; see execution_core/algorithms.
+    impact_ppm: int = 5_000
+    half_spread_ppm: int = 100

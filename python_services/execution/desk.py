@@ -69,17 +69,24 @@ class Desk:
         """(spec, approved quantity, the gate's answer) per order. Raises ServiceError, changing nothing."""
         catalogue = self.ledger.catalogue
         asks = [catalogue.ask(spec, spec.quantity_e9, f"orders[{i}]") for i, spec in enumerate(specs)]
-        # The venue has no contingent orders and no algorithms: denied by name, never half-served.
-        supported = [not spec.contingency_type and not spec.HasField("execution_algorithm") for spec in specs]
+        # The venue has no contingent orders: denied by name, never half-served.
+        supported = [not spec.contingency_type for spec in specs]
         refused = Answer(lots=0, reservation=0, reasons=(modes.UNSUPPORTED,))
         if modes.GATE_MODES[mode] is modes.ALL and not all(supported):
             return [(spec, 0, refused) for spec in specs]
-        admitted = [ask for ask, good in zip(asks, supported, strict=True) if good]
-        answers = iter(account.gate.check(admitted, self.ledger.now_ns, mode=modes.GATE_MODES[mode], reserve=reserve))
-        judged = [
-            (spec, ask, next(answers) if good else refused)
-            for spec, ask, good in zip(specs, asks, supported, strict=True)
-        ]
+        parents = [spec.HasField("execution_algorithm") for spec in specs]
+        direct = [ask for ask, good, parent in zip(asks, supported, parents, strict=True) if good and not parent]
+        gate_mode, now_ns = modes.GATE_MODES[mode], self.ledger.now_ns
+        answers = iter(account.gate.check(direct, now_ns, mode=gate_mode, reserve=reserve))
+        judged = []
+        for spec, ask, good, parent in zip(specs, asks, supported, parents, strict=True):
+            if not good:
+                judged.append((spec, ask, refused))
+            elif parent:
+                # Checked as a whole, reserving nothing: its children hold the exposure.
+                judged.append((spec, ask, account.gate.check([ask], now_ns, reserve=False)[0]))
+            else:
+                judged.append((spec, ask, next(answers)))
         basket = tuple(sorted({reason for _, _, answer in judged for reason in answer.reasons}))
         return [
             (
@@ -98,7 +105,8 @@ class Desk:
         now_ns = self.ledger.now_ns
         to_send = []
         for spec, approved, answer in self.judge(account, specs, mode, reserve=True):
-            if approved:
+            parent = spec.HasField("execution_algorithm")
+            if approved and not parent:
                 self.ledger.stage(account.account_id, spec.client_order_id, answer.reservation)
             event = events_pb2.OrderInitialized(
                 account_id=account.account_id,
@@ -109,8 +117,11 @@ class Desk:
                 approved_quantity_e9=approved,
             )
             self.record(event, now_ns, decision_id=spec.decision_id, cause=request_id)
-            if approved:
-                to_send.append(account.orders[spec.client_order_id])
+            order = account.orders[spec.client_order_id]
+            if approved and parent:
+                self._change(order, S.ACCEPTED, "worked in child orders", cause=request_id)
+            elif approved:
+                to_send.append(order)
         return to_send
 
     async def send(self, orders: Sequence[order_pb2.Order]) -> None:
@@ -133,10 +144,16 @@ class Desk:
     # --- cancelling and replacing ------------------------------------------------------------------
 
     async def cancel(self, account: Account, orders: Sequence[order_pb2.Order], reason: str, request_id: str) -> None:
-        """Asks the venue to cancel. Never goes through the gate."""
-        pending = [
-            order for order in orders if order.state in states.OPEN or order.state in (S.SUBMITTED, S.UNRESOLVED)
-        ]
+        """Asks the venue to cancel; a parent ends here, with its children. Never goes through the gate."""
+        cancellable = states.OPEN | {S.SUBMITTED, S.UNRESOLVED}
+        wanted = {order.spec.client_order_id: order for order in orders if order.state in cancellable}
+        for parent in [order for order in wanted.values() if order.spec.HasField("execution_algorithm")]:
+            del wanted[parent.spec.client_order_id]
+            self._change(parent, S.CANCELED, reason, cause=request_id)
+            for name in account.children.get(parent.spec.client_order_id, ()):
+                if account.orders[name].state in cancellable:
+                    wanted[name] = account.orders[name]
+        pending = list(wanted.values())
         for order in pending:
             self._change(order, S.PENDING_CANCEL, reason, cause=request_id)
         if not pending:
@@ -161,6 +178,8 @@ class Desk:
         Raises ServiceError when the order is not open or the gate denies the new terms.
         """
         identifier = order.spec.client_order_id
+        if order.spec.HasField("execution_algorithm"):
+            raise precondition("ORDER_IS_PARENT", f"order {identifier} is worked in child orders; cancel it instead")
         if order.state not in states.OPEN or order.state in states.IN_FLIGHT:
             name = S(order.state).name
             raise precondition("ORDER_NOT_OPEN", f"order {identifier} is {name}; only a working order can be replaced")

@@ -48,6 +48,7 @@ class Ledger:
                 (events_pb2.TradingStateChanged, self._trading_state),
                 (events_pb2.AccountValued, self._valued),
                 (events_pb2.OrderInitialized, self._initialized),
+                (events_pb2.OrderScheduled, self._scheduled),
                 (events_pb2.OrderStateChanged, self._state_changed),
                 (events_pb2.OrderReplaced, self._replaced),
                 (events_pb2.OrderFilled, self._filled),
@@ -133,13 +134,22 @@ class Ledger:
             seq=seq,
         )
         account.orders[identifier] = order
-        if event.state == S.SUBMITTED:
+        if event.spec.parent_order_id:
+            account.children.setdefault(event.spec.parent_order_id, []).append(identifier)
+        if event.state != S.SUBMITTED:
+            return
+        account.open_ids[identifier] = None
+        # A parent reserves nothing: its children do.
+        if not event.spec.HasField("execution_algorithm"):
             handle = self._reserved.pop((event.account_id, identifier), None)
             if handle is None:
                 ask = self.catalogue.ask(event.spec, event.approved_quantity_e9)
                 handle = account.gate.reserve_again(ask, ts_ns)
             account.reservations[identifier] = handle
-            account.open_ids[identifier] = None
+
+    def _scheduled(self, event: events_pb2.OrderScheduled, seq: int, ts_ns: int) -> None:
+        slices = zip(event.start_ns, event.quantity_e9, strict=True)
+        self.accounts[event.account_id].schedules[event.client_order_id] = list(slices)
 
     def _state_changed(self, event: events_pb2.OrderStateChanged, seq: int, ts_ns: int) -> None:
         account = self.accounts[event.account_id]
@@ -219,23 +229,41 @@ class Ledger:
             self.catalogue.ticks(fill.instrument_id, fill.price_e9, "price_e9"),
             fee,
         )
-        order.cumulative_quantity_e9 += fill.quantity_e9
-        order.cumulative_notional.CopyFrom(
-            convert.money(convert.money_e9(order.cumulative_notional) + notional, account.currency)
-        )
-        order.fees.CopyFrom(convert.money(convert.money_e9(order.fees) + fee, account.currency))
-        order.overfill_quantity_e9 = max(order.cumulative_quantity_e9 - order.approved_quantity_e9, 0)
-        order.state, order.ts_event_ns, order.seq = event.to_state, ts_ns, seq
-        if event.to_state in states.CLOSED:
-            self._close(account, order)
-        else:
-            order.leaves_quantity_e9 = max(order.approved_quantity_e9 - order.cumulative_quantity_e9, 0)
+        self._add_fill(account, order, fill.quantity_e9, notional, fee, event.to_state, ts_ns, seq)
+        parent = account.orders.get(order.spec.parent_order_id)
+        if parent is not None:
+            cumulative = parent.cumulative_quantity_e9 + fill.quantity_e9
+            after = states.after_fill(parent.state, cumulative, parent.approved_quantity_e9)
+            self._add_fill(account, parent, fill.quantity_e9, notional, fee, after, ts_ns, seq)
         recorded = order_pb2.Fill()
         recorded.CopyFrom(fill)
         recorded.seq = seq
         account.fills.append(recorded)
         account.trade_ids.add(fill.trade_id)
         self.venue_seq = max(self.venue_seq, event.venue_seq)
+
+    def _add_fill(
+        self,
+        account: Account,
+        order: order_pb2.Order,
+        quantity_e9: int,
+        notional: int,
+        fee: int,
+        to_state: int,
+        ts_ns: int,
+        seq: int,
+    ) -> None:
+        order.cumulative_quantity_e9 += quantity_e9
+        order.cumulative_notional.CopyFrom(
+            convert.money(convert.money_e9(order.cumulative_notional) + notional, account.currency)
+        )
+        order.fees.CopyFrom(convert.money(convert.money_e9(order.fees) + fee, account.currency))
+        order.overfill_quantity_e9 = max(order.cumulative_quantity_e9 - order.approved_quantity_e9, 0)
+        order.state, order.ts_event_ns, order.seq = to_state, ts_ns, seq  # type: ignore[assignment]
+        if to_state in states.CLOSED:
+            self._close(account, order)
+        else:
+            order.leaves_quantity_e9 = max(order.approved_quantity_e9 - order.cumulative_quantity_e9, 0)
 
     def _close(self, account: Account, order: order_pb2.Order) -> None:
         order.leaves_quantity_e9 = 0

@@ -27,7 +27,10 @@ async def at_start(desk: Desk, venue: venue_pb2_grpc.VenueServiceAsyncStub) -> N
     for account in accounts:
         known = await _known_orders(venue, account.account_id)
         for order in account.open_orders():
-            if order.state in (S.SUBMITTED, S.UNRESOLVED) and order.spec.client_order_id not in known:
+            if order.spec.HasField("execution_algorithm"):
+                if order.state == S.SUBMITTED:
+                    desk.resolve(order, S.ACCEPTED, "worked in child orders")
+            elif order.state in (S.SUBMITTED, S.UNRESOLVED) and order.spec.client_order_id not in known:
                 telemetry.logger().warning("order never reached the venue", order=order.spec.client_order_id)
                 desk.resolve(order, S.REJECTED, "the venue does not know the order")
             elif order.state in (S.PENDING_CANCEL, S.PENDING_REPLACE, S.UNRESOLVED, S.SUBMITTED):

@@ -14,7 +14,7 @@ from python_services.kit.instruments import list_instruments
 from python_services.kit.signal import within
 from python_services.kit.snapshots import SnapshotClient
 
-from . import gatekeeper, modes, reconcile
+from . import gatekeeper, modes, parents, reconcile
 from . import orders as states
 from .account import Account
 from .asks import Catalogue, rules
@@ -94,6 +94,7 @@ class Execution(execution_pb2_grpc.ExecutionServiceServicer):
             venue_seq=self._desk.link.applied_seq,
         )
         self._desk.record(event, snapshot.as_of_ns, decision_id=request.decision_id, cause=request.request_id)
+        await parents.work(self._desk, self._context.config, account, snapshot)
         response = execution_pb2.SyncMarketResponse(account=account.message(), applied_seq=self._journal.last_seq)
         await self._journal.commit(response)
         return response

@@ -213,8 +213,9 @@ class LedgerView:
 
     def _initialized(self, event: events_pb2.OrderInitialized, envelope: event_pb2.EventEnvelope) -> None:
         account = self._touch(event.account_id, envelope)
-        if event.state not in _CLOSED:
-            spec = event.spec
+        spec = event.spec
+        # A parent holds no exposure: its children do.
+        if event.state not in _CLOSED and not spec.HasField("execution_algorithm"):
             account.orders[spec.client_order_id] = WorkingOrder(
                 instrument_id=spec.instrument_id, side=spec.side, quantity_e9=event.approved_quantity_e9
             )

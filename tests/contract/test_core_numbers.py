@@ -12,7 +12,7 @@ from alphamesh.type.v1 import trading_pb2
 from alphamesh.venue.v1 import venue_pb2
 from execution_core import types
 from execution_core.gate import Mode
-from python_services.execution import modes
+from python_services.execution import algorithms, modes
 from python_services.venue.model import REPORT_KINDS
 
 PAIRS = [
@@ -43,3 +43,9 @@ def test_venue_events_have_their_report_kind() -> None:
     assert {types.VenueEventKind(k).name: venue_pb2.Report.Kind.Name(v) for k, v in REPORT_KINDS.items()} == {
         name: f"KIND_{name}" for name in ("FILL", "TRIGGERED", "EXPIRED", "CANCELED")
     }
+
+
+def test_algorithms_have_their_number() -> None:
+    kinds = order_pb2.ExecutionAlgorithm.Kind
+    for name in ("TWAP", "VWAP", "POV", "IMPLEMENTATION_SHORTFALL"):
+        assert getattr(algorithms, name) == kinds.Value(f"KIND_{name}")

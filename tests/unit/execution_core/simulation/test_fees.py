@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from execution_core.errors import CoreError, InvalidArrayError, InvalidValueError
-from execution_core.simulation.fees import CENT_NANO, FeeModel, fees_nano, notional_nano
+from execution_core.simulation.fees import CENT_NANO, FeeModel, fee_nano, fees_nano, notional_nano
 from execution_core.types import NANO, LiquidityFlag
 
 MAKER, TAKER, AUCTION = LiquidityFlag.MAKER, LiquidityFlag.TAKER, LiquidityFlag.AUCTION
@@ -69,3 +69,15 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(InvalidArrayError):
         fees_nano(1.5, 1, TAKER, FeeModel())
     assert issubclass(InvalidArrayError, CoreError)
+
+
+def test_the_kernel_charges_the_same() -> None:
+    generator = np.random.default_rng(6)
+    model = FeeModel(
+        maker_rate_e8=-1_234, taker_rate_e8=56_789, per_lot_nano=77, minimum_nano=10**8, rounding_nano=10**6
+    )
+    for liquidity in LiquidityFlag:
+        lots, notionals = generator.integers(0, 10_000, 200), generator.integers(0, 2**60, 200)
+        expected = fees_nano(lots, notionals, liquidity, model).tolist()
+        pairs = zip(lots.tolist(), notionals.tolist(), strict=True)
+        assert [fee_nano(size, notional, int(liquidity), model.row()) for size, notional in pairs] == expected

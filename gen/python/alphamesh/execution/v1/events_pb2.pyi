@@ -215,6 +215,44 @@ class OrderInitialized(_message.Message):
 Global___OrderInitialized: _TypeAlias = OrderInitialized  # noqa: Y015
 
 @_typing.final
+class OrderScheduled(_message.Message):
+    """A parent order's schedule, made when it was first worked. Empty for POV, which follows the market."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    CLIENT_ORDER_ID_FIELD_NUMBER: _builtins.int
+    START_NS_FIELD_NUMBER: _builtins.int
+    QUANTITY_E9_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Output only. Account."""
+    client_order_id: _builtins.str
+    """Output only. The parent."""
+    @_builtins.property
+    def start_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Start of each slice, Unix nanoseconds UTC."""
+
+    @_builtins.property
+    def quantity_e9(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Quantity of each slice, same order."""
+
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        client_order_id: _builtins.str = ...,
+        start_ns: _abc.Iterable[_builtins.int] | None = ...,
+        quantity_e9: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "client_order_id", b"client_order_id", "quantity_e9", b"quantity_e9", "start_ns", b"start_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderScheduled: _TypeAlias = OrderScheduled  # noqa: Y015
+
+@_typing.final
 class OrderStateChanged(_message.Message):
     """An order changed state without a fill."""
 
