@@ -136,9 +136,7 @@ class Pair:
         return theirs
 
     def fill(self, number: int, index: int, side: int, lots: int, price: int, fee: int = 0) -> int:
-        ours = self.gate.fill(
-            self.handles[number], instrument=index, side=Side(side), lots=lots, price=price, fee=fee
-        )
+        ours = self.gate.fill(self.handles[number], instrument=index, side=Side(side), lots=lots, price=price, fee=fee)
         theirs = self.twin.fill(number, index, side, lots, price, fee)
         assert ours == theirs
         self.agree()
