@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.data_binance import RECORDING, load
 from benchmarks.runner import Case
+from examples.order_book.recording import RECORDING, load
 from execution_core.jit import kernel
 from execution_core.simulation.l2 import (
     L2Model,
@@ -37,6 +37,7 @@ from execution_core.simulation.l2 import (
     cancel,
     constant_latency,
     fills,
+    now_ns,
     open_venue,
     position,
     prepare,
@@ -62,7 +63,7 @@ def make_market(venue: Venue) -> int:
     """Every 100 ms: one post-only order on each side at the best price, canceled when it moved."""
     state = venue.state[0]
     steps = 0
-    while advance(venue, state["now"] + STEP_NS):
+    while advance(venue, now_ns(venue) + STEP_NS):
         steps += 1
         bid, ask, held = best_bid(venue), best_ask(venue), position(venue)
         buying = selling = False

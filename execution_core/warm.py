@@ -13,6 +13,7 @@ import time
 WARM: tuple[str, ...] = (
     "execution_core.indicators",
     "execution_core.construction.hrp",
+    "execution_core.construction.mean_variance",
     "execution_core.risk.covariance",
     "execution_core.risk.tail",
     "execution_core.risk.var",

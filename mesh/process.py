@@ -117,6 +117,7 @@ class Nursery:
         self._ready: asyncio.Future[None] | None = None
         self._asked: dict[int, asyncio.Future[int]] = {}
         self._ended: dict[int, asyncio.Future[int]] = {}
+        self._explaining: asyncio.Task[None] | None = None
         self._tokens = itertools.count(1)
 
     async def fork(self, name: str, module: str, arguments: Sequence[str], log: Path) -> Process:
@@ -164,6 +165,8 @@ class Nursery:
             await self._process.wait()
         if self._channel is not None:
             self._lost(self._channel)
+        if self._explaining is not None:
+            await self._explaining
 
     def _receive(self, channel: socket.socket) -> None:
         while True:
@@ -193,16 +196,21 @@ class Nursery:
             return
         asyncio.get_running_loop().remove_reader(channel)
         channel.close()
-        problem = MeshError(f"the nursery ended; its log says why\n{logs.excerpt(self._log, _LOG_LINES)}")
         waiting: list[asyncio.Future[Any]] = [*self._asked.values(), *([self._ready] if self._ready else [])]
-        for asked in waiting:
-            if not asked.done():
-                asked.set_exception(problem)
-                asked.exception()  # whoever waits gets it; nobody has to
+        self._explaining = asyncio.create_task(self._explain(waiting))
         for ended in self._ended.values():
             ended.set_result(-signal.SIGKILL)
         self._asked.clear()
         self._ended.clear()
+
+    async def _explain(self, waiting: Sequence[asyncio.Future[Any]]) -> None:
+        if self._process is not None:
+            await self._process.wait()  # its log is complete then
+        problem = MeshError(f"the nursery ended; its log says why\n{logs.excerpt(self._log, _LOG_LINES)}")
+        for future in waiting:
+            if not future.done():
+                future.set_exception(problem)
+                future.exception()  # whoever waits gets it; nobody has to
 
 
 async def _unless_cancelled(starting: Awaitable[Process]) -> Process:

@@ -26,12 +26,12 @@ from typing import Any
 import orjson
 
 from .errors import MeshError
-from .topology import Service
+from .topology import LONGEST_NAME, Service
 
 VAR = Path("var")
 FOLDERS = ("config", "data", "logs", "nats")
 SOCKET_PATH_LIMIT = 107  # sockaddr_un.sun_path, without the final NUL
-LONGEST_NAME = 64
+LONGEST_SOCKET_NAME = len("/.sock") + LONGEST_NAME
 MINIMUM_FREE_BYTES = 64 * 2**20
 
 
@@ -112,6 +112,7 @@ class RunDir:
     def release(self) -> None:
         """Gives the lock back; the kernel does it too when the process ends."""
         if self._lock is not None:
+            self._remove_short_folder()
             os.close(self._lock)
             self._lock = None
 
@@ -156,12 +157,13 @@ class RunDir:
 
     def remove_sockets(self) -> None:
         """Nobody listens any more."""
-        folder = self.sockets
-        for socket in folder.glob("*.sock"):
+        for socket in self.sockets.glob("*.sock"):
             socket.unlink(missing_ok=True)
-        if folder.parent != self.path:
-            with contextlib.suppress(FileNotFoundError):
-                folder.rmdir()
+
+    def _remove_short_folder(self) -> None:
+        if (self.path / "sock").is_symlink():
+            with contextlib.suppress(OSError):  # not empty: somebody may still listen there
+                self.sockets.rmdir()
 
     def _write(self, name: Path, content: Mapping[str, Any]) -> None:
         path = self.path / name
@@ -175,12 +177,12 @@ class RunDir:
     def _make_socket_folder(self) -> None:
         """sock/, or a link to a short folder in /tmp when the kernel could not take the path."""
         link = self.path / "sock"
-        if len(os.fsencode(link)) + LONGEST_NAME <= SOCKET_PATH_LIMIT:
+        if len(os.fsencode(link)) + LONGEST_SOCKET_NAME <= SOCKET_PATH_LIMIT:
             link.mkdir(mode=0o700, exist_ok=True)
             return
         digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
         short = Path(tempfile.gettempdir()) / f"alphamesh-{os.getuid()}-{digest}"
-        if len(os.fsencode(short)) + LONGEST_NAME > SOCKET_PATH_LIMIT:
+        if len(os.fsencode(short)) + LONGEST_SOCKET_NAME > SOCKET_PATH_LIMIT:
             short = Path("/tmp") / short.name
         short.mkdir(mode=0o700, exist_ok=True)
         facts = short.lstat()

@@ -23,6 +23,7 @@ from .errors import MeshError
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_PATH = Path(__file__).with_name("topology.yaml")
 SENSITIVITIES = ("public", "confidential", "restricted")
+LONGEST_NAME = 32  # a socket carries the name, and its path is short
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
 
@@ -226,8 +227,9 @@ class _Reader:
     def _named(self, node: yaml.Node, what: str) -> dict[str, yaml.Node]:
         items = self._mapping(node, what, None)
         for name, item in items.items():
-            if not name or not set(name) <= _NAME_CHARACTERS:
-                raise self._error(item, f"{what}: bad name {name!r}", "use lower-case letters, digits and _")
+            if not 0 < len(name) <= LONGEST_NAME or not set(name) <= _NAME_CHARACTERS:
+                rule = f"use at most {LONGEST_NAME} lower-case letters, digits and _"
+                raise self._error(item, f"{what}: bad name {name!r}", rule)
         return items
 
     def _mapping(self, node: yaml.Node, what: str, known: set[str] | None) -> dict[str, yaml.Node]:

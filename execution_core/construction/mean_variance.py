@@ -16,6 +16,7 @@ from typing import Any, Literal
 import daqp
 import numpy as np
 import piqp
+from numpy.typing import NDArray
 
 from execution_core.construction.constraints import (
     Constraints,
@@ -32,7 +33,8 @@ from execution_core.construction.constraints import (
 from execution_core.construction.interior_point import Factors
 from execution_core.construction.interior_point import solve as solve_factors
 from execution_core.errors import CoreError, InvalidValueError
-from execution_core.risk.covariance import check_covariance, scale_to_unit
+from execution_core.jit import kernel
+from execution_core.risk.covariance import check_covariance
 
 Solver = Literal["auto", "daqp", "piqp"]
 
@@ -89,7 +91,7 @@ def optimise(
     conflict.
     """
     limits = constraints if constraints is not None else Constraints()
-    covariance = check_covariance("covariance", covariance)
+    covariance = np.ascontiguousarray(check_covariance("covariance", covariance))
     size = covariance.shape[0]
     expected = numbers("expected", expected, size)
     held = np.zeros(size) if previous is None else numbers("previous", previous, size)
@@ -107,9 +109,9 @@ def optimise(
         kinks.append(held)
     parts = segments(lower, upper, kinks)
     found = rows(limits, parts, held)
-    unit, scale = scale_to_unit(covariance)
-    gain = (expected - risk_aversion * (covariance @ parts.start)) / (risk_aversion * scale)
-    linear = (fees / (risk_aversion * scale))[parts.asset] * parts.trade_slope - gain[parts.asset]
+    unit, linear, scale = _scaled(
+        covariance, expected, fees, parts.start, parts.asset, parts.trade_slope, float(risk_aversion)
+    )
     x, used = None, "interior_point"
     if factors is not None and solver == "auto" and linear.size >= FACTORS_MIN_VARIABLES:
         scaled = Factors(diagonal=factors.diagonal / scale, loadings=factors.loadings / np.sqrt(scale))
@@ -117,20 +119,77 @@ def optimise(
     if x is None:
         hessian = unit if parts.asset.size == size else unit[np.ix_(parts.asset, parts.asset)]
         x, used = _solve(hessian, linear, found, parts.length, solver)
-    weights = parts.weights(np.minimum(np.maximum(x, 0.0), parts.length))
-    # Against the interior point's last digit: a weight at a bound, or beyond it, is that bound.
-    weights = np.where(weights - lower < 1e-9, lower, weights)
-    weights = np.where(upper - weights < 1e-9, upper, weights)
-    objective = float(
-        expected @ weights - 0.5 * risk_aversion * (weights @ covariance @ weights) - fees @ np.abs(weights - held)
+    weights, objective = _settled(
+        x, parts.asset, parts.length, lower, upper, covariance, expected, fees, held, float(risk_aversion)
     )
     return Portfolio(
         weights=weights,
-        objective=objective,
+        objective=float(objective),
         status="optimal",
         solver=used,
         binding=_binding(limits, lower, upper, weights, found, parts, x),
     )
+
+
+@kernel
+def _scaled(
+    covariance: Matrix,
+    expected: Vector,
+    fees: Vector,
+    start: Vector,
+    asset: NDArray[np.int64],
+    trade_slope: Vector,
+    aversion: float,
+) -> tuple[Matrix, Vector, float]:
+    """Return the covariance over its mean variance, the linear term of the segments, that variance."""
+    size = expected.size
+    scale = 0.0
+    for i in range(size):
+        scale += covariance[i, i] / size
+    unit = np.empty((size, size))
+    gain = np.empty(size)
+    for i in range(size):
+        pull = 0.0
+        for j in range(size):
+            unit[i, j] = covariance[i, j] / scale
+            pull += unit[i, j] * start[j]
+        gain[i] = expected[i] / (aversion * scale) - pull
+    linear = np.empty(asset.size)
+    for k in range(asset.size):
+        linear[k] = fees[asset[k]] / (aversion * scale) * trade_slope[k] - gain[asset[k]]
+    return unit, linear, scale
+
+
+@kernel
+def _settled(
+    x: Vector,
+    asset: NDArray[np.int64],
+    length: Vector,
+    lower: Vector,
+    upper: Vector,
+    covariance: Matrix,
+    expected: Vector,
+    fees: Vector,
+    held: Vector,
+    aversion: float,
+) -> tuple[Vector, float]:
+    """Return the weights of the segments, those within 1e-9 of a bound on it, and their objective."""
+    weights = lower.copy()
+    for k in range(asset.size):
+        weights[asset[k]] += min(max(x[k], 0.0), length[k])
+    gain = 0.0
+    for i in range(weights.size):
+        if upper[i] - weights[i] < 1e-9:
+            weights[i] = upper[i]
+        if weights[i] - lower[i] < 1e-9:
+            weights[i] = lower[i]
+        gain += expected[i] * weights[i] - fees[i] * abs(weights[i] - held[i])
+    for i in range(weights.size):
+        pull = 0.0
+        for j in range(weights.size):
+            pull += covariance[i, j] * weights[j]
+        gain -= 0.5 * aversion * weights[i] * pull
+    return weights, gain
 
 
 def _solve(hessian: Matrix, linear: Vector, found: Rows, length: Vector, solver: Solver) -> tuple[Vector, str]:
@@ -211,3 +270,8 @@ def _binding(
         elif value - low <= TOLERANCE:
             names.append(f"{name} lower")
     return tuple(names)
+
+
+def warm() -> None:
+    """Compile every kernel of this module."""
+    optimise(np.zeros(2), np.eye(2))

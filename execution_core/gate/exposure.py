@@ -24,12 +24,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from execution_core.gate.layout import (
-    FAR,
-    LOTS_MAX,
-    MONEY_MAX,
-    SLOT_BITS,
-    SLOT_MASK,
+from execution_core.gate.layout import FAR, LOTS_MAX, MONEY_MAX, SLOT_BITS, SLOT_MASK
+from execution_core.gate.memory import (
     account_of,
     divide,
     free_of,
@@ -137,6 +133,8 @@ def recount(block: int) -> bool:
     nothing = Share(0, 0, 0, 0, 0, 0)
     for k in range(a.capacity_instruments):
         i = instrument_of(block, k)
+        if i.tick_value == 0:
+            continue
         long = side_of(block, k, BUY)
         short = side_of(block, k, SELL)
         if not set_units(block, k):
@@ -283,7 +281,7 @@ def forget_oldest(block: int) -> None:
 def slot_of(block: int, handle: int) -> int:
     """The slot of a live reservation, 0 if the handle is stale or never was."""
     slot = handle & SLOT_MASK
-    if handle <= 0 or slot > account_of(block).capacity_reservations:
+    if handle <= 0 or slot > account_of(block).capacity_reservations + 1:
         return 0
     r = reservation_of(block, slot)
     return slot if r.lots > 0 and r.generation + 1 == handle >> SLOT_BITS else 0

@@ -27,18 +27,8 @@ from execution_core.gate.exposure import (
     slot_of,
     undo_reserve,
 )
-from execution_core.gate.layout import (
-    FAR,
-    INSTRUMENT,
-    LOTS_MAX,
-    PRICE_MAX,
-    TIME_MAX,
-    inline,
-    instrument_of,
-    lowest_bit,
-    reservation_of,
-    side_of,
-)
+from execution_core.gate.layout import FAR, INSTRUMENT, LOTS_MAX, PRICE_MAX, TIME_MAX
+from execution_core.gate.memory import inline, instrument_of, lowest_bit, reservation_of, side_of
 from execution_core.gate.rules import (
     BUY,
     HIGHEST_TYPE,

@@ -2,16 +2,16 @@
 
 One block, because a call from Python pays 45 ns for every array that it passes and next to nothing
 for an address; because a snapshot is one copy; and because everything the ledger has to compare
-after a replay lies in one place. Kernels receive the block's address and reach its records with
-``account_of`` and its like; Python sees the same records as array views.
+after a replay lies in one place. Kernels receive the block's address and reach its records through
+memory.py; Python sees the same records as array views.
 
 The block holds, in this order (record counts in ``ACCOUNT``'s capacity fields):
 
     account       1 x ACCOUNT
     instruments   capacity_instruments x INSTRUMENT
     sectors       capacity_sectors x SECTOR
-    reservations  capacity_reservations x RESERVATION, and slot 0
-    free          capacity_reservations x int64, a stack of free reservation slots
+    reservations  capacity_reservations + 2 x RESERVATION: slot 0, and one for an exchange
+    free          capacity_reservations + 1 x int64, a stack of free slots
     recent        capacity_recent x RECENT, a ring of the last orders
     seen          capacity_seen x int64, hash table of the ids in `recent`: an index, not state
 
@@ -24,16 +24,10 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from numba import carray, types
-from numba.extending import intrinsic
 
 from execution_core.errors import InvalidArrayError
-from execution_core.jit import kernel
 
 Array = np.ndarray[Any, Any]
-
-# For what the hot loop calls: LLVM leaves large functions out of line, and a call costs more than they do.
-inline = kernel(forceinline=True)
 
 # Every amount of money in the state lies within +-MONEY_MAX, so a sum of three cannot overflow.
 MONEY_MAX: Final = 2**61 - 1
@@ -228,117 +222,6 @@ class State(NamedTuple):
     seen: Array
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _pointer(typing_context: Any, address: Any) -> Any:
-    """A C pointer from an address, for ``carray``."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
-
-    return types.voidptr(types.intp), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _multiply(typing_context: Any, a: Any, b: Any) -> Any:
-    """(low 64 bits of a * b, whether int64 overflowed): one multiplication and a flag."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        both = builder.smul_with_overflow(arguments[0], arguments[1])
-        product, overflow = builder.extract_value(both, 0), builder.extract_value(both, 1)
-        return context.make_tuple(builder, signature.return_type, (product, overflow))
-
-    return types.Tuple((types.int64, types.boolean))(types.int64, types.int64), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def lowest_bit(typing_context: Any, mask: Any) -> Any:
-    """Number of the lowest set bit of an int64; 64 for 0."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], context.get_constant(types.boolean, False))
-
-    return types.int64(types.int64), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def divide(typing_context: Any, a: Any, b: Any) -> Any:
-    """a // b for a >= 0 and b > 0: without the steps that floor a negative quotient."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.udiv(arguments[0], arguments[1])
-
-    return types.int64(types.int64, types.int64), generate
-
-
-@inline
-def money(a: int, b: int) -> int:
-    """a * b for a, b >= 0; SATURATED where that is more than MONEY_MAX."""
-    product, overflow = _multiply(a, b)
-    # In this order: the flag is gone after the comparison, and LLVM would multiply again.
-    product = SATURATED if overflow else product
-    return min(product, SATURATED)
-
-
-@inline
-def account_of(block: int) -> Any:
-    """The account's record in the block at this address."""
-    return carray(_pointer(block), (1,), ACCOUNT)[0]
-
-
-@inline
-def instrument_of(block: int, index: int) -> Any:
-    """An instrument's record."""
-    at = block + account_of(block).at_instruments + index * INSTRUMENT_BYTES
-    return carray(_pointer(at), (1,), INSTRUMENT)[0]
-
-
-@inline
-def instruments_of(block: int) -> Any:
-    """All instruments."""
-    a = account_of(block)
-    return carray(_pointer(block + a.at_instruments), (a.capacity_instruments,), INSTRUMENT)
-
-
-@inline
-def side_of(block: int, index: int, side: int) -> Any:
-    """One side (BUY or SELL) of an instrument."""
-    at = block + account_of(block).at_instruments + index * INSTRUMENT_BYTES
-    return carray(_pointer(at + SIDES_AT + (side - 1) * SIDE_BYTES), (1,), SIDE)[0]
-
-
-@inline
-def sector_of(block: int, index: int) -> Any:
-    """A sector's record."""
-    return carray(_pointer(block + account_of(block).at_sectors + index * SECTOR_BYTES), (1,), SECTOR)[0]
-
-
-@inline
-def reservation_of(block: int, slot: int) -> Any:
-    """A slot's record."""
-    at = block + account_of(block).at_reservations + slot * RESERVATION_BYTES
-    return carray(_pointer(at), (1,), RESERVATION)[0]
-
-
-@inline
-def recent_of(block: int, number: int) -> Any:
-    """The ring's record of the order with this running number."""
-    a = account_of(block)
-    at = block + a.at_recent + (number & (a.capacity_recent - 1)) * RECENT_BYTES
-    return carray(_pointer(at), (1,), RECENT)[0]
-
-
-@inline
-def free_of(block: int, at: int) -> Any:
-    """A place on the stack of free slots, as an array of one."""
-    return carray(_pointer(block + account_of(block).at_free + at * WORD), (1,), np.int64)
-
-
-@inline
-def seen_of(block: int, at: int) -> Any:
-    """A cell of the hash table of the recent ids, as an array of one."""
-    return carray(_pointer(block + account_of(block).at_seen + at * WORD), (1,), np.int64)
-
-
 def power_of_two(minimum: int) -> int:
     """The smallest power of two that is >= minimum."""
     return 1 << max(minimum - 1, 0).bit_length()
@@ -351,8 +234,8 @@ def table_sizes(instruments: int, sectors: int, reservations: int, ring: int) ->
         (ACCOUNT, 1),
         (INSTRUMENT, instruments),
         (SECTOR, sectors),
-        (RESERVATION, 1 + reservations),
-        (word, reservations),
+        (RESERVATION, reservations + 2),
+        (word, reservations + 1),
         (RECENT, ring),
         (word, SEEN_PER_RECENT * ring),
     )
@@ -384,6 +267,8 @@ def allocate(instruments: int, sectors: int, reservations: int, recent: int) -> 
         if name not in ("free", "reservations"):
             account[f"capacity_{name}"] = len(view)
     account["capacity_reservations"] = reservations
+    account["free_top"] = len(state.free)
+    state.free[:] = np.arange(len(state.free), 0, -1)
     return block, state
 
 
@@ -396,6 +281,9 @@ def copy_of(snapshot: Array) -> tuple[Array, State]:
         tables = table_sizes(instruments, sectors, reservations, ring)
         if sum(dtype.itemsize * records for dtype, records in tables) == snapshot.nbytes:
             block, state = allocate(instruments, sectors, reservations, ring - reservations)
+            places = all(state.account[name][0] == head[name] for name in PLACES)
             block[:] = snapshot
-            return block, state
+            inside = (state.instruments["sector"] >= 0) & (state.instruments["sector"] < sectors)
+            if places and inside.all():
+                return block, state
     raise InvalidArrayError("snapshot", "is no gate's state", "pass what snapshot() returned")

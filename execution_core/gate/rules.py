@@ -21,9 +21,8 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from execution_core.gate.layout import (
-    MONEY_MAX,
-    SATURATED,
+from execution_core.gate.layout import MONEY_MAX, SATURATED
+from execution_core.gate.memory import (
     account_of,
     divide,
     inline,
@@ -219,7 +218,7 @@ def order_bits(block: int, order: Any, now_ns: int, seen_at: int, exact: bool) -
     a = account_of(block)
     hard = bit(DUPLICATE_ORDER, seen_of(block, seen_at)[0] != 0, exact)
     hard |= bit(EXPIRE_TIME_IN_PAST, order.time_in_force == GTD and order.expire_ns <= now_ns, exact)
-    hard |= over(RATE_LIMIT_EXCEEDED, 1, a.free_top, exact)
+    hard |= over(RATE_LIMIT_EXCEEDED, a.open_orders + 1, a.capacity_reservations, exact)
     soft = over(RATE_LIMIT_EXCEEDED, a.open_orders + 1, a.max_open_orders, exact)
     soft |= bit(RATE_LIMIT_EXCEEDED, too_many(block, a.burst_orders, a.burst_window_ns, now_ns), exact)
     soft |= bit(RATE_LIMIT_EXCEEDED, too_many(block, a.rate_orders, a.rate_window_ns, now_ns), exact)

@@ -65,8 +65,7 @@ class Settings:
         account = state.account[0]
         account["trading_state"] = TradingState.HALTED
         account["caught_up"] = 1
-        account["free_top"] = account["max_open_orders"] = reservations
-        state.free[:] = np.arange(reservations, 0, -1)
+        account["max_open_orders"] = reservations
         state.sectors["limit"] = MONEY_MAX
         for name in _MONEY_LIMITS:
             account[name] = MONEY_MAX
@@ -160,7 +159,7 @@ class Settings:
 
     def set_policy(self, policy: Policy) -> None:
         """Replace the risk policy. Resets the base of var_use to the positions held now."""
-        remembered = len(self._state.recent) - len(self._state.free)
+        remembered = self._account["capacity_recent"] - self._account["capacity_reservations"]
         for name in ("burst_orders", "rate_orders"):
             if (getattr(policy, name) or 0) > remembered:
                 raise CapacityError(name, f"exceeds the {remembered} orders remembered", "give Gate a larger `recent`")
@@ -175,7 +174,7 @@ class Settings:
             account[name] = getattr(policy, name)
         for name in ("leverage_limit_bps", "burst_orders", "rate_orders"):
             account[name] = getattr(policy, name) or 0
-        account["max_open_orders"] = policy.max_open_orders or len(self._state.free)
+        account["max_open_orders"] = policy.max_open_orders or account["capacity_reservations"]
         self._state.sectors["limit"] = account["sector_limit"]
         self._state.instruments["var_base"] = self._state.instruments["position"]
         if self._call.recount(self._address) < 0:
@@ -263,13 +262,14 @@ class Settings:
     def digest(self) -> bytes:
         """sha256 of the state, 32 bytes: equal after the same calls. The index of ids is left out."""
         words = len(self._block) - len(self._state.seen)
-        return hashlib.sha256(self._block[:words]).digest()
+        return hashlib.sha256(self._block[:words].data).digest()
 
     def grow(self, *, instruments: int) -> None:
         """Raise the instrument capacity; indexes, reservations and handles stay."""
         old = self._state
         within("instruments", instruments, len(old.instruments), 2**31 - 1)
-        block, state = layout.allocate(instruments, len(old.sectors), len(old.free), len(old.recent) - len(old.free))
+        reservations = int(self._account["capacity_reservations"])
+        block, state = layout.allocate(instruments, len(old.sectors), reservations, len(old.recent) - reservations)
         account = state.account.copy()
         for table, source in zip(state, old, strict=True):
             table[: len(source)] = source

@@ -137,12 +137,11 @@ def ewma(returns: Matrix, *, decay: float = 0.94, demean: bool = False) -> Matri
     first = int(np.searchsorted(weights, 1e-18))
     weights = weights[first:] / weights[first:].sum()
     used = returns[first:]
+    mean = weights @ used if demean else np.zeros(returns.shape[1])
     if demean:
-        used = used - weights @ used
+        used = used - mean
     answer = _gram(used * np.sqrt(weights)[:, None], 1.0)
-    flat = np.flatnonzero(np.diagonal(answer) <= 0.0)
-    if flat.size:
-        raise InvalidValueError("returns", f"zero variance in columns {flat[:5].tolist()}", "leave those assets out")
+    _refuse_flat(returns, mean, np.diagonal(answer))
     return answer
 
 

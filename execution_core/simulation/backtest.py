@@ -88,6 +88,22 @@ class BacktestResult:
 
 
 @kernel
+def _survey(targets: Int64Array, bound: int, decisions: Int64Array) -> bool:
+    """Count the decisions of each path; False if one is beyond `bound`."""
+    for path in range(targets.shape[0]):
+        count, wild = 0, 0
+        for t in range(targets.shape[1]):
+            for i in range(targets.shape[2]):
+                target = targets[path, t, i]
+                count += target != KEEP
+                wild += (target != KEEP) & ((target > bound) | (target < -bound))
+        decisions[path] = count
+        if wild > 0:
+            return False
+    return True
+
+
+@kernel
 def _wanted(block: int, target: int, sizing: int, i: int) -> int:
     """Lots that a target means, at the instrument's mark."""
     if sizing == 0:
@@ -132,15 +148,11 @@ def _book(
 
 
 @kernel
-def _decide(
-    block: int, targets: Int64Array, bars: Records, sizing: int, now: int, waiting: Int64Array, requests: Records
-) -> int:
-    """Write the orders that lead to the targets, reductions first; returns their number."""
+def _decide(block: int, targets: Int64Array, chosen: Int64Array, sizing: int, requests: Records) -> int:
+    """Write the orders that lead to the targets of the `chosen`, reductions first; returns their number."""
     count = 0
     for reduces in (True, False):
-        for i in range(targets.shape[0]):
-            if targets[i] == KEEP or bars[i]["ts_event_ns"] == 0 or waiting[i] > 0:
-                continue
+        for i in chosen:
             held = instrument_of(block, i).position
             change = _wanted(block, targets[i], sizing, i) - held
             shrinks = held != 0 and (change > 0) == (held < 0)
@@ -166,6 +178,7 @@ def run_path(
     block: int,
     path: int,
     bars: Records,
+    clock: Int64Array,
     targets: Int64Array,
     sizing: int,
     models: Records,
@@ -182,11 +195,12 @@ def run_path(
     events = np.zeros(3 * instruments, VENUE_EVENT)
     requests = np.zeros(instruments, GATE_ORDER)
     verdicts = np.zeros(instruments, VERDICT)
+    chosen = np.zeros(instruments, np.int64)
     waiting = np.zeros(instruments, np.int64)
     used = np.zeros(instruments, np.int64)
     sequence = np.arange(instruments)
     account = account_of(block)
-    live, filled, now = 0, 0, 0
+    live, filled = 0, 0
     for t in range(steps):
         if live > 0:
             for k in range(live):
@@ -206,25 +220,29 @@ def run_path(
                     kept += 1
             live = kept
 
-        before = now
+        decided = 0
         for i in range(instruments):
+            decides = targets[t, i] != KEEP
+            # The mark of an instrument that is neither held nor ordered changes nothing.
+            if not decides and instrument_of(block, i).position == 0:
+                continue
             bar = bars[t, i]
             if bar["ts_event_ns"] == 0:
                 continue
-            now = max(now, bar["ts_event_ns"])
-            # The mark of an instrument that is neither held nor ordered changes nothing.
-            matters = targets[t, i] != KEEP or instrument_of(block, i).position != 0
-            if matters and price_one(block, i, bar["close"], bar["ts_event_ns"], 0, 0) < 0:
+            if price_one(block, i, bar["close"], bar["ts_event_ns"], 0, 0) < 0:
                 return -1 - t
-        if t > 0 and now // _DAY_NS != before // _DAY_NS:
+            if decides and waiting[i] == 0:
+                chosen[decided] = i
+                decided += 1
+        if t > 0 and clock[t] // _DAY_NS != clock[t - 1] // _DAY_NS:
             account.day_start_equity = equity[t - 1]
         equity[t] = account.cash + account.position_value
         account.peak_equity = max(account.peak_equity, equity[t])
 
-        count = _decide(block, targets[t], bars[t], sizing, now, waiting, requests)
+        count = _decide(block, targets[t], chosen[:decided], sizing, requests)
         if count == 0:
             continue
-        if check(block, requests[:count], verdicts[:count], now, FIT, 1) < 0:
+        if check(block, requests[:count], verdicts[:count], clock[t], FIT, 1) < 0:
             return -1 - t
         for k in range(count):
             verdict, request = verdicts[k], requests[k]
@@ -295,7 +313,8 @@ def run(
             "targets", f"shape {targets.shape}", f"give (paths, {steps}, {instruments}), contiguous"
         )
     bound = LOTS_MAX // 2 if sizing == Sizing.LOTS else 100 * _MILLION
-    if ((np.abs(targets) > bound) & (targets != KEEP)).any():
+    decisions = np.zeros(len(targets), np.int64)
+    if not _survey(targets, bound, decisions):
         raise InvalidValueError("targets", f"beyond {bound}", "give lots, or ppm of equity up to 100 x")
     validate_models(models)
     if len(models) != instruments:
@@ -305,6 +324,7 @@ def run(
 
     cap = models["participation_cap_ppm"]
     caps = np.where(cap == UNCAPPED, UNBOUNDED, bars["volume"] * np.maximum(cap, 0) // _MILLION)
+    clock = latest.max(axis=1)
     terms, start = fees.row(), gate.snapshot()
     paths = len(targets)
     equity = np.zeros((paths, steps), np.int64)
@@ -316,11 +336,12 @@ def run(
         if len(state.instruments) < instruments:
             raise InvalidArrayError("gate", f"{len(state.instruments)} instruments", f"set up {instruments}")
         # A decision leads to one order, and that to one fill at most.
-        fills = np.zeros(int(np.count_nonzero(targets[path] != KEEP)), BACKTEST_FILL)
+        fills = np.zeros(int(decisions[path]), BACKTEST_FILL)
         count = run_path(
             int(block.ctypes.data),
             path,
             bars,
+            clock,
             targets[path],
             int(sizing),
             models,

@@ -2,9 +2,10 @@
 
     tape = prepare(feed)
     venue = open_venue(tape, L2Model(queue=QueueModel.POWER), constant_latency(2_000_000, 1_000_000))
-    while advance(venue, venue.state[0]["now"] + 100_000_000):
+    while advance(venue, now_ns(venue) + 100_000_000):
         order_id = submit(venue, Side.BUY, OrderType.LIMIT, TimeInForce.GTC, best_bid(venue), 10, True)
-    fills(venue)
+    found = fills(venue)
+    fees = fees_nano(found["lots"], notional_nano(found["price"], found["lots"], tick_value), found["liquidity"], model)
 
 ``advance``, ``submit``, ``cancel`` and the views are kernels: a strategy written under ``@kernel``
 calls them without leaving compiled code, and Python can call them as well. Strategies see only what
@@ -28,7 +29,8 @@ at its price, and a taker in full at the best price: hftbacktest's NoPartialFill
 ``partial_fills=True`` no displayed or traded lot is used twice: a trade's lots are shared by own
 orders in price-time order, takers walk the levels, and what they took stays gone until the
 recording shows the level below it. IOC and FOK remainders and crossing post-only orders are
-CANCELED.
+CANCELED. MARKET and LIMIT are the order types; every time in force but IOC and FOK rests until it is
+canceled.
 """
 
 from __future__ import annotations
@@ -68,6 +70,7 @@ __all__ = [
     "constant_latency",
     "fills",
     "known_lots",
+    "now_ns",
     "open_venue",
     "position",
     "prepare",
@@ -160,6 +163,12 @@ def open_venue(
 
 
 @kernel
+def now_ns(venue: Venue) -> int:
+    """Where the simulation stands; at first, when the recording begins."""
+    return int(venue.state[0]["now"])
+
+
+@kernel
 def best_bid(venue: Venue) -> int:
     """The best bid that the trader has seen, in ticks; NO_PRICE without one."""
     tick = venue.state[0]["known"][0]
@@ -204,5 +213,5 @@ def warm() -> None:
         advance(venue, 2)
         number: Any = submit(venue, Side.BUY, OrderType.LIMIT, TimeInForce.GTC, 9, 1, True)
         cancel(venue, number)
-        best_bid(venue), best_ask(venue), position(venue), known_lots(venue, Side.BUY, 9)
+        now_ns(venue), best_bid(venue), best_ask(venue), position(venue), known_lots(venue, Side.BUY, 9)
         advance(venue, 3)

@@ -91,11 +91,12 @@ def test_ctrl_c_ends_every_process_at_any_moment(folder, moment):
     elif moment == "running":
         until(lambda: RunDir(folder / "run").state().get("state") == "RUNNING")
     else:
-        time.sleep(0.3)
+        time.sleep(0.4)
     pids = processes(folder)
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=PATIENCE_S)
-    assert child.returncode == 130, errors
+    # The interpreter itself may not have reached our code yet; a shell calls that 130, too.
+    assert child.returncode in ((130, -signal.SIGINT) if moment == "early" else (130,)), errors
     assert "Traceback" not in errors
     assert not any(alive(pid) for pid in {**pids, **processes(folder)}.values())
 

@@ -26,9 +26,9 @@ START = 1_700_000_000 * SECOND
 class World:
     """A random account and a random stream of calls, all from one seeded generator."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, reservations: int | None = None) -> None:
         self.random = np.random.default_rng(seed)
-        self.pair = Pair(instruments=4, reservations=self.among(6, 64, 64))
+        self.pair = Pair(instruments=4, reservations=reservations or self.among(6, 64, 64))
         self.now = START
         self.reasons: Counter[DenialReason] = Counter()
         for index in range(3):
@@ -133,7 +133,7 @@ class World:
             time_in_force=TimeInForce(self.whole(1, 7)),
             flags=0 if plain else self.among(0, 0, 0, OrderFlag.POST_ONLY, OrderFlag.REDUCE_ONLY, 3),
             expire_ns=self.now + self.whole(-2, 5) * SECOND,
-            client_order_hash=self.among(0, self.whole(1, 30), self.whole(1, 2**62)),
+            client_order_hash=self.among(0, self.whole(1, 6), self.whole(1, 2**62)),
         )
 
     def note(self, verdicts: list[Verdict]) -> None:
@@ -182,12 +182,14 @@ def test_the_gate_equals_its_twin(seed: int) -> None:
 def test_the_random_worlds_reach_every_reason() -> None:
     """Without this, the test above could agree about nothing."""
     found: Counter[DenialReason] = Counter()
-    for seed in range(100):
+    seed = 0
+    while set(found) != set(DenialReason):
+        assert seed < 300, f"never met: {set(DenialReason) - set(found)}"
         world = World(seed)
-        for _ in range(15):
+        for _ in range(10):
             world.step()
         found += world.reasons
-    assert set(found) == set(DenialReason)
+        seed += 1
 
 
 class Giants(World):
@@ -247,7 +249,13 @@ class Agents(World):
     def __init__(self, seed: int, *, shortable: bool, costly: bool) -> None:
         self.shortable = shortable
         self.costly = costly
-        super().__init__(seed)
+        super().__init__(seed, reservations=64)
+        for index in range(3):
+            self.reprice(index)
+            self.pair.set_position(index, 0)
+        cash = self.among(10**4, 10**5, 10**6)
+        self.pair.set_account(cash=cash, day_start_equity=cash, peak_equity=cash)
+        self.pair.set_policy(self.policy())
 
     def facts(self) -> InstrumentFacts:
         return InstrumentFacts(
@@ -354,17 +362,14 @@ class Agents(World):
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), shortable=st.booleans(), costly=st.booleans())
 def test_agents_together_cannot_overexpose_the_account(seed: int, shortable: bool, costly: bool) -> None:
-    agents = Agents(seed, shortable=shortable, costly=costly)
-    for index in range(3):
-        agents.pair.set_position(index, 0)
-    agents.run(30)
+    Agents(seed, shortable=shortable, costly=costly).run(20)
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_reductions_always_pass_the_risk_limits(seed: int) -> None:
     """Whatever the limits, the losses, the age of the policy and the kill ladder short of HALTED."""
-    world = World(seed)
+    world = World(seed, reservations=64)
     pair, twin = world.pair, world.pair.twin
     for _ in range(8):
         world.step()

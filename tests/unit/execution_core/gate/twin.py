@@ -139,7 +139,7 @@ class Twin:
         needs = []
         for side in Side:
             reach = max(0, self.reach(index, side, lots if order and order.side == side else 0))
-            needs.append(reach * ceil_share(self.instruments[index].unit, self.margin_rate(index, side), 10_000))
+            needs.append(money(reach * ceil_share(self.instruments[index].unit, self.margin_rate(index, side), 10_000)))
         return max(needs)
 
     def var(self, index: int, order: Order | None = None, lots: int = 0) -> int:
@@ -151,27 +151,44 @@ class Twin:
             new = max(new, max(reach, 0) - max(base, 0))
         return new * ceil_share(i.unit, i.facts.var_ppm, 1_000_000)
 
-    def total(self, part: Callable[[int], int]) -> int:
-        return sum(part(index) for index in self.instruments)
+    def value(self) -> int:
+        return sum(i.position * i.unit for i in self.instruments.values())
+
+    def gross(self) -> int:
+        return sum(self.worst(k) * i.unit for k, i in self.instruments.items())
+
+    def net(self, side: int) -> int:
+        return sum(self.reach(k, side) * i.unit for k, i in self.instruments.items())
+
+    def margins(self) -> int:
+        return sum(self.margin(k) for k in self.instruments)
+
+    def var_open(self) -> int:
+        return sum(self.var(k) for k in self.instruments)
+
+    def reserved_cash(self) -> int:
+        return sum(r.lots * r.cash_unit + r.cash_fixed for r in self.open.values())
+
+    def reserved_cost(self) -> int:
+        return sum(r.lots * r.cost_unit + r.cost_fixed for r in self.open.values())
 
     def exposure(self) -> dict[str, int]:
-        marks = {index: i.unit for index, i in self.instruments.items()}
         return {
             "cash": self.cash,
-            "position_value": self.total(lambda k: self.instruments[k].position * marks[k]),
-            "gross": self.total(lambda k: self.worst(k) * marks[k]),
-            "net_long": self.total(lambda k: self.reach(k, Side.BUY) * marks[k]),
-            "net_short": self.total(lambda k: self.reach(k, Side.SELL) * marks[k]),
-            "margin": self.total(self.margin),
-            "var_open": self.total(self.var),
-            "reserved_cash": sum(r.lots * r.cash_unit + r.cash_fixed for r in self.open.values()),
-            "reserved_cost": sum(r.lots * r.cost_unit + r.cost_fixed for r in self.open.values()),
+            "position_value": self.value(),
+            "gross": self.gross(),
+            "net_long": self.net(Side.BUY),
+            "net_short": self.net(Side.SELL),
+            "margin": self.margins(),
+            "var_open": self.var_open(),
+            "reserved_cash": self.reserved_cash(),
+            "reserved_cost": self.reserved_cost(),
             "open_orders": len(self.open),
         }
 
     @property
     def equity(self) -> int:
-        return self.cash + self.exposure()["position_value"]
+        return self.cash + self.value()
 
     def own_best(self, index: int, side: int) -> int:
         """Best own resting price of a side, 0 for none."""
@@ -235,7 +252,7 @@ class Twin:
         return money(lots * self.cost_unit(order)) + self.fee_fixed()
 
     def equity_after(self, order: Order, lots: int) -> int:
-        return self.equity - money(self.exposure()["reserved_cost"] + self.cost(order, lots))
+        return self.equity - money(self.reserved_cost() + self.cost(order, lots))
 
     def growth(self, order: Order, lots: int) -> int:
         k = order.instrument
@@ -317,17 +334,16 @@ class Twin:
         return self.notional(o, q) > (MONEY_MAX if most is None else most) or self.out_of_range(o, q)
 
     def out_of_range(self, o: Order, q: int) -> bool:
-        now = self.exposure()
-        cost = now["reserved_cost"] + self.cost(o, q)
-        return cost > MONEY_MAX or now["reserved_cash"] + self.cash_need(o, q) > MONEY_MAX
+        cost = self.reserved_cost() + self.cost(o, q)
+        return cost > MONEY_MAX or self.reserved_cash() + self.cash_need(o, q) > MONEY_MAX
 
     def insufficient_funds(self, o: Order, q: int, now: int) -> bool:
         buffer = self.policy.cash_buffer if self.policy else 0
-        return o.buy and self.cash_need(o, q) > self.cash - buffer - self.exposure()["reserved_cash"]
+        return o.buy and self.cash_need(o, q) > self.cash - buffer - self.reserved_cash()
 
     def insufficient_margin(self, o: Order, q: int, now: int) -> bool:
         k = o.instrument
-        need = self.exposure()["margin"] + self.margin(k, o, q) - self.margin(k)
+        need = self.margins() + self.margin(k, o, q) - self.margin(k)
         return need > min(self.equity_after(o, q), MONEY_MAX)
 
     def position_limit(self, o: Order, q: int, now: int) -> bool:
@@ -339,11 +355,10 @@ class Twin:
         return MONEY_MAX if value is None else int(value)
 
     def gross_exposure_limit(self, o: Order, q: int, now: int) -> bool:
-        return self.exposure()["gross"] + self.growth(o, q) > self.limit("gross_limit")
+        return self.gross() + self.growth(o, q) > self.limit("gross_limit")
 
     def net_exposure_limit(self, o: Order, q: int, now: int) -> bool:
-        side = "net_long" if o.buy else "net_short"
-        return self.exposure()[side] + q * self.instruments[o.instrument].unit > self.limit("net_limit")
+        return self.net(o.side) + money(q * self.instruments[o.instrument].unit) > self.limit("net_limit")
 
     def sector_limit(self, o: Order, q: int, now: int) -> bool:
         sector = self.instruments[o.instrument].facts.sector
@@ -357,8 +372,8 @@ class Twin:
     def leverage_limit(self, o: Order, q: int, now: int) -> bool:
         if self.policy is None or self.policy.leverage_limit_bps is None:
             return False
-        most = max(self.equity_after(o, q), 0) // 10_000 * self.policy.leverage_limit_bps
-        return self.exposure()["gross"] + self.growth(o, q) > most
+        most = money(max(self.equity_after(o, q), 0) // 10_000 * self.policy.leverage_limit_bps)
+        return self.gross() + self.growth(o, q) > most
 
     def daily_loss_limit(self, o: Order, q: int, now: int) -> bool:
         return self.day_start_equity - self.equity >= self.limit("daily_loss_limit")
@@ -369,8 +384,8 @@ class Twin:
     def var_budget(self, o: Order, q: int, now: int) -> bool:
         used = self.policy.var_use if self.policy else 0
         k = o.instrument
-        growth = self.var(k, o, q) - self.var(k)
-        return used + self.exposure()["var_open"] + growth > self.limit("var_budget")
+        growth = money(self.var(k, o, q) - self.var(k))
+        return used + self.var_open() + growth > self.limit("var_budget")
 
     def self_trade(self, o: Order, q: int, now: int) -> bool:
         own = self.own_best(o.instrument, Side.SELL if o.buy else Side.BUY)

@@ -20,7 +20,7 @@ from execution_core.types import FEED_EVENT, FeedKind, Side
 
 Records = NDArray[np.void]
 
-RECORDING = Path("/work/shared/data/orderbook/binance_usdm_btcusdt_20240808.gz")
+RECORDING = Path(__file__).resolve().parent / "data" / "binance_usdm_btcusdt_20240808.gz"
 BTCUSDT_TICK, BTCUSDT_LOT = Decimal("0.1"), Decimal("0.001")
 
 _MILLISECOND = 1_000_000

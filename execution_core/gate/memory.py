@@ -1,0 +1,144 @@
+"""How kernels reach the records of a gate's block, and the four machine instructions that NumPy lacks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import carray, types
+from numba.extending import intrinsic
+
+from execution_core.gate.layout import (
+    ACCOUNT,
+    INSTRUMENT,
+    INSTRUMENT_BYTES,
+    RECENT,
+    RECENT_BYTES,
+    RESERVATION,
+    RESERVATION_BYTES,
+    SATURATED,
+    SECTOR,
+    SECTOR_BYTES,
+    SIDE,
+    SIDE_BYTES,
+    SIDES_AT,
+    WORD,
+)
+from execution_core.jit import kernel
+
+# For what the hot loop calls: LLVM leaves large functions out of line, and a call costs more than they do.
+inline = kernel(forceinline=True)
+
+# Typed as what it makes of a function: one that kernels call.
+_intrinsic: Any = intrinsic
+
+
+@_intrinsic
+def _pointer(typing_context: Any, address: Any) -> Any:
+    """A C pointer from an address, for ``carray``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
+
+    return types.voidptr(types.intp), generate
+
+
+@_intrinsic
+def _multiply(typing_context: Any, a: Any, b: Any) -> Any:
+    """(low 64 bits of a * b, whether int64 overflowed): one multiplication and a flag."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        both = builder.smul_with_overflow(arguments[0], arguments[1])
+        product, overflow = builder.extract_value(both, 0), builder.extract_value(both, 1)
+        return context.make_tuple(builder, signature.return_type, (product, overflow))
+
+    return types.Tuple((types.int64, types.boolean))(types.int64, types.int64), generate
+
+
+@_intrinsic
+def lowest_bit(typing_context: Any, mask: Any) -> Any:
+    """Number of the lowest set bit of an int64; 64 for 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], context.get_constant(types.boolean, False))
+
+    return types.int64(types.int64), generate
+
+
+@_intrinsic
+def divide(typing_context: Any, a: Any, b: Any) -> Any:
+    """a // b for a >= 0 and b > 0: without the steps that floor a negative quotient."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.udiv(arguments[0], arguments[1])
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@inline
+def money(a: int, b: int) -> int:
+    """a * b for a, b >= 0; SATURATED where that is more than MONEY_MAX."""
+    product, overflow = _multiply(a, b)
+    # In this order: the flag is gone after the comparison, and LLVM would multiply again.
+    product = SATURATED if overflow else product
+    return min(product, SATURATED)
+
+
+@inline
+def account_of(block: int) -> Any:
+    """The account's record in the block at this address."""
+    return carray(_pointer(block), (1,), ACCOUNT)[0]
+
+
+@inline
+def instrument_of(block: int, index: int) -> Any:
+    """An instrument's record."""
+    at = block + account_of(block).at_instruments + index * INSTRUMENT_BYTES
+    return carray(_pointer(at), (1,), INSTRUMENT)[0]
+
+
+@inline
+def instruments_of(block: int) -> Any:
+    """All instruments."""
+    a = account_of(block)
+    return carray(_pointer(block + a.at_instruments), (a.capacity_instruments,), INSTRUMENT)
+
+
+@inline
+def side_of(block: int, index: int, side: int) -> Any:
+    """One side (BUY or SELL) of an instrument."""
+    at = block + account_of(block).at_instruments + index * INSTRUMENT_BYTES
+    return carray(_pointer(at + SIDES_AT + (side - 1) * SIDE_BYTES), (1,), SIDE)[0]
+
+
+@inline
+def sector_of(block: int, index: int) -> Any:
+    """A sector's record."""
+    return carray(_pointer(block + account_of(block).at_sectors + index * SECTOR_BYTES), (1,), SECTOR)[0]
+
+
+@inline
+def reservation_of(block: int, slot: int) -> Any:
+    """A slot's record."""
+    at = block + account_of(block).at_reservations + slot * RESERVATION_BYTES
+    return carray(_pointer(at), (1,), RESERVATION)[0]
+
+
+@inline
+def recent_of(block: int, number: int) -> Any:
+    """The ring's record of the order with this running number."""
+    a = account_of(block)
+    at = block + a.at_recent + (number & (a.capacity_recent - 1)) * RECENT_BYTES
+    return carray(_pointer(at), (1,), RECENT)[0]
+
+
+@inline
+def free_of(block: int, at: int) -> Any:
+    """A place on the stack of free slots, as an array of one."""
+    return carray(_pointer(block + account_of(block).at_free + at * WORD), (1,), np.int64)
+
+
+@inline
+def seen_of(block: int, at: int) -> Any:
+    """A cell of the hash table of the recent ids, as an array of one."""
+    return carray(_pointer(block + account_of(block).at_seen + at * WORD), (1,), np.int64)
