@@ -27,6 +27,7 @@ UPGRADE ?=
 
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_PROGRESS := 1
+PEERS := $(patsubst requirements/peers/%.in,%,$(wildcard requirements/peers/*.in))
 KERNELS := $(shell find execution_core -name '*.py')
 KERNEL_STAMP := .cache/kernels.stamp
 
@@ -78,7 +79,8 @@ lock: | $(UV) ## Resolve requirements/*.txt from pyproject.toml (UPGRADE=1: to t
 	@$(COMPILE) pyproject.toml --extra build --extra gpu -c requirements/run.txt -o requirements/gpu.txt
 	@sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements/uv.txt | sed '$(if $(UPGRADE),s/==.*//)' | \
 		$(COMPILE) - -o requirements/uv.txt
-	@if grep -nE '://|^-|file:|$(CURDIR)' requirements/*.txt; then echo "lock: an address got into a lock" >&2; exit 1; fi
+	@for peer in $(PEERS); do $(COMPILE) requirements/peers/$$peer.in -o requirements/peers/$$peer.txt; done
+	@if grep -nE '://|^-|file:|$(CURDIR)' requirements/*.txt requirements/peers/*.txt; then echo "lock: an address got into a lock" >&2; exit 1; fi
 
 # --- running ---------------------------------------------------------------------------------------------------
 
@@ -100,6 +102,15 @@ warm: $(KERNEL_STAMP) ## Compile the numeric kernels into .cache
 .PHONY: bench
 bench: $(DEV_STAMP) $(KERNEL_STAMP) ## Measure everything against its peers (JSON=file; `make bench-PART` for one part)
 	@$(BIN)/python -m benchmarks $(if $(JSON),--json "$(JSON)")
+
+.PHONY: bench-peers
+bench-peers: $(PEERS:%=.bench/%/.stamp) ## Install what the benchmarks compare with, each in its own environment
+
+.bench/%/.stamp: requirements/peers/%.txt | $(UV)
+	@echo "installing $< into .bench/$*"
+	@$(UV) venv --quiet --clear --python "$(PYTHON)" .bench/$*
+	@$(UV) pip install --quiet --python .bench/$*/bin/python --require-hashes -r $<
+	@touch $@
 
 bench-%: $(DEV_STAMP) $(KERNEL_STAMP)
 	@$(BIN)/python -m benchmarks $* $(if $(JSON),--json "$(JSON)")

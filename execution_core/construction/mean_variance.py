@@ -4,8 +4,8 @@
 
 subject to ``Constraints``. A convex quadratic program over the segments of ``constraints.py``.
 DAQP (dual active set; Arnstrom, Bemporad and Axehill 2022) solves small ones, PIQP (proximal
-interior point; Schwan et al. 2023) the others; the choice depends on the size only, so the same
-input gives the same output.
+interior point; Schwan et al. 2023) the others, unless their answer proves to be sparse
+(``support.py``); the choice depends on the problem only, so the same input gives the same output.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import daqp
 import numpy as np
 import piqp
 from numpy.typing import NDArray
 
+from execution_core.construction import support
 from execution_core.construction.constraints import (
     Constraints,
     Matrix,
@@ -196,37 +196,25 @@ def _solve(hessian: Matrix, linear: Vector, found: Rows, length: Vector, solver:
     """Minimise x'Hx / 2 + linear'x over the rows and 0 <= x <= length."""
     if solver not in ("auto", "daqp", "piqp"):
         raise InvalidValueError("solver", f"{solver!r}", "pass auto, daqp or piqp")
-    small = linear.size <= DAQP_MAX_VARIABLES
-    if solver == "daqp" or (solver == "auto" and small):
-        x, flag = _daqp(hessian, linear, found, length)
+    few = linear.size <= DAQP_MAX_VARIABLES
+    if solver == "daqp" or (solver == "auto" and few):
+        x, _, flag = support.small(hessian, linear, found, length)
         if flag == 1:
             return x, "daqp"
         if flag == -1:
             raise explain(found, length)
         if solver == "daqp":
             raise CoreError("solver", f"DAQP stopped with {flag}", "let PIQP solve it")
+    elif solver == "auto":
+        sparse = support.solve(hessian, linear, found, length)
+        if sparse is not None:
+            return sparse, "daqp on a support"
     x, status = _piqp(hessian, linear, found, length)
     if status == piqp.PIQP_PRIMAL_INFEASIBLE:
         raise explain(found, length)
     if status != piqp.PIQP_SOLVED:
         raise CoreError("solver", f"PIQP stopped with {status}", "check the scale of the inputs")
     return x, "piqp"
-
-
-def _daqp(hessian: Matrix, linear: Vector, found: Rows, length: Vector) -> tuple[Vector, int]:
-    size = linear.size
-    sense = np.zeros(size + found.low.size, dtype=np.int32)
-    sense[size:][found.low == found.high] = 5  # equality
-    x, _, flag, _ = daqp.solve(
-        np.ascontiguousarray(hessian),
-        linear,
-        found.matrix,
-        np.concatenate([length, found.high]),
-        np.concatenate([np.zeros(size), found.low]),
-        sense,
-        primal_tol=1e-10,
-    )
-    return np.asarray(x), int(flag)
 
 
 def _piqp(hessian: Matrix, linear: Vector, found: Rows, length: Vector) -> tuple[Vector, Any]:

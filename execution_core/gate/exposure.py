@@ -112,14 +112,14 @@ def set_units(block: int, index: int) -> bool:
     # The quick gear prices a lot at no more than twice the mark, plus as much again in fees.
     dearest = max(money(i.unit, 4) + i.fee_per_lot, long.margin_unit, short.margin_unit, 1)
     i.quick_lots = divide(MONEY_MAX, dearest)
-    return max(i.unit, long.margin_unit, short.margin_unit) <= MONEY_MAX
+    return bool(max(i.unit, long.margin_unit, short.margin_unit) <= MONEY_MAX)
 
 
 @inline
 def margin_unit(unit: int, bps: int) -> int:
     """unit * bps / 10,000 rounded up, saturating."""
     whole = divide(unit, BPS)
-    return money(whole, bps) + divide((unit - whole * BPS) * bps + BPS - 1, BPS)
+    return int(money(whole, bps) + divide((unit - whole * BPS) * bps + BPS - 1, BPS))
 
 
 @kernel
@@ -236,7 +236,7 @@ def reserve(block: int, order: Any, lots: int, t: Any, e: Any, seen_at: int, now
     entry.client_order_hash = order.client_order_hash
     a.recent_head += 1
     seen_of(block, seen_at)[0] = order.client_order_hash
-    return (r.generation + 1) << SLOT_BITS | slot
+    return int((r.generation + 1) << SLOT_BITS | slot)
 
 
 @inline
@@ -361,7 +361,7 @@ def lift(block: int, slot: int) -> int:
     weigh(block, slot, -r.lots)
     weigh_fixed(block, slot, -1)
     rest(block, slot, 0)
-    return price
+    return int(price)
 
 
 @kernel

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Final, NamedTuple
 
+import numba
 import numpy as np
-from numba import from_dtype, types
 
 from execution_core.gate.exposure import (
     close,
@@ -85,7 +85,7 @@ def shape(order: Any) -> int:
     distances |= (int(order.side) - BUY) | (SELL - int(order.side))
     distances |= (int(order.type) - 1) | (HIGHEST_TYPE - int(order.type))
     distances |= (POST_ONLY | REDUCE_ONLY) - int(order.flags)
-    return distances
+    return int(distances)
 
 
 @kernel
@@ -195,7 +195,7 @@ def check(block: int, orders: Any, verdicts: Any, now_ns: int, mode: int, keep: 
         problem = problem_of(order)
         if problem != NO_PROBLEM:
             undo(block, verdicts, k)
-            return -(1 + 8 * k + problem)
+            return int(-(1 + 8 * k + problem))
         judge_exactly(block, order, verdict, now_ns, account_hard, account_soft, mode, see)
         approved += verdict.lots > 0
     refused = mode == ALL and approved < n
@@ -225,7 +225,7 @@ def exchange(block: int, handle: int, orders: Any, verdicts: Any, now_ns: int) -
         close(block, slot)
     else:
         put_back(block, slot, rested_at)
-    return result
+    return int(result)
 
 
 @kernel
@@ -253,7 +253,7 @@ def release_one(block: int, handle: int, lots: int) -> int:
     held = reservation_of(block, slot).lots
     given = held if lots == 0 else min(lots, held)
     release(block, slot, given)
-    return given
+    return int(given)
 
 
 @kernel
@@ -332,6 +332,10 @@ def facts_one(block: int, index: int, before: Any, after: Any) -> int:
     return 0 if replace_facts(block, index, before, after) else OUT_OF_RANGE
 
 
+# Its type stubs are stricter than it is.
+_numba: Any = numba
+
+
 class Calls(NamedTuple):
     """The kernels' entry points. Called directly they save Numba's dispatch, 400 ns a call; in return
     they believe that every argument is of the type given in `calls`."""
@@ -348,15 +352,15 @@ class Calls(NamedTuple):
     recount: Callable[..., int]
 
 
-def records(dtype: np.dtype[Any], layout: str = "A") -> types.Type:
+def records(dtype: np.dtype[Any], layout: str = "A") -> Any:
     """The Numba type of a 1-d array of records, by default of any stride."""
-    return types.Array(from_dtype(dtype), 1, layout, aligned=True)
+    return _numba.types.Array(_numba.from_dtype(dtype), 1, layout, aligned=True)
 
 
 @cache
 def calls() -> Calls:
     """Compile the kernels, or load them from the cache."""
-    i = types.int64
+    i = _numba.types.int64
     orders, verdicts = records(GATE_ORDER), records(VERDICT)
     rows = records(INSTRUMENT, "C")
     return Calls(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
-from numba import carray, types
 from numba.extending import intrinsic
 
 from execution_core.gate.layout import (
@@ -29,8 +29,10 @@ from execution_core.jit import kernel
 # For what the hot loop calls: LLVM leaves large functions out of line, and a call costs more than they do.
 inline = kernel(forceinline=True)
 
-# Typed as what it makes of a function: one that kernels call.
+# Their type stubs are stricter than they are.
 _intrinsic: Any = intrinsic
+carray: Any = numba.carray
+types: Any = numba.types
 
 
 @_intrinsic

@@ -165,7 +165,7 @@ def towards(side: int, amount: int) -> int:
 def share_up(amount: int, ppm: int) -> int:
     """amount * ppm / 1e6 rounded up, without overflow for amount <= SATURATED, ppm <= 1e6."""
     whole = divide(amount, PPM)
-    return whole * ppm + divide((amount - whole * PPM) * ppm + PPM - 1, PPM)
+    return int(whole * ppm + divide((amount - whole * PPM) * ppm + PPM - 1, PPM))
 
 
 @inline
@@ -184,7 +184,7 @@ def find_seen(block: int, client_order_hash: int) -> int:
     while cell != 0 and cell != client_order_hash:
         at = (at + 1) & mask
         cell = seen_of(block, at)[0]
-    return at
+    return int(at)
 
 
 @inline
@@ -193,7 +193,7 @@ def too_many(block: int, orders: int, window_ns: int, now_ns: int) -> bool:
     head = account_of(block).recent_head
     if orders == 0 or head < orders:
         return False
-    return now_ns - recent_of(block, head - orders).ts_ns < window_ns
+    return bool(now_ns - recent_of(block, head - orders).ts_ns < window_ns)
 
 
 @inline
@@ -228,7 +228,7 @@ def order_bits(block: int, order: Any, now_ns: int, seen_at: int, exact: bool) -
 @inline
 def type_bit(order: Any) -> int:
     """1 << type, for any type: the quick gear looks at an order before it knows that it is well-formed."""
-    return 1 << (order.type & 63)
+    return int(1 << (order.type & 63))
 
 
 @inline
@@ -360,4 +360,4 @@ def effect(block: int, order: Any, lots: int, t: Terms, exact: bool) -> Effect:
 def is_known(block: int, instrument: int) -> bool:
     """Is this a set-up instrument's index?"""
     inside = 0 <= instrument < account_of(block).capacity_instruments
-    return inside and instrument_of(block, instrument).tick_value != 0
+    return bool(inside and instrument_of(block, instrument).tick_value != 0)
