@@ -158,7 +158,7 @@ class Journal:
     def commit_later(self, reply: Message) -> None:
         """Makes what was added durable soon, and lets the caller answer now.
 
-        Only for pure computations on durable inputs (a snapshot, a proposal): what a crash loses here,
+        Only for pure computations on durable inputs (a proposal, an assessment): what a crash loses here,
         a repeat of the request computes again, bit for bit. Saves an fsync on the way to a decision.
         """
         self._keep(reply)

@@ -133,7 +133,8 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
         """See the contract."""
         header = self._store.cut(request.as_of_ns, request.instrument_ids, request.lookback_bars)
         reply = marketdata_pb2.CutSnapshotResponse(header=header)
-        self._journal.commit_later(reply)
+        # The id is all that others are told: after a kill, GetSnapshot must find how to cut it again.
+        await self._journal.commit(reply)
         return reply
 
     async def GetSnapshot(

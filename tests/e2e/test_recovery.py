@@ -47,7 +47,9 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("victim", ["execution", "venue", "coordinator", "nats"])
+@pytest.mark.parametrize(
+    "victim", ["market_data", "technical_agent", "venue", "execution", "portfolio", "risk", "coordinator", "nats"]
+)
 def test_a_killed_service_changes_nothing(tmp_path: Path, local_run: Run, victim: str) -> None:
     """The supervisor starts it again, the cycle in progress is repeated, and the hashes are those of a quiet run."""
     data_dir, report = tmp_path / "run", tmp_path / "report.json"
