@@ -46,6 +46,8 @@ class Desk:
         reason = self.books.refusal(terms)
         if reason:
             return self._refuse(order, Kind.KIND_REJECTED, reason)
+        # An order is never matched on a bar from before it was sent, whatever the clock says.
+        self.books.now_ns = max(self.books.now_ns, order.ts_init_ns)
         report = self._body(self.books.enter(terms), Kind.KIND_ACCEPTED, order.ts_init_ns)
         report.order.CopyFrom(order)
         return self._append(report)
@@ -216,6 +218,7 @@ class Desk:
         self._keep(report)
         order = self.books.orders.get((report.account_id, report.client_order_id))
         if report.kind == Kind.KIND_ACCEPTED:
+            self.books.now_ns = max(self.books.now_ns, report.order.ts_init_ns)
             self.books.enter(self.terms(report.order))
         elif order is not None and report.kind == Kind.KIND_REPLACED:
             self.books.change(order, self.terms(report.order))

@@ -47,9 +47,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize(
-    "victim", ["market_data", "technical_agent", "venue", "execution", "portfolio", "risk", "coordinator", "nats"]
-)
+@pytest.mark.parametrize("victim", ["market_data", "venue", "execution", "portfolio", "risk", "coordinator", "nats"])
 def test_a_killed_service_changes_nothing(tmp_path: Path, local_run: Run, victim: str) -> None:
     """The supervisor starts it again, the cycle in progress is repeated, and the hashes are those of a quiet run."""
     data_dir, report = tmp_path / "run", tmp_path / "report.json"
@@ -60,6 +58,20 @@ def test_a_killed_service_changes_nothing(tmp_path: Path, local_run: Run, victim
     content = json.loads(report.read_text())
     assert content["final_event_hash"] == local_run.report["final_event_hash"]
     assert content["services"][victim]["restarts"] >= 1
+
+
+def test_a_killed_agent_stops_no_cycle(tmp_path: Path) -> None:
+    """Decisions go on without it, say so, and hold positions for want of a quorum until it is back."""
+    data_dir, report = tmp_path / "run", tmp_path / "report.json"
+    process = start(data_dir, "--report", str(report))
+    wait_for_cycles(data_dir, process)
+    os.kill(pids_of(data_dir)["technical_agent"], signal.SIGKILL)
+    assert process.wait(timeout=100) == 0, data_dir.with_suffix(".log").read_text()
+    content = json.loads(report.read_text())
+    assert content["cycles"] == 252
+    missed = content["missing_agents"]["technical_agent"]
+    assert 1 <= missed == content["decisions_by_outcome"]["HOLD_NO_QUORUM"] < 252
+    assert content["services"]["technical_agent"]["restarts"] >= 1
 
 
 def test_a_killed_system_goes_on_where_it_was(tmp_path: Path, local_run: Run) -> None:

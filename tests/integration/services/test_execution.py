@@ -7,11 +7,12 @@ import pytest
 
 from alphamesh.execution.v1 import execution_pb2, order_pb2
 from alphamesh.type.v1 import trading_pb2
+from alphamesh.venue.v1 import venue_pb2
 from python_services.kit.convert import money_e9
 from python_services.kit.errors import from_rpc_error
 from python_services.kit.journal import check_frame
 
-from .conftest import ACCOUNT, E9, Trader, market_order, new_id, usd
+from .conftest import ACCOUNT, E9, INSTRUMENTS, Trader, market_order, new_id, usd
 
 State = order_pb2.OrderState
 LIMIT, STOP = trading_pb2.ORDER_TYPE_LIMIT, trading_pb2.ORDER_TYPE_STOP_MARKET
@@ -298,3 +299,23 @@ async def test_pages_are_complete_and_tokens_belong_to_their_method(trader: Trad
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await trader.execution.ListFills(execution_pb2.ListFillsRequest(account_id=ACCOUNT, page_token=last_token))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_an_order_is_never_matched_on_a_bar_from_before_it_was_sent(trader: Trader) -> None:
+    """Also when the venue lost the move of its clock in a crash and is told again later."""
+    trader.today += 1  # market_data and the trader are a day ahead of the venue
+    sent = venue_pb2.VenueOrder(
+        client_order_id="x", account_id=ACCOUNT, instrument_id="IBM", side=trading_pb2.SIDE_BUY,
+        order_type=trading_pb2.ORDER_TYPE_MARKET, time_in_force=trading_pb2.TIME_IN_FORCE_DAY,
+        quantity_e9=E9, ts_init_ns=trader.days[trader.today],
+    )  # fmt: skip
+    await trader.venue.SubmitOrders(venue_pb2.SubmitOrdersRequest(request_id=new_id(), orders=[sent]))
+    trader.today += 1
+    await trader.market.AdvanceMarket(
+        venue_pb2.AdvanceMarketRequest(request_id=new_id(), to_ns=trader.days[trader.today], instrument_ids=INSTRUMENTS)
+    )
+    async for response in trader.venue.StreamReports(venue_pb2.StreamReportsRequest(from_seq=1)):
+        fills = [report for report in response.reports if report.kind == venue_pb2.Report.KIND_FILL]
+        if fills:
+            assert trader.days[trader.today - 1] < fills[0].ts_event_ns < trader.days[trader.today]
+            break
