@@ -52,7 +52,8 @@ def kernel(function: _F | None = None, /, **options: Any) -> Any:
 
     def compile_(target: _F) -> Any:
         # Read by Numba when the function is decorated.
-        numba.config.CACHE_DIR = str(cache_root() / f"{_VERSIONS}-{_digest(target.__module__)}")
+        settings_of_numba: Any = numba.config
+        settings_of_numba.CACHE_DIR = str(cache_root() / f"{_VERSIONS}-{_digest(target.__module__)}")
         return numba.njit(**settings)(target)
 
     return compile_ if function is None else compile_(function)
