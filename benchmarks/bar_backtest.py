@@ -13,18 +13,14 @@ one part in a million: we round slippage to the tick.
 
 from __future__ import annotations
 
-import atexit
-import json
-import subprocess
-import tempfile
 import time
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.peers.client import Peer
 from benchmarks.runner import Case
 from execution_core.gate.facts import InstrumentFacts, Policy
 from execution_core.gate.gate import Gate
@@ -32,10 +28,6 @@ from execution_core.simulation.backtest import KEEP, BacktestResult, open_gate, 
 from execution_core.simulation.bars import fill_models
 from execution_core.simulation.fees import FeeModel
 from execution_core.types import BAR, NANO
-
-ROOT = Path(__file__).resolve().parent
-PEER_PYTHON = ROOT.parent / ".bench" / "vectorbt" / "bin" / "python"
-PEER_SCRIPT = ROOT / "peers" / "vectorbt_bars.py"
 
 STEPS, INSTRUMENTS, PATHS = 1_260, 100, 20
 LOTS, CASH = 100, 100_000_000
@@ -110,53 +102,34 @@ def ours(threads: int) -> float:
     return backtest(threads)[0] / targets().size * 1e9
 
 
-class Peer:
-    """vectorbt in its own process, started when first asked."""
-
-    def __init__(self) -> None:
-        self.folder = tempfile.TemporaryDirectory(prefix="bar_backtest_")
-        atexit.register(self.folder.cleanup)
-        path = Path(self.folder.name) / "data.npz"
-        opened, close = prices()
-        size = np.where(targets() == KEEP, np.nan, targets())
-        size = np.concatenate([np.full((PATHS, 1, INSTRUMENTS), np.nan), size[:, :-1]], axis=1)
-        flat = size.transpose(1, 0, 2).reshape(STEPS, PATHS * INSTRUMENTS)
-        rate = np.array(COST_PPM / 1e6)
-        np.savez(
-            path,
-            open=opened / TICKS,
-            close=close / TICKS,
-            size=flat,
-            paths=np.array(PATHS),
-            cash=np.array(CASH),
-            fees=rate,
-            slippage=rate,
-        )
-        command = [str(PEER_PYTHON), str(PEER_SCRIPT), str(path)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        atexit.register(self.process.kill)
-
-    def run(self) -> tuple[float, int, NDArray[np.float64]]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        path = Path(self.folder.name) / "equity.npy"
-        self.process.stdin.write(f"{path}\n")
-        self.process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
-        equity: NDArray[np.float64] = np.load(path)
-        return answer["seconds"], answer["orders"], equity
+PEER = Peer("vectorbt", "vectorbt_bars.py", "uv pip install -p .bench/vectorbt vectorbt==1.2.0")
 
 
-peer_process = cache(Peer)
+@cache
+def task() -> dict[str, NDArray[Any]]:
+    """The same bars and targets for the peer, each target in the bar that it trades in."""
+    opened, close = prices()
+    size = np.where(targets() == KEEP, np.nan, targets())
+    size = np.concatenate([np.full((PATHS, 1, INSTRUMENTS), np.nan), size[:, :-1]], axis=1)
+    rate = np.array(COST_PPM / 1e6)
+    return {
+        "open": opened / TICKS,
+        "close": close / TICKS,
+        "size": size.transpose(1, 0, 2).reshape(STEPS, PATHS * INSTRUMENTS),
+        "paths": np.array(PATHS),
+        "cash": np.array(CASH),
+        "fees": rate,
+        "slippage": rate,
+    }
 
 
 def peer() -> float:
     """One run of the peer, compared with one of ours."""
-    seconds, orders, equity = peer_process().run()
+    seconds, answer, _ = PEER.run("portfolios", task())
     _, result = backtest(1)
-    if len(result.fills) != orders:
-        raise AssertionError(f"{len(result.fills)} fills, the peer has {orders}")
-    worst = float(np.abs(result.equity.T / NANO / equity - 1).max())
+    if len(result.fills) != answer["orders"]:
+        raise AssertionError(f"{len(result.fills)} fills, the peer has {answer['orders']}")
+    worst = float(np.abs(result.equity.T / NANO / answer["equity"] - 1).max())
     if worst > 1e-6:
         raise AssertionError(f"equities differ by {worst:.2e}")
     return seconds / targets().size * 1e9

@@ -1,9 +1,6 @@
 """Portfolio construction against skfolio, PyPortfolioOpt and Riskfolio-Lib, whichever is fastest.
 
-The peers need an environment of their own:
-
-    uv venv .bench/quant && uv pip install -p .bench/quant skfolio==1.12.2 pyportfolioopt==1.6.0 \
-        riskfolio-lib==7.4.0 py-vollib-vectorized==0.1.1 TA-Lib scikit-learn
+The peers run in an environment of their own, .bench/quant: `make bench-peers`.
 
 Every run compares the answers: ours must reach the peer's objective to 1e-6 of it, or its weights.
 """
@@ -37,7 +34,7 @@ AVERSION = 10.0
 @cache
 def peer() -> Peer:
     """The process with the peers of the quantitative parts; shared with risk.py and indicators.py."""
-    return Peer("quant", "quant.py", "see the docstring of benchmarks/construction.py")
+    return Peer("quant", "quant.py", "run `make bench-peers`")
 
 
 @cache

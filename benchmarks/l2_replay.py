@@ -11,18 +11,13 @@ order, side, price and venue time. Timed is the run alone, on a venue opened bef
 
 from __future__ import annotations
 
-import atexit
-import json
-import subprocess
-import tempfile
 import time
 from functools import cache, partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.peers.client import Peer
 from benchmarks.runner import Case
 from examples.order_book.recording import RECORDING, load
 from execution_core.jit import kernel
@@ -44,10 +39,6 @@ from execution_core.simulation.l2 import (
     submit,
 )
 from execution_core.types import FeedKind, OrderState, OrderType, Side, TimeInForce
-
-ROOT = Path(__file__).resolve().parent
-PEER_PYTHON = ROOT.parent / ".bench" / "hftbacktest" / "bin" / "python"
-PEER_SCRIPT = ROOT / "peers" / "hftbacktest_replay.py"
 
 WINDOW = 580_000, 650_000
 STEP_NS, SIZE, LIMIT_LOTS = 100_000_000, 10, 100
@@ -112,30 +103,9 @@ def ours(model: L2Model) -> float:
     return run(model)[0] / len(feed()) * 1e9
 
 
-class Peer:
-    """hftbacktest in its own process, started when first asked."""
-
-    def __init__(self) -> None:
-        self.folder = tempfile.TemporaryDirectory(prefix="l2_replay_")
-        atexit.register(self.folder.cleanup)
-        path = Path(self.folder.name) / "feed.npy"
-        np.save(path, feed())
-        command = [str(PEER_PYTHON), str(PEER_SCRIPT), str(path), *map(str, WINDOW)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        atexit.register(self.process.kill)
-
-    def run(self, queue: str) -> tuple[float, NDArray[np.int64]]:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        path = Path(self.folder.name) / "fills.npy"
-        self.process.stdin.write(json.dumps({"queue": queue, "fills": str(path)}) + "\n")
-        self.process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
-        rows: NDArray[np.int64] = np.load(path)
-        return answer["seconds"], rows
-
-
-peer_process = cache(Peer)
+PEER = Peer(
+    "hftbacktest", "hftbacktest_replay.py", 'uv pip install -p .bench/hftbacktest hftbacktest==2.4.4 "numpy<2.3"'
+)
 
 
 def heard(rows: NDArray[np.void], until: int) -> list[tuple[int, ...]]:
@@ -148,8 +118,8 @@ def heard(rows: NDArray[np.void], until: int) -> list[tuple[int, ...]]:
 
 def peer(queue: str, model: L2Model) -> float:
     """One run of the peer, compared with one of ours."""
-    seconds, theirs = peer_process().run(queue)
-    expected = sorted(tuple(map(int, row)) for row in theirs)
+    seconds, answer, _ = PEER.run(queue, {"feed": feed(), "window": np.array(WINDOW)})
+    expected = sorted(tuple(map(int, row)) for row in answer["fills"])
     last_step = max(row[3] for row in expected) + RESPONSE_NS + STEP_NS
     found = heard(run(model)[1], last_step)
     if found != expected:

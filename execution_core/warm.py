@@ -15,7 +15,7 @@ WARM: tuple[str, ...] = (
     "execution_core.construction.hrp",
     "execution_core.construction.mean_variance",
     "execution_core.risk.covariance",
-    "execution_core.risk.tail",
+    "execution_core.risk.books",
     "execution_core.risk.var",
     "execution_core.risk.random",
     "execution_core.risk.montecarlo",
@@ -25,6 +25,7 @@ WARM: tuple[str, ...] = (
     "execution_core.simulation.bars",
     "execution_core.simulation.l2",
     "execution_core.simulation.backtest",
+    "execution_core.matching",
 )
 
 

@@ -1,8 +1,8 @@
 """Market making over a feed in hftbacktest; runs in its own environment, see ../l2_replay.py.
 
-Reads requests, one JSON object a line: {"queue": "risk_averse" | "power", "fills": path}. Answers each
-with {"seconds": s, "fills": n} and saves the fills as int64 (n, 4): order, side, tick, venue time.
-Prices are given in ticks and sizes in lots, so that its floats hold them exactly.
+Answers client.py. Tasks: "risk_averse" and "power", over the feed and window given; the answer is the
+fills as int64 (n, 4): order, side, tick, venue time. Prices are given in ticks and sizes in lots, so
+that its floats hold them exactly.
 """
 
 # The environment of this script is not the project's, so mypy cannot see what it imports.
@@ -94,25 +94,32 @@ def events(feed):
     return ordered
 
 
+def run(task, data, window):
+    """Seconds and fills of one run."""
+    asset = BacktestAsset().data([data]).linear_asset(1.0).constant_order_latency(ENTRY_NS, RESPONSE_NS)
+    asset = asset.power_prob_queue_model(3.0) if task == "power" else asset.risk_adverse_queue_model()
+    asset = asset.no_partial_fill_exchange().trading_value_fee_model(0.0, 0.0)
+    asset = asset.tick_size(1.0).lot_size(1.0).last_trades_capacity(0)
+    hbt = ROIVectorMarketDepthBacktest([asset.roi_lb(float(window[0])).roi_ub(float(window[1]))])
+    fills = np.zeros((100_000, 4), np.int64)
+    started = time.perf_counter()
+    count = make_market(hbt, fills)
+    seconds = time.perf_counter() - started
+    hbt.close()
+    return seconds, fills[:count]
+
+
 def main():
-    feed = np.load(sys.argv[1])
-    low, high = float(sys.argv[2]), float(sys.argv[3])
-    data = events(feed)
+    given = {}
     for line in sys.stdin:
         request = json.loads(line)
-        asset = BacktestAsset().data([data]).linear_asset(1.0).constant_order_latency(ENTRY_NS, RESPONSE_NS)
-        powered = request["queue"] == "power"
-        asset = asset.power_prob_queue_model(3.0) if powered else asset.risk_adverse_queue_model()
-        asset = asset.no_partial_fill_exchange().trading_value_fee_model(0.0, 0.0)
-        asset = asset.tick_size(1.0).lot_size(1.0).last_trades_capacity(0).roi_lb(low).roi_ub(high)
-        hbt = ROIVectorMarketDepthBacktest([asset])
-        fills = np.zeros((100_000, 4), np.int64)
-        started = time.perf_counter()
-        count = make_market(hbt, fills)
-        seconds = time.perf_counter() - started
-        hbt.close()
-        np.save(request["fills"], fills[:count])
-        print(json.dumps({"seconds": seconds, "fills": count}), flush=True)
+        task = request["task"]
+        if task not in given:
+            with np.load(request["data"]) as arrays:
+                given[task] = events(arrays["feed"]), arrays["window"]
+        seconds, fills = run(task, *given[task])
+        np.savez(request["out"], fills=fills)
+        print(json.dumps({"seconds": seconds, "peer": "hftbacktest 2.4.4 ROIVector"}), flush=True)
 
 
 main()

@@ -3,9 +3,9 @@
 # mypy: ignore-errors
 
 import struct
+from pathlib import Path
 
 
 def load(path):
     """Rows (kind, side, price, quantity, immediate, target): plain integers, six int64 a row."""
-    with open(path, "rb") as file:
-        return list(struct.iter_unpack("=6q", file.read()))
+    return list(struct.iter_unpack("=6q", Path(path).read_bytes()))

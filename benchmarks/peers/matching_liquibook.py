@@ -25,14 +25,24 @@ class Listener(liquibook.OrderListener):
         self.fills = []
 
     def on_fill(self, taker, maker, quantity, price):
-        taker.fill(quantity, price, 0)
-        maker.fill(quantity, price, 0)
         self.fills.append((price, quantity))
+
+    def on_accept(self, order):
+        pass
+
+    def on_reject(self, order, reason):
+        pass
+
+    def on_cancel(self, order):
+        pass
+
+    def on_cancel_reject(self, order, reason):
+        pass
 
 
 def main():
     rows = load(sys.argv[1])
-    book = liquibook.SimpleOrderBook()
+    book = liquibook.DepthOrderBook()
     listener = Listener()
     book.set_order_listener(listener)
     orders = {}

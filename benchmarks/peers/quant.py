@@ -1,4 +1,4 @@
-"""TA-Lib, NumPy, SciPy, scikit-learn, skfolio, PyPortfolioOpt, Riskfolio and vollib, one task a request.
+"""TA-Lib, NumPy, SciPy, scikit-learn, skfolio, PyPortfolioOpt, Riskfolio-Lib and vollib, one task a request.
 
 Runs in its own environment (see ../construction.py). Reads JSON lines {"task", "data", "out"}, loads the
 arrays of `data`, and answers {"seconds", "peer"} with the result in `out`. Where several libraries do the
@@ -147,7 +147,8 @@ def scipy_t_var(data):
     return seconds, {"risk": result}, "SciPy"
 
 
-def _books(data):
+@task
+def books(data):
     returns, books = data["returns"], data["books"]
 
     def run():
@@ -161,16 +162,6 @@ def _books(data):
 
     seconds, (var, es) = timed(run)
     return seconds, {"var": var, "es": es}, "NumPy"
-
-
-@task
-def books64(data):
-    return _books(data)
-
-
-@task
-def books32(data):
-    return _books(data)
 
 
 @task
@@ -193,36 +184,44 @@ def ewma(data):
 
 @task
 def greeks(data):
-    from py_vollib_vectorized import vectorized_black_scholes_merton as price
-    from py_vollib_vectorized.api import get_all_greeks
-
-    flags = np.where(data["call"], "c", "p")
-    arguments = [data[name] for name in ("spot", "strike", "years", "rate", "volatility", "dividend")]
+    from scipy.special import ndtr
 
     def run():
-        value = price(flags, *arguments, return_as="numpy")
-        figures = get_all_greeks(flags, *arguments, model="black_scholes_merton", return_as="dict")
-        return value, figures
+        s, k, t, r, v = (data[name] for name in ("spot", "strike", "years", "rate", "volatility"))
+        b = r - data["dividend"]
+        sign = np.where(data["call"], 1.0, -1.0)
+        root = np.sqrt(t)
+        deviation = v * root
+        d1 = (np.log(s / k) + b * t) / deviation + 0.5 * deviation
+        d2 = d1 - deviation
+        growth, discount = np.exp((b - r) * t), np.exp(-r * t)
+        density = np.exp(-0.5 * d1 * d1) * 0.3989422804014327
+        n1, n2 = ndtr(sign * d1), ndtr(sign * d2)
+        asset, cash = s * growth * n1, k * discount * n2
+        curve = growth * density
+        theta = -0.5 * s * curve * v / root - sign * ((b - r) * asset + r * cash)
+        figures = (sign * (asset - cash), sign * growth * n1, curve / (s * deviation), s * curve * root)
+        return (*figures, theta, sign * t * cash)
 
-    run()
-    seconds, (value, figures) = timed(run)
-    return seconds, {"price": value, "delta": np.asarray(figures["delta"])}, "py_vollib_vectorized"
+    seconds, result = timed(run)
+    return seconds, {"greeks": np.array(result)}, "NumPy, SciPy"
 
 
 @task
 def implied(data):
-    from py_vollib_vectorized import vectorized_implied_volatility as run
+    """Jaeckel's "Let's be rational" as vollib has it, one option a call; a part of the chain, scaled up."""
+    from vollib.black_scholes_merton.implied_volatility import implied_volatility as run
 
-    flags = np.where(data["call"], "c", "p")
-    arguments = [data[name] for name in ("price", "spot", "strike", "years", "rate")]
-    options = {"q": data["dividend"], "model": "black_scholes_merton", "return_as": "numpy", "on_error": "ignore"}
-
-    def work():
-        return run(*arguments, flags, **options)
-
-    work()
-    seconds, result = timed(work)
-    return seconds, {"volatility": np.asarray(result)}, "py_vollib_vectorized"
+    part = 2000
+    rows = list(
+        zip(
+            *(data[name][:part].tolist() for name in ("price", "spot", "strike", "years", "rate", "dividend")),
+            ["c" if call else "p" for call in data["call"][:part]],
+            strict=True,
+        )
+    )
+    seconds, result = timed(lambda: [run(*row) for row in rows])
+    return seconds * data["spot"].size / part, {"volatility": np.array(result)}, "vollib"
 
 
 # --- construction ------------------------------------------------------------------------------------------

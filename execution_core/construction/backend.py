@@ -14,8 +14,8 @@ import numpy as np
 
 from execution_core.errors import CoreError, InvalidValueError
 from execution_core.risk.covariance import Matrix, Vector
+from execution_core.risk.books import historical_books
 from execution_core.risk.tail import beyond, check_level
-from execution_core.risk.var import historical_books
 
 Backend = Literal["auto", "cpu", "gpu"]
 
@@ -59,7 +59,7 @@ def book_risks(
 ) -> tuple[Vector, Vector]:
     """Return historical (VaR, ES) of books (books, N) over returns (T, N), on either backend.
 
-    As ``risk.var.historical_books``; the two agree to rounding.
+    As ``risk.books.historical_books``; the two agree to rounding.
     """
     operations = 2.0 * exposures.shape[0] * exposures.shape[1] * returns.shape[0]
     if choose(operations, backend) == "cpu":

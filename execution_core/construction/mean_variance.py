@@ -85,7 +85,7 @@ def optimise(
     previous    (N,) weights held now (w0), zero when None
     cost        per unit of |w - w0|, one number or (N,), in return units, >= 0
     factors     the same covariance as diagonal plus low rank, where it is known: large problems with
-                fewer factors than assets are then solved by ``interior_point``
+                fewer factors than assets are then solved by ``interior_point``, unless they are sparse
 
     Raises InvalidArrayError, InvalidValueError, and InfeasibleError that names the limits in
     conflict.
@@ -112,12 +112,14 @@ def optimise(
     unit, linear, scale = _scaled(
         covariance, expected, fees, parts.start, parts.asset, parts.trade_slope, float(risk_aversion)
     )
-    x, used = None, "interior_point"
-    if factors is not None and solver == "auto" and linear.size >= FACTORS_MIN_VARIABLES:
+    hessian = unit if parts.asset.size == size else unit[np.ix_(parts.asset, parts.asset)]
+    x, used = None, "daqp on a support"
+    if solver == "auto" and linear.size > DAQP_MAX_VARIABLES:
+        x = support.solve(hessian, linear, found, parts.length)
+    if x is None and solver == "auto" and factors is not None and linear.size >= FACTORS_MIN_VARIABLES:
         scaled = Factors(diagonal=factors.diagonal / scale, loadings=factors.loadings / np.sqrt(scale))
-        x = solve_factors(scaled, linear, found, parts)
+        x, used = solve_factors(scaled, linear, found, parts), "interior_point"
     if x is None:
-        hessian = unit if parts.asset.size == size else unit[np.ix_(parts.asset, parts.asset)]
         x, used = _solve(hessian, linear, found, parts.length, solver)
     weights, objective = _settled(
         x, parts.asset, parts.length, lower, upper, covariance, expected, fees, held, float(risk_aversion)
@@ -205,10 +207,6 @@ def _solve(hessian: Matrix, linear: Vector, found: Rows, length: Vector, solver:
             raise explain(found, length)
         if solver == "daqp":
             raise CoreError("solver", f"DAQP stopped with {flag}", "let PIQP solve it")
-    elif solver == "auto":
-        sparse = support.solve(hessian, linear, found, length)
-        if sparse is not None:
-            return sparse, "daqp on a support"
     x, status = _piqp(hessian, linear, found, length)
     if status == piqp.PIQP_PRIMAL_INFEASIBLE:
         raise explain(found, length)

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 from execution_core.gate.layout import FAR, LOTS_MAX, MONEY_MAX, SLOT_BITS, SLOT_MASK
 from execution_core.gate.memory import (
     account_of,
+    aside,
     divide,
     free_of,
     inline,
@@ -40,7 +41,6 @@ from execution_core.gate.memory import (
     side_of,
 )
 from execution_core.gate.rules import BPS, BUY, SELL, home, share_up, towards
-from execution_core.jit import kernel
 
 
 class Share(NamedTuple):
@@ -98,7 +98,7 @@ def carry(block: int, i: Any, old: Share, new: Share) -> bool:
     return True
 
 
-@kernel
+@aside
 def set_units(block: int, index: int) -> bool:
     """Money per lot from mark, tick value and rates. False (the row is then unusable) if out of range."""
     a = account_of(block)
@@ -111,7 +111,7 @@ def set_units(block: int, index: int) -> bool:
     i.var_unit = share_up(i.unit, i.var_ppm)
     # The quick gear prices a lot at no more than twice the mark, plus as much again in fees.
     dearest = max(money(i.unit, 4) + i.fee_per_lot, long.margin_unit, short.margin_unit, 1)
-    i.quick_lots = divide(MONEY_MAX, dearest)
+    i.quick_lots = min(divide(MONEY_MAX, dearest), LOTS_MAX)
     return bool(max(i.unit, long.margin_unit, short.margin_unit) <= MONEY_MAX)
 
 
@@ -122,7 +122,7 @@ def margin_unit(unit: int, bps: int) -> int:
     return int(money(whole, bps) + divide((unit - whole * BPS) * bps + BPS - 1, BPS))
 
 
-@kernel
+@aside
 def recount(block: int) -> bool:
     """Work out every unit, worst case and sum from positions, open orders, prices and rates. False if
     one leaves its range (the state is then unusable: restore a copy)."""
@@ -145,7 +145,7 @@ def recount(block: int) -> bool:
     return True
 
 
-@kernel
+@aside
 def revalue(block: int, index: int, mark: int, position: int, side: int, covered: int) -> bool:
     """A new price, and a new position with `covered` lots fewer open on `side`. False (nothing changed)
     if the account would leave its range."""
@@ -170,7 +170,7 @@ def revalue(block: int, index: int, mark: int, position: int, side: int, covered
     return False
 
 
-@kernel
+@aside
 def replace_facts(block: int, index: int, before: Any, after: Any) -> bool:
     """Let the instrument's row, which equals before[0], be after[0]: the same but for its facts. False
     (nothing changed) if the account would leave its range."""
@@ -191,7 +191,7 @@ def replace_facts(block: int, index: int, before: Any, after: Any) -> bool:
 
 
 @inline
-def reserve(block: int, order: Any, lots: int, t: Any, e: Any, seen_at: int, now_ns: int) -> int:
+def reserve(block: int, order: Any, lots: int, t: Any, e: Any, seen_at: int, stamp_ns: int) -> int:
     """Reserve approved lots on the order's terms and with their effect; returns the handle. `seen_at`
     is the empty cell of its id, a slot is free, and the effect is within range."""
     a = account_of(block)
@@ -232,10 +232,11 @@ def reserve(block: int, order: Any, lots: int, t: Any, e: Any, seen_at: int, now
     i.first = slot
 
     entry = recent_of(block, a.recent_head)
-    entry.ts_ns = now_ns
+    entry.ts_ns = stamp_ns
     entry.client_order_hash = order.client_order_hash
+    if order.client_order_hash != 0:
+        seen_of(block, seen_at)[0] = 1 + (a.recent_head & (a.capacity_recent - 1))
     a.recent_head += 1
-    seen_of(block, seen_at)[0] = order.client_order_hash
     return int((r.generation + 1) << SLOT_BITS | slot)
 
 
@@ -245,22 +246,33 @@ def improve_quote(side: Any, direction: int, price: int) -> None:
     side.own = towards(direction, max(towards(direction, side.own), towards(direction, price)))
 
 
-@kernel
-def remove_seen(block: int, client_order_hash: int) -> None:
-    """Take an id out and close the gap (no tombstones). Undoes the last insertion exactly."""
-    mask = account_of(block).capacity_seen - 1
-    gap = home(client_order_hash, mask)
-    while seen_of(block, gap)[0] != client_order_hash:
-        gap = (gap + 1) & mask
-    at = (gap + 1) & mask
-    while seen_of(block, at)[0] != 0:
+@inline
+def forget(block: int, number: int) -> None:
+    """Clear the ring's record of an order, and take its id out of the index.
+
+    Closes the gap in the index (no tombstones); undoes the last insertion exactly.
+    """
+    a = account_of(block)
+    entry = recent_of(block, number)
+    if entry.client_order_hash != 0:
+        mask = a.capacity_seen - 1
+        place = 1 + (number & (a.capacity_recent - 1))
+        gap = home(entry.client_order_hash, mask)
+        while seen_of(block, gap)[0] != place:
+            gap = (gap + 1) & mask
+        at = (gap + 1) & mask
         other = seen_of(block, at)[0]
-        # It may move into the gap unless its home lies cyclically between the two.
-        if (at - home(other, mask)) & mask >= (at - gap) & mask:
-            seen_of(block, gap)[0] = other
-            gap = at
-        at = (at + 1) & mask
-    seen_of(block, gap)[0] = 0
+        while other != 0:
+            # It may move into the gap unless its home lies cyclically between the two.
+            start = home(recent_of(block, other - 1).client_order_hash, mask)
+            if (at - start) & mask >= (at - gap) & mask:
+                seen_of(block, gap)[0] = other
+                gap = at
+            at = (at + 1) & mask
+            other = seen_of(block, at)[0]
+        seen_of(block, gap)[0] = 0
+    entry.ts_ns = 0
+    entry.client_order_hash = 0
 
 
 @inline
@@ -269,11 +281,7 @@ def forget_oldest(block: int) -> None:
     a = account_of(block)
     keep = a.capacity_recent - a.capacity_reservations
     while a.recent_head - a.recent_tail > keep:
-        entry = recent_of(block, a.recent_tail)
-        if entry.client_order_hash != 0:
-            remove_seen(block, entry.client_order_hash)
-        entry.ts_ns = 0
-        entry.client_order_hash = 0
+        forget(block, a.recent_tail)
         a.recent_tail += 1
 
 
@@ -313,7 +321,7 @@ def weigh_fixed(block: int, slot: int, times: int) -> None:
     a.open_orders += times
 
 
-@kernel
+@aside
 def release(block: int, slot: int, lots: int) -> None:
     """Give lots (at most the reservation's) back without a fill."""
     weigh(block, slot, -lots)
@@ -330,7 +338,7 @@ def shrink(block: int, slot: int, lots: int) -> None:
         close(block, slot)
 
 
-@kernel
+@aside
 def close(block: int, slot: int) -> None:
     """Clear a reservation that no longer weighs anything, and free its slot."""
     a = account_of(block)
@@ -353,7 +361,7 @@ def close(block: int, slot: int) -> None:
         quote(block, index, side)
 
 
-@kernel
+@aside
 def lift(block: int, slot: int) -> int:
     """Let a reservation weigh nothing while another is judged in its place; returns where it rested."""
     r = reservation_of(block, slot)
@@ -364,7 +372,7 @@ def lift(block: int, slot: int) -> int:
     return int(price)
 
 
-@kernel
+@aside
 def put_back(block: int, slot: int, price: int) -> None:
     """Undo ``lift``."""
     weigh(block, slot, reservation_of(block, slot).lots)
@@ -372,7 +380,7 @@ def put_back(block: int, slot: int, price: int) -> None:
     rest(block, slot, price)
 
 
-@kernel
+@aside
 def rest(block: int, slot: int, price: int) -> None:
     """The reservation's order rests at this price from now on; 0: it does not."""
     r = reservation_of(block, slot)
@@ -380,7 +388,7 @@ def rest(block: int, slot: int, price: int) -> None:
     quote(block, r.instrument, r.side)
 
 
-@kernel
+@aside
 def quote(block: int, index: int, side: int) -> None:
     """The best own resting price of one side, from the instrument's list."""
     half = side_of(block, index, side)
@@ -393,24 +401,19 @@ def quote(block: int, index: int, side: int) -> None:
         at = r.next
 
 
-@kernel
+@aside
 def undo_reserve(block: int, handle: int) -> None:
     """Take the newest reservation back, leaving the state as it was to the bit."""
     a = account_of(block)
     slot = handle & SLOT_MASK
     r = reservation_of(block, slot)
-    client_order_hash = r.client_order_hash
     release(block, slot, r.lots)
     r.generation -= 1
     a.recent_head -= 1
-    entry = recent_of(block, a.recent_head)
-    entry.ts_ns = 0
-    entry.client_order_hash = 0
-    if client_order_hash != 0:
-        remove_seen(block, client_order_hash)
+    forget(block, a.recent_head)
 
 
-@kernel
+@aside
 def fill(block: int, slot: int, index: int, side: int, lots: int, price: int, fee: int) -> int:
     """Turn reserved lots into position and cash; slot 0: a fill without a reservation.
 

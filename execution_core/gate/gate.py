@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from execution_core.errors import InvalidArrayError, InvalidValueError
-from execution_core.gate import kernels, layout
+from execution_core.gate import judge, kernels, layout
 from execution_core.gate.facts import within
 from execution_core.gate.layout import LOTS_MAX, MONEY_MAX, PRICE_MAX, Array
 from execution_core.gate.settings import Settings
-from execution_core.types import GATE_ORDER, VERDICT, DenialReason, Side
+from execution_core.types import GATE_ORDER, VERDICT, DenialReason, Side, TimeInForce
 
 
 class Mode(IntEnum):
@@ -24,13 +24,14 @@ class Mode(IntEnum):
 
 
 _PROBLEMS: Final = {
-    kernels.BAD_SIDE: ("side", "is neither BUY nor SELL"),
-    kernels.BAD_LOTS: ("lots", f"is not in 1..{LOTS_MAX}"),
-    kernels.BAD_PRICE: ("price", f"is not in 0..{PRICE_MAX}, or is 0 for a type with a limit price"),
-    kernels.BAD_TRIGGER: ("trigger", f"is not in 0..{PRICE_MAX}"),
-    kernels.BAD_TYPE: ("type", "is no OrderType"),
-    kernels.BAD_EXPIRE: ("expire_ns", "is not in 0..2**62"),
-    kernels.BAD_FLAGS: ("flags", "has bits beyond POST_ONLY and REDUCE_ONLY"),
+    judge.BAD_SIDE: ("side", "is neither BUY nor SELL"),
+    judge.BAD_LOTS: ("lots", f"is not in 1..{LOTS_MAX}"),
+    judge.BAD_PRICE: ("price", f"is not in 0..{PRICE_MAX}, or is 0 where the type needs a limit price"),
+    judge.BAD_TRIGGER: ("trigger", f"is not in 0..{PRICE_MAX}"),
+    judge.BAD_TYPE: ("type", "is no OrderType"),
+    judge.BAD_EXPIRE: ("expire_ns", "is negative"),
+    judge.BAD_FLAGS: ("flags", "has bits beyond POST_ONLY and REDUCE_ONLY"),
+    judge.BAD_TIME_IN_FORCE: ("time_in_force", "is no TimeInForce"),
 }
 
 
@@ -59,6 +60,8 @@ class Gate(Settings):
     ) -> None:
         super().__init__(instruments=instruments, reservations=reservations, sectors=sectors, recent=recent)
         self._check = self._call.check
+        self._check_one = self._call.check_one
+        self._out: Array | None = None
 
     # --- Judging -----------------------------------------------------------------------------------
 
@@ -85,16 +88,67 @@ class Gate(Settings):
         basket has lots 0 and, where it did not itself break a rule, an empty mask. In mode FIT an
         order that was cut has both lots and the mask of what the whole order would have broken.
         """
-        if (orders.dtype is not GATE_ORDER and orders.dtype != GATE_ORDER) or orders.ndim != 1:
-            raise InvalidArrayError("orders", f"{orders.ndim}-d {orders.dtype}", "pass a 1-d GATE_ORDER array")
+        if orders.dtype is not GATE_ORDER or orders.ndim != 1:
+            _check_array("orders", orders, GATE_ORDER)
         if out is None:
             out = np.empty(len(orders), VERDICT)
         else:
-            self._check_out(out, len(orders))
-        result = self._check(self._address, orders, out, now_ns, mode, reserve)
+            if out is not self._out:
+                _check_array("out", out, VERDICT, writable=True)
+                self._out = out
+            if len(out) != len(orders):
+                raise InvalidArrayError("out", f"{len(out)} verdicts for {len(orders)} orders", "make them as many")
+        try:
+            result = self._check(self._address, orders, out, now_ns | 0, mode, reserve)
+        except (OverflowError, TypeError) as error:
+            raise InvalidValueError("now_ns", str(error), "pass nanoseconds as an int64") from None
         if result < 0:
             raise _malformed(orders, result)
         return out
+
+    def check_one(
+        self,
+        instrument: int,
+        side: int,
+        type: int,  # noqa: A002 - as in GATE_ORDER
+        lots: int,
+        now_ns: int,
+        price: int = 0,
+        trigger: int = 0,
+        time_in_force: int = TimeInForce.DAY,
+        flags: int = 0,
+        expire_ns: int = 0,
+        client_order_hash: int = 0,
+        mode: int = 0,
+        reserve: bool = True,
+    ) -> tuple[int, int, int]:
+        """``check`` for one order given as numbers; the fastest single call, about twice as fast.
+
+        Fields as in GATE_ORDER. Returns (mask, approved lots, reservation); see VERDICT.
+        """
+        try:
+            _ = lots | price | trigger  # a float would be cut to an integer below
+            verdict: tuple[int, int, int] = self._check_one(
+                self._address,
+                instrument,
+                side,
+                type,
+                lots,
+                price,
+                trigger,
+                time_in_force,
+                flags,
+                expire_ns,
+                client_order_hash,
+                now_ns,
+                mode,
+                reserve,
+            )
+        except (OverflowError, TypeError) as error:
+            raise InvalidValueError("order", str(error), "pass integers that fit into 64 bits") from None
+        if verdict[0] < 0:
+            raise _malformed(None, verdict[0])
+        return verdict
 
     def exchange(self, reservation: int, order: Array, now_ns: int) -> Array:
         """Judge an order as if a reservation were not there, and let it take the reservation's place.
@@ -103,8 +157,9 @@ class Gate(Settings):
         in whole, with the new handle, and the old one is closed; or denied, and nothing has changed.
         A handle that is closed already raises InvalidValueError.
         """
-        if order.dtype != GATE_ORDER or order.shape != (1,):
-            raise InvalidArrayError("order", f"{order.shape} {order.dtype}", "pass a GATE_ORDER array of one")
+        _check_array("order", order, GATE_ORDER)
+        if len(order) != 1:
+            raise InvalidArrayError("order", f"has {len(order)} rows", "pass one")
         out = np.empty(1, VERDICT)
         result = self._call.exchange(self._address, reservation, order, out, now_ns)
         if result == kernels.NO_RESERVATION:
@@ -112,13 +167,6 @@ class Gate(Settings):
         if result < 0:
             raise _malformed(order, result)
         return out
-
-    def _check_out(self, out: Array, length: int) -> None:
-        wrong = (out.dtype is not VERDICT and out.dtype != VERDICT) or out.shape != (length,)
-        if wrong or not out.flags.writeable:
-            raise InvalidArrayError(
-                "out", f"{out.shape} {out.dtype}", "pass a writable VERDICT array as long as orders"
-            )
 
     # --- What happens to reservations ----------------------------------------------------------------
 
@@ -176,13 +224,24 @@ class Gate(Settings):
         return int(row["lots"]) if live else 0
 
 
+def _check_array(name: str, array: Array, dtype: np.dtype[Any], *, writable: bool = False) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != 1:
+        raise InvalidArrayError(name, "is no such record array", f"pass a 1-d array of {dtype.names}")
+    if writable and not array.flags.writeable:
+        raise InvalidArrayError(name, "is read-only", "pass an array that can be written")
+
+
 def _closed(reservation: int) -> InvalidValueError:
     return InvalidValueError("reservation", f"{reservation} is not open", "each ends once")
 
 
-def _malformed(orders: Array, result: int) -> InvalidValueError:
+def _malformed(orders: Array | None, result: int) -> InvalidValueError:
+    if result == -1 - judge.BAD_NOW:
+        return InvalidValueError("now_ns", "is not in 0..2**62", "pass nanoseconds since 1970")
     row, code = divmod(-result - 1, 8)
     name, problem = _PROBLEMS[code]
+    if orders is None:
+        return InvalidValueError(name, problem, "correct the order")
     return InvalidValueError(f"orders[{row}].{name}", f"{orders[row][name]} {problem}", "correct the order")
 
 

@@ -21,48 +21,17 @@ from execution_core.gate.exposure import (
     recount,
     release,
     replace_facts,
-    reserve,
     rest,
     revalue,
     slot_of,
     undo_reserve,
 )
-from execution_core.gate.layout import FAR, INSTRUMENT, LOTS_MAX, PRICE_MAX, TIME_MAX
-from execution_core.gate.memory import inline, instrument_of, lowest_bit, reservation_of, side_of
-from execution_core.gate.rules import (
-    BUY,
-    HIGHEST_TYPE,
-    INSTRUMENT_UNKNOWN,
-    MINIMUMS,
-    POST_ONLY,
-    PRICED_TYPES,
-    REDUCE_ONLY,
-    SELL,
-    account_bits,
-    effect,
-    find_seen,
-    is_known,
-    order_bits,
-    terms,
-    type_bit,
-)
+from execution_core.gate.judge import ALL, BAD_NOW, EACH, Order, judge
+from execution_core.gate.layout import FAR, INSTRUMENT, TIME_MAX
+from execution_core.gate.memory import instrument_of, lowest_bit, reservation_of, side_of
+from execution_core.gate.rules import BUY, SELL, is_known, open_call
 from execution_core.jit import kernel
 from execution_core.types import GATE_ORDER, GATE_PRICE, VERDICT
-
-# Modes of `check`, see Mode in gate.py.
-EACH: Final = 0
-ALL: Final = 1
-FIT: Final = 2
-
-# What is wrong with an order; `check` returns -(1 + 8 * row + code).
-BAD_SIDE: Final = 0
-BAD_LOTS: Final = 1
-BAD_PRICE: Final = 2
-BAD_TRIGGER: Final = 3
-BAD_TYPE: Final = 4
-BAD_EXPIRE: Final = 5
-BAD_FLAGS: Final = 6
-NO_PROBLEM: Final = -1
 
 # An answer of `exchange` that is none of `check`.
 NO_RESERVATION: Final = -(2**40)
@@ -72,88 +41,6 @@ STALE: Final = -1
 MISMATCH: Final = -2
 OUT_OF_RANGE: Final = -3
 UNKNOWN: Final = -4
-
-
-@inline
-def shape(order: Any) -> int:
-    """Negative if a field is out of its range: the or of all distances to a bound."""
-    distances = (order.lots - 1) | (LOTS_MAX - order.lots)
-    distances |= order.price | (PRICE_MAX - order.price)
-    distances |= order.price - 1 if (type_bit(order) & PRICED_TYPES) != 0 else 0
-    distances |= order.trigger | (PRICE_MAX - order.trigger)
-    distances |= order.expire_ns | (TIME_MAX - order.expire_ns)
-    distances |= (int(order.side) - BUY) | (SELL - int(order.side))
-    distances |= (int(order.type) - 1) | (HIGHEST_TYPE - int(order.type))
-    distances |= (POST_ONLY | REDUCE_ONLY) - int(order.flags)
-    return int(distances)
-
-
-@kernel
-def problem_of(order: Any) -> int:
-    """The code of what is wrong with a malformed order; NO_PROBLEM for any other."""
-    if shape(order) >= 0:
-        return NO_PROBLEM
-    if order.side != BUY and order.side != SELL:
-        return BAD_SIDE
-    if order.lots < 1 or order.lots > LOTS_MAX:
-        return BAD_LOTS
-    if order.type < 1 or order.type > HIGHEST_TYPE:
-        return BAD_TYPE
-    if order.price < 0 or order.price > PRICE_MAX or (order.price == 0 and (type_bit(order) & PRICED_TYPES) != 0):
-        return BAD_PRICE
-    if order.trigger < 0 or order.trigger > PRICE_MAX:
-        return BAD_TRIGGER
-    if order.expire_ns < 0 or order.expire_ns > TIME_MAX:
-        return BAD_EXPIRE
-    return BAD_FLAGS
-
-
-@kernel
-def largest_fit(block: int, order: Any, t: Any) -> tuple[int, int]:
-    """(lots, mask): the most lots of an order that violate nothing, or 0 and what the most that
-    keep within every maximum still violate: a minimum.
-
-    The rules but the minimums are monotone in the lots (all that pass come before all that fail),
-    so a bisection finds them.
-    """
-    low, high = 0, order.lots
-    while low < high:
-        middle = low + (high - low + 1) // 2
-        if effect(block, order, middle, t, True).mask & ~MINIMUMS == 0:
-            low = middle
-        else:
-            high = middle - 1
-    mask = effect(block, order, low, t, True).mask if low > 0 else 0
-    return (low, mask) if mask == 0 else (0, mask)
-
-
-@kernel
-def judge_exactly(
-    block: int, order: Any, verdict: Any, now_ns: int, account_hard: int, account_soft: int, mode: int, see: bool
-) -> None:
-    """Judge one order into `verdict`, rule by rule; reserve what is approved if `see`."""
-    seen_at = find_seen(block, order.client_order_hash)
-    hard, soft = order_bits(block, order, now_ns, seen_at, True)
-    hard |= account_hard
-    soft |= account_soft
-    lots = 0
-    handle = 0
-    if is_known(block, order.instrument):
-        t = terms(block, order, now_ns, hard, soft, True)
-        mask = effect(block, order, order.lots, t, True).mask
-        if mask == 0:
-            lots = order.lots
-        elif mode == FIT and t.hard == 0:
-            lots, short = largest_fit(block, order, t)
-            mask |= short
-        if see and lots > 0:
-            handle = reserve(block, order, lots, t, effect(block, order, lots, t, True), seen_at, now_ns)
-    else:
-        mask = hard | soft | (1 << INSTRUMENT_UNKNOWN)
-    verdict.mask = mask
-    verdict.lots = lots
-    verdict.reservation = handle
-    verdict.reason = lowest_bit(mask) if mask != 0 else 0
 
 
 @kernel
@@ -170,34 +57,26 @@ def check(block: int, orders: Any, verdicts: Any, now_ns: int, mode: int, keep: 
     """Judge `orders` in their row order into `verdicts`, each seeing the reservations of those before.
 
     keep != 0: leave the approved lots reserved. Returns how many orders were approved (in mode ALL:
-    all or 0), or -(1 + 8 * row + code) for the first malformed order (the state is then unchanged).
+    all or 0), or -(1 + 8 * row + code) for the first malformed order,
+    or -(1 + BAD_NOW) (the state is then unchanged).
     """
+    if now_ns < 0 or now_ns > TIME_MAX:
+        return -1 - BAD_NOW
     n = len(orders)
-    account_hard, account_soft = account_bits(block, now_ns)
-    quick = (account_hard | account_soft) == 0
     see = keep != 0 or n > 1
+    call = open_call(block, now_ns, n, mode, see)
     approved = 0
     for k in range(n):
-        order = orders[k]
         verdict = verdicts[k]
-        if quick and is_known(block, order.instrument):
-            seen_at = find_seen(block, order.client_order_hash)
-            hard, soft = order_bits(block, order, now_ns, seen_at, False)
-            t = terms(block, order, now_ns, hard | shape(order), soft, False)
-            e = effect(block, order, order.lots, t, False)
-            if e.mask >= 0:
-                verdict.mask = 0
-                verdict.lots = order.lots
-                verdict.reservation = reserve(block, order, order.lots, t, e, seen_at, now_ns) if see else 0
-                verdict.reason = 0
-                approved += 1
-                continue
-        problem = problem_of(order)
-        if problem != NO_PROBLEM:
+        mask, lots, handle = judge(block, orders[k], call, approved)
+        if mask < 0:
             undo(block, verdicts, k)
-            return int(-(1 + 8 * k + problem))
-        judge_exactly(block, order, verdict, now_ns, account_hard, account_soft, mode, see)
-        approved += verdict.lots > 0
+            return int(mask - 8 * k)
+        verdict.mask = mask
+        verdict.lots = lots
+        verdict.reservation = handle
+        verdict.reason = lowest_bit(mask) if mask != 0 else 0
+        approved += lots > 0
     refused = mode == ALL and approved < n
     if see and (keep == 0 or refused):
         undo(block, verdicts, n)
@@ -209,6 +88,35 @@ def check(block: int, orders: Any, verdicts: Any, now_ns: int, mode: int, keep: 
         forget_oldest(block)
     reservation_of(block, 0).previous = 0
     return approved
+
+
+@kernel
+def check_one(
+    block: int,
+    instrument: int,
+    side: int,
+    kind: int,
+    lots: int,
+    price: int,
+    trigger: int,
+    time_in_force: int,
+    flags: int,
+    expire_ns: int,
+    client_order_hash: int,
+    now_ns: int,
+    mode: int,
+    keep: int,
+) -> tuple[int, int, int]:
+    """One order given as numbers: (mask, lots, handle). The mask is negative for a malformed order."""
+    order = Order(client_order_hash, lots, price, trigger, expire_ns, instrument, side, kind, time_in_force, flags)
+    if now_ns < 0 or now_ns > TIME_MAX:
+        return -1 - BAD_NOW, 0, 0
+    call = open_call(block, now_ns, 1, mode, keep != 0)
+    verdict: tuple[int, int, int] = judge(block, order, call, 0)
+    if verdict[2] != 0:
+        forget_oldest(block)
+        reservation_of(block, 0).previous = 0
+    return verdict
 
 
 @kernel
@@ -341,6 +249,7 @@ class Calls(NamedTuple):
     they believe that every argument is of the type given in `calls`."""
 
     check: Callable[..., int]
+    check_one: Callable[..., tuple[int, int, int]]
     exchange: Callable[..., int]
     fill: Callable[..., int]
     release: Callable[..., int]
@@ -365,6 +274,7 @@ def calls() -> Calls:
     rows = records(INSTRUMENT, "C")
     return Calls(
         check=check.compile((i, orders, verdicts, i, i, i)),
+        check_one=check_one.compile((i,) * 14),
         exchange=exchange.compile((i, i, orders, verdicts, i)),
         fill=fill_one.compile((i,) * 7),
         release=release_one.compile((i,) * 3),

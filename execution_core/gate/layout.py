@@ -13,7 +13,7 @@ The block holds, in this order (record counts in ``ACCOUNT``'s capacity fields):
     reservations  capacity_reservations + 2 x RESERVATION: slot 0, and one for an exchange
     free          capacity_reservations + 1 x int64, a stack of free slots
     recent        capacity_recent x RECENT, a ring of the last orders
-    seen          capacity_seen x int64, hash table of the ids in `recent`: an index, not state
+    seen          capacity_seen x int32, hash table of places in `recent` by id: an index, not state
 
 Units: ticks, lots, nano units of the account's currency, nanoseconds. Ratios in basis points (bps,
 1e-4) or parts per million (ppm).
@@ -201,9 +201,10 @@ SIDES_AT: Final = INSTRUMENT.fields["sides"][1]  # type: ignore[index]
 SECTOR_BYTES: Final = SECTOR.itemsize
 RESERVATION_BYTES: Final = RESERVATION.itemsize
 RECENT_BYTES: Final = RECENT.itemsize
+SEEN_BYTES: Final = 4
 
 # Cells of the hash table per order in the ring: sparse, so that nearly every search ends where it starts.
-SEEN_PER_RECENT: Final = 8
+SEEN_PER_RECENT: Final = 4
 
 # A reservation's handle is ``generation << SLOT_BITS | slot``, so a stale handle is recognised.
 SLOT_BITS: Final = 20
@@ -237,7 +238,7 @@ def table_sizes(instruments: int, sectors: int, reservations: int, ring: int) ->
         (RESERVATION, reservations + 2),
         (word, reservations + 1),
         (RECENT, ring),
-        (word, SEEN_PER_RECENT * ring),
+        (np.dtype(np.int32), SEEN_PER_RECENT * ring),
     )
 
 

@@ -19,6 +19,7 @@ from execution_core.gate.layout import (
     SATURATED,
     SECTOR,
     SECTOR_BYTES,
+    SEEN_BYTES,
     SIDE,
     SIDE_BYTES,
     SIDES_AT,
@@ -28,11 +29,14 @@ from execution_core.jit import kernel
 
 # For what the hot loop calls: LLVM leaves large functions out of line, and a call costs more than they do.
 inline = kernel(forceinline=True)
+# For what seldom runs. Said aloud, because Numba lets it inherit the option from an inline caller.
+aside = kernel(forceinline=False)
 
 # Their type stubs are stricter than they are.
 _intrinsic: Any = intrinsic
-carray: Any = numba.carray
-types: Any = numba.types
+_numba: Any = numba
+carray = _numba.carray
+types = _numba.types
 
 
 @_intrinsic
@@ -142,5 +146,5 @@ def free_of(block: int, at: int) -> Any:
 
 @inline
 def seen_of(block: int, at: int) -> Any:
-    """A cell of the hash table of the recent ids, as an array of one."""
-    return carray(_pointer(block + account_of(block).at_seen + at * WORD), (1,), np.int64)
+    """A cell of the hash table of the recent ids, as an array of one: 1 + place in the ring, 0 empty."""
+    return carray(_pointer(block + account_of(block).at_seen + at * SEEN_BYTES), (1,), np.int32)

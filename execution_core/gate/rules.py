@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from execution_core.gate.layout import MONEY_MAX, SATURATED
+from execution_core.gate.layout import MONEY_MAX, PRICE_MAX, SATURATED
 from execution_core.gate.memory import (
     account_of,
     divide,
@@ -68,7 +68,8 @@ CONDITIONAL_TYPES: Final = sum(
         OrderType.TRAILING_STOP_LIMIT,
     )
 )
-HIGHEST_TYPE: Final = max(OrderType)
+HIGHEST_TYPE: Final = int(max(OrderType))
+HIGHEST_TIME_IN_FORCE: Final = int(max(TimeInForce))
 
 TRADING_HALTED: Final = int(Reason.TRADING_HALTED)
 REDUCE_ONLY_STATE: Final = int(Reason.REDUCE_ONLY_STATE)
@@ -106,6 +107,18 @@ SHORT_NOT_ALLOWED: Final = int(Reason.SHORT_NOT_ALLOWED)
 
 # Rules that a smaller quantity can fail: left out while searching for the largest that fits.
 MINIMUMS: Final = (1 << QUANTITY_BELOW_MINIMUM) | (1 << NOTIONAL_BELOW_MINIMUM)
+
+
+class Call(NamedTuple):
+    """What is the same for all orders of one call."""
+
+    now_ns: int
+    stamp_ns: int  # what the ring of recent orders notes: now, but never less than before
+    hard: int
+    soft: int
+    room: int  # orders that the rate limits still let through
+    mode: int
+    see: bool  # reserve what is approved, if only until the call ends
 
 
 class Terms(NamedTuple):
@@ -177,28 +190,42 @@ def home(client_order_hash: int, mask: int) -> int:
 
 @inline
 def find_seen(block: int, client_order_hash: int) -> int:
-    """The cell that holds the id, or the empty one (0) where it belongs. Linear probing."""
+    """The cell of the id, or the empty one (0) where it belongs. Linear probing."""
     mask = account_of(block).capacity_seen - 1
     at = home(client_order_hash, mask)
     cell = seen_of(block, at)[0]
-    while cell != 0 and cell != client_order_hash:
+    while cell != 0 and recent_of(block, cell - 1).client_order_hash != client_order_hash:
         at = (at + 1) & mask
         cell = seen_of(block, at)[0]
     return int(at)
 
 
 @inline
-def too_many(block: int, orders: int, window_ns: int, now_ns: int) -> bool:
-    """Would one more order be the (orders + 1)th of the last `window_ns`? 0 orders: no limit."""
+def rate_room(block: int, orders: int, window_ns: int, now_ns: int, wanted: int) -> int:
+    """How many more orders, at most `wanted`, until one would be the (orders + 1)th of the last `window_ns`.
+
+    `orders` 0: no limit. The ring's times never fall, so that the last of the wanted speaks for all.
+    """
     head = account_of(block).recent_head
-    if orders == 0 or head < orders:
-        return False
-    return bool(now_ns - recent_of(block, head - orders).ts_ns < window_ns)
+    if orders == 0:
+        return wanted
+    room = 0
+    if wanted <= orders and is_past(block, head - orders + wanted - 1, window_ns, now_ns):
+        room = wanted
+    while room < min(wanted, orders) and is_past(block, head - orders + room, window_ns, now_ns):
+        room += 1
+    return room
 
 
 @inline
-def account_bits(block: int, now_ns: int) -> tuple[int, int]:
-    """(hard, soft) bits that hold for every order of a call."""
+def is_past(block: int, number: int, window_ns: int, now_ns: int) -> bool:
+    """Is the order with this running number, counting from 0, older than the window? Before 0: yes."""
+    return bool(number < 0 or now_ns - recent_of(block, number).ts_ns >= window_ns)
+
+
+@inline
+def open_call(block: int, now_ns: int, orders: int, mode: int, see: bool) -> Call:
+    """Everything that is the same for all orders of a call."""
     a = account_of(block)
     hard = bit(TRADING_HALTED, a.trading_state == HALTED, True)
     equity = a.cash + a.position_value
@@ -208,20 +235,24 @@ def account_bits(block: int, now_ns: int) -> tuple[int, int]:
     soft |= bit(RISK_POLICY_STALE, a.policy_version == 0 or now_ns - a.policy_ts_ns > a.policy_max_age_ns, True)
     soft |= bit(DAILY_LOSS_LIMIT, a.day_start_equity - equity >= a.daily_loss_limit, True)
     soft |= bit(DRAWDOWN_LIMIT, a.peak_equity - equity >= a.drawdown_limit, True)
-    return hard, soft
+    room = rate_room(block, a.burst_orders, a.burst_window_ns, now_ns, orders)
+    room = rate_room(block, a.rate_orders, a.rate_window_ns, now_ns, room)
+    stamp_ns = max(now_ns, recent_of(block, a.recent_head - 1).ts_ns)
+    return Call(now_ns, stamp_ns, hard, soft, room, mode, see)
 
 
 @inline
-def order_bits(block: int, order: Any, now_ns: int, seen_at: int, exact: bool) -> tuple[int, int]:
-    """(hard, soft) bits that need no instrument, counting the orders of this call so far. `seen_at` is
-    the cell of the order's id; id 0 finds an empty cell, which holds 0 too."""
+def order_bits(block: int, order: Any, call: Call, approved: int, seen_at: int, exact: bool) -> tuple[int, int]:
+    """(hard, soft) bits that need no instrument. `approved` counts the call's orders so far; `seen_at` is
+    the cell of the order's id."""
     a = account_of(block)
     hard = bit(DUPLICATE_ORDER, seen_of(block, seen_at)[0] != 0, exact)
-    hard |= bit(EXPIRE_TIME_IN_PAST, order.time_in_force == GTD and order.expire_ns <= now_ns, exact)
+    if order.time_in_force == GTD:
+        hard |= over(EXPIRE_TIME_IN_PAST, call.now_ns + 1, order.expire_ns, exact)
+        hard |= 0 if exact else order.expire_ns
     hard |= over(RATE_LIMIT_EXCEEDED, a.open_orders + 1, a.capacity_reservations, exact)
     soft = over(RATE_LIMIT_EXCEEDED, a.open_orders + 1, a.max_open_orders, exact)
-    soft |= bit(RATE_LIMIT_EXCEEDED, too_many(block, a.burst_orders, a.burst_window_ns, now_ns), exact)
-    soft |= bit(RATE_LIMIT_EXCEEDED, too_many(block, a.rate_orders, a.rate_window_ns, now_ns), exact)
+    soft |= over(RATE_LIMIT_EXCEEDED, approved + 1, call.room, exact)
     return hard, soft
 
 
@@ -232,7 +263,7 @@ def type_bit(order: Any) -> int:
 
 
 @inline
-def terms(block: int, order: Any, now_ns: int, hard: int, soft: int, exact: bool) -> Terms:
+def terms(block: int, order: Any, call: Call, hard: int, soft: int, exact: bool) -> Terms:
     """Everything about an order of a known instrument that does not depend on its quantity.
 
     `hard` and `soft` are the bits found so far.
@@ -252,11 +283,14 @@ def terms(block: int, order: Any, now_ns: int, hard: int, soft: int, exact: bool
     if limited:
         price = order.price
         worst = price
+        unit = times(price, i.tick_value, exact)
+        notional_unit = unit
     else:
         price = reference
         worst = reference + towards(side, divide(room + BPS - 1, BPS))
+        unit = times(worst, i.tick_value, exact)
+        notional_unit = times(price, i.tick_value, exact)
 
-    unit = times(worst, i.tick_value, exact)
     fee = i.fee_per_lot + share_up(unit, i.fee_ppm)
     slip = towards(side, unit - i.unit) if i.mark > 0 or not exact else 0
     cost_unit = fee + max(slip, 0)
@@ -265,21 +299,27 @@ def terms(block: int, order: Any, now_ns: int, hard: int, soft: int, exact: bool
     if exact:
         cost_unit = min(cost_unit, SATURATED)
         cash_unit = min(cash_unit, SATURATED)
-    rests = immediate and limited and ((1 << order.time_in_force) & NEVER_RESTS) == 0
+    rests = immediate and limited and ((1 << (order.time_in_force & 63)) & NEVER_RESTS) == 0
 
-    stale = over(PRICE_STALE, now_ns - i.mark_ts_ns, a.price_max_age_ns, exact)
+    stale = over(PRICE_STALE, call.now_ns - i.mark_ts_ns, a.price_max_age_ns, exact)
     stale |= over(PRICE_STALE, 1, i.mark, exact)
     soft |= stale
-    # With an old price reductions pass at the operator's word; without any nothing can be judged.
-    if a.stale_price_reductions == 0 or reference == 0:
-        hard |= stale
     if exact:
+        # With an old price reductions pass at the operator's word; without any nothing can be judged.
+        hard |= stale if a.stale_price_reductions == 0 or reference == 0 else 0
         hard |= i.denials & ~bit(MARKET_CLOSED, order.time_in_force == AT_OPEN, True)
     else:
         hard |= -i.denials
         # Nothing beyond twice the mark in the quick gear: its products rely on that.
         hard |= (2 * i.mark - worst) | (2 * i.mark - price)
-    if reference > 0:
+        # What is left to see whether the order is well-formed; the rules imply the rest.
+        hard |= (int(side) - BUY) | (SELL - int(side)) | int(order.flags) | (POST_ONLY + REDUCE_ONLY - int(order.flags))
+        hard |= (int(order.time_in_force) - 1) | (HIGHEST_TIME_IN_FORCE - int(order.time_in_force))
+        if (kind & LIMITED_TYPES) != 0:
+            hard |= order.price - int((kind & PRICED_TYPES) != 0)
+        if not immediate:
+            hard |= order.trigger | (PRICE_MAX - order.trigger)
+    if reference > 0 or not exact:
         hard |= over(PRICE_COLLAR, towards(side, price - reference) * BPS, room, exact)
     if immediate:
         ahead = towards(side, worst) + 1
@@ -288,7 +328,6 @@ def terms(block: int, order: Any, now_ns: int, hard: int, soft: int, exact: bool
             hard |= over(POST_ONLY_WOULD_CROSS, ahead, towards(side, other.best), exact)
             hard |= bit(POST_ONLY_WOULD_CROSS, not limited, exact)
     hard |= bit(UNSUPPORTED_ORDER_TYPE, (kind & i.order_types) == 0, exact)
-    notional_unit = times(price, i.tick_value, exact)
     return Terms(hard, soft, notional_unit, cash_unit, cash_fixed, cost_unit, price if rests else 0)
 
 

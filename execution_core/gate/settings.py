@@ -261,7 +261,7 @@ class Settings:
 
     def digest(self) -> bytes:
         """sha256 of the state, 32 bytes: equal after the same calls. The index of ids is left out."""
-        words = len(self._block) - len(self._state.seen)
+        words = int(self._account["at_seen"]) // layout.WORD
         return hashlib.sha256(self._block[:words].data).digest()
 
     def grow(self, *, instruments: int) -> None:

@@ -164,10 +164,13 @@ def directional(high: Panel, low: Panel, close: Panel, n: int, adx: Panel, plus:
                 tr = (state[4 * BLOCK + j] * fade if moving else 0.0) + spread
                 rise = (state[5 * BLOCK + j] * fade if moving else 0.0) + plus_move
                 fall = (state[6 * BLOCK + j] * fade if moving else 0.0) + minus_move
-                percent = 100.0 / tr
-                both = rise + fall
-                # No directional movement at all is a strength of zero, not 0 / 0.
-                strong = 100.0 * abs(rise - fall) / both if both > 0.0 else 0.0
+                # No directional movement at all is a strength of zero, not 0 / 0. One division
+                # serves both ratios: over tr * both, times both or times tr.
+                moved = rise + fall
+                both = moved if moved > 0.0 else 1.0
+                inverse = 100.0 / (tr * both)
+                percent = inverse * both
+                strong = abs(rise - fall) * (inverse * tr) if moved > 0.0 else 0.0
                 a = state[7 * BLOCK + j] if count > full else 0.0
                 a += (strong - a if count > ready else strong) * share
                 state[j] = count

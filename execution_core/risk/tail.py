@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from execution_core.errors import InvalidArrayError, InvalidValueError
-from execution_core.jit import kernel
 
 Matrix: TypeAlias = NDArray[np.float64]
 Vector: TypeAlias = NDArray[np.float64]
@@ -94,71 +93,3 @@ def weighted_tail(losses: Vector, weights: Vector, level: float) -> TailRisk:
     total = float(chances[cut + 1 :] @ sorted_losses[cut + 1 :])
     es = (total + (1.0 - level - further) * var) / (1.0 - level)
     return TailRisk(var=var, es=max(var, es), level=level)
-
-
-@kernel(forceinline=True)
-def _sink(heap: Any, value: Any) -> None:
-    """Replace the root of a min-heap by a larger value."""
-    size = heap.size
-    place = 0
-    while True:
-        child = 2 * place + 1
-        if child >= size:
-            break
-        if child + 1 < size and heap[child + 1] < heap[child]:
-            child += 1
-        if heap[child] >= value:
-            break
-        heap[place] = heap[child]
-        place = child
-    heap[place] = value
-
-
-@kernel
-def row_tails(gains: Any, keep: int, var: Vector, total: Vector) -> None:
-    """For every row of `gains` (books, scenarios): VaR and the sum of the losses beyond it.
-
-    `keep` is the number of losses beyond VaR plus one. One pass with a heap of `keep` values:
-    nearly every scenario costs one comparison, where a partition moves the whole row.
-    """
-    books, scenarios = gains.shape
-    heap = np.empty(keep, gains.dtype)
-    for book in range(books):
-        row = gains[book]
-        heap[:] = -np.inf
-        # The heap holds losses, so its root is the smallest of the largest.
-        threshold = heap[0]
-        start = 0
-        while start < scenarios:
-            # Look at 16 together: most blocks hold nothing beyond the threshold.
-            stop = min(start + 16, scenarios)
-            hits = 0
-            for t in range(start, stop):
-                hits += 1 if -row[t] > threshold else 0
-            if hits:
-                for t in range(start, stop):
-                    if -row[t] > threshold:
-                        _sink(heap, -row[t])
-                        threshold = heap[0]
-            start = stop
-        var[book] = heap[0]
-        together = 0.0
-        for i in range(1, keep):
-            together += heap[i]
-        total[book] = together
-
-
-def book_tails(gains: Any, level: float) -> tuple[Vector, Vector]:
-    """Return (VaR, ES), each (books,), of gains (books, scenarios), float32 or float64 C order."""
-    count = gains.shape[1]
-    worse = beyond(count, level)
-    var, total = np.empty(gains.shape[0]), np.empty(gains.shape[0])
-    row_tails(gains, worse + 1, var, total)
-    share = count * (1.0 - level)
-    return var, np.maximum(var, (total + (share - worse) * var) / share)
-
-
-def warm() -> None:
-    """Compile the kernel for both precisions."""
-    for dtype in (np.float64, np.float32):
-        book_tails(np.ones((2, 4), dtype), 0.5)

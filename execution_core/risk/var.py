@@ -8,18 +8,15 @@ Errors: InvalidArrayError, InvalidValueError.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import gammaln, ndtri, stdtrit
 
 from execution_core.errors import InvalidArrayError, InvalidValueError
 from execution_core.jit import kernel
 from execution_core.risk.covariance import Matrix, Vector, check_covariance, check_returns
-from execution_core.risk.tail import TailRisk, beyond, book_tails, check_level, tail, weighted_tail
-
-Single: TypeAlias = NDArray[np.float32]
+from execution_core.risk.tail import TailRisk, beyond, check_level, tail, weighted_tail
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,37 +197,6 @@ def historical_parts(exposures: Vector, returns: Matrix, *, level: float = 0.99,
     shortfall = exposures * marginal_es
     risk = TailRisk(var=var, es=float(shortfall.sum()), level=level)
     return Parts(risk=risk, marginal=marginal, component=exposures * marginal, es=shortfall)
-
-
-def historical_books(
-    exposures: Matrix | Single, returns: Matrix | Single, *, level: float = 0.99
-) -> tuple[Vector, Vector]:
-    """Return (VaR, ES), each (books,), of exposures (books, N) over returns (T, N).
-
-    Both float64, or both float32: half the memory and twice the speed, accurate to about 1e-6 of
-    the largest loss. Books are cut into blocks whose gains stay in the cache between the matrix
-    product and the search for the tail.
-    """
-    level = check_level(level)
-    for field, array in (("exposures", exposures), ("returns", returns)):
-        if not isinstance(array, np.ndarray) or array.dtype not in (np.float64, np.float32):
-            raise InvalidArrayError(field, "not float64 or float32", "convert it")
-        if array.ndim != 2 or 0 in array.shape:
-            raise InvalidArrayError(field, f"shape {array.shape}", "pass (books, N) and (T, N)")
-        if not np.isfinite(array).all():
-            raise InvalidValueError(field, "NaN or infinity", "drop or fill those rows")
-    if exposures.dtype != returns.dtype or exposures.shape[1] != returns.shape[1]:
-        raise InvalidArrayError("returns", "unlike exposures", "same dtype and number of assets")
-    books = exposures.shape[0]
-    var, es = np.empty(books), np.empty(books)
-    across = returns.T
-    size = max(1, min(books, 2**21 // (returns.shape[0] * returns.itemsize)))
-    gains = np.empty((size, returns.shape[0]), returns.dtype)
-    for first in range(0, books, size):
-        last = min(first + size, books)
-        block = np.matmul(exposures[first:last], across, out=gains[: last - first])
-        var[first:last], es[first:last] = book_tails(block, level)
-    return var, es
 
 
 def liquidity_cost(exposures: Vector, spread_mean: Vector, spread_deviation: Vector, *, multiple: float = 3.0) -> float:

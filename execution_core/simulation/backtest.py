@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from execution_core.errors import InvalidArrayError, InvalidValueError
 from execution_core.gate import layout
 from execution_core.gate.facts import InstrumentFacts, Policy
-from execution_core.gate.gate import Gate
-from execution_core.gate.kernels import FIT, check, fill_one, price_one, release_one
-from execution_core.gate.layout import LOTS_MAX, account_of, instrument_of
+from execution_core.gate.gate import Gate, Mode
+from execution_core.gate.kernels import check, fill_one, price_one, release_one
+from execution_core.gate.layout import LOTS_MAX
+from execution_core.gate.memory import account_of, instrument_of
 from execution_core.jit import kernel
 from execution_core.simulation.bar_kernels import UNBOUNDED, match
 from execution_core.simulation.bars import UNCAPPED, fill_models, validate_bars, validate_models
@@ -62,6 +63,7 @@ _MARKET, _DAY = int(OrderType.MARKET), int(TimeInForce.DAY)
 _ACCEPTED = int(OrderState.ACCEPTED)
 _FILL, _TRIGGERED = int(VenueEventKind.FILL), int(VenueEventKind.TRIGGERED)
 _REASONS = max(DenialReason) + 1
+_FIT = int(Mode.FIT)
 
 
 class Sizing(IntEnum):
@@ -242,7 +244,7 @@ def run_path(
         count = _decide(block, targets[t], chosen[:decided], sizing, requests)
         if count == 0:
             continue
-        if check(block, requests[:count], verdicts[:count], clock[t], FIT, 1) < 0:
+        if check(block, requests[:count], verdicts[:count], clock[t], _FIT, 1) < 0:
             return -1 - t
         for k in range(count):
             verdict, request = verdicts[k], requests[k]

@@ -22,6 +22,7 @@ from alphamesh.audit.v1 import event_pb2
 
 from . import telemetry
 from .journal import Journal
+from .signal import Signal
 
 JETSTREAM = "ALPHAMESH"
 SUBJECT = "alphamesh.events"
@@ -47,39 +48,49 @@ class EventLog(Protocol):
 
 
 class LocalEventLog:
-    """All services in one process: readers are woken by the writer's journal and read from it."""
+    """All services in one process: readers take what the journal holds, then each frame as it becomes durable."""
 
     def __init__(self) -> None:
         self._journals: dict[str, Journal] = {}
-        self._changed: dict[str, asyncio.Event] = {}
+        self._attached = Signal()
+        self._readers: dict[str, list[asyncio.Queue[event_pb2.EventFrame]]] = {}
 
     async def start(self) -> None:
         """Nothing to connect to."""
 
     def attach(self, journal: Journal) -> None:
-        """Makes `journal` readable and wakes whoever waits for it."""
+        """Makes `journal` readable; readers of an earlier one of this stream go on with it."""
         self._journals[journal.stream] = journal
-        journal.listen(lambda _frame: self._wake(journal.stream))
-        self._wake(journal.stream)
+        journal.listen(lambda frame: self._deliver(journal.stream, frame))
+        for frame in journal.read(1):
+            self._deliver(journal.stream, frame)
+        self._attached.notify()
 
     async def subscribe(self, stream: str, from_seq: int) -> AsyncIterator[event_pb2.EventFrame]:
         """Frames of `stream`; waits for its journal when it is not attached yet."""
-        next_seq = from_seq
-        while True:
-            changed = self._changed.setdefault(stream, asyncio.Event())
-            journal = self._journals.get(stream)
-            if journal is not None and journal.durable_seq >= next_seq:
-                for frame in list(journal.read(next_seq)):
+        while stream not in self._journals:
+            await self._attached.next().wait()
+        frames: asyncio.Queue[event_pb2.EventFrame] = asyncio.Queue()
+        for frame in self._journals[stream].read(from_seq):
+            frames.put_nowait(frame)
+        readers = self._readers.setdefault(stream, [])
+        readers.append(frames)
+        try:
+            next_seq = from_seq
+            while True:
+                frame = await frames.get()
+                if frame.first_seq + frame.count > next_seq:
                     yield frame
                     next_seq = frame.first_seq + frame.count
-                continue
-            await changed.wait()
+        finally:
+            readers.remove(frames)
 
     async def close(self) -> None:
         """Nothing to stop."""
 
-    def _wake(self, stream: str) -> None:
-        self._changed.pop(stream, asyncio.Event()).set()
+    def _deliver(self, stream: str, frame: event_pb2.EventFrame) -> None:
+        for frames in self._readers.get(stream, ()):
+            frames.put_nowait(frame)
 
 
 class NatsEventLog:

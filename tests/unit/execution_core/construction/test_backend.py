@@ -7,7 +7,7 @@ import pytest
 
 from execution_core.construction import backend
 from execution_core.errors import CoreError, InvalidValueError
-from execution_core.risk.var import historical_books
+from execution_core.risk.books import historical_books
 
 PROBLEM = backend.gpu_problem()
 RANDOM = np.random.Generator(np.random.SFC64(8))

@@ -537,7 +537,8 @@ class Twin:
             cost_fixed=self.fee_fixed(),
             rests_at=order.price if rests else 0,
         )
-        self.recent.append((now, order.client_order_hash))
+        last = self.recent[-1][0] if self.recent else 0
+        self.recent.append((max(now, last), order.client_order_hash))
         return self.count
 
     def exchange(self, number: int, order: Order, now: int) -> Verdict:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from execution_core.errors import InvalidArrayError, InvalidValueError
-from execution_core.risk import tail as tails
 from execution_core.risk import var
 from execution_core.risk.tail import tail, weighted_tail
 
@@ -63,33 +62,6 @@ def test_weighted_tail_equals_its_twin(level: float) -> None:
     weights = 0.98 ** np.arange(400.0)
     ours = weighted_tail(losses, weights, level)
     assert (ours.var, ours.es) == pytest.approx(plain_tail(losses.tolist(), weights.tolist(), level), rel=1e-9)
-
-
-@pytest.mark.parametrize("level", [0.5, 0.9, 0.99, 0.9999])
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_many_books_equal_one_at_a_time(level: float, dtype: type) -> None:
-    books = RANDOM.normal(0, 1, (37, 6)).astype(dtype)
-    value_at_risk, shortfall = var.historical_books(books, RETURNS.astype(dtype), level=level)
-    for i, book in enumerate(books.astype(np.float64)):
-        alone = var.historical(book, RETURNS, level=level)
-        tolerance = 1e-10 if dtype is np.float64 else 1e-5
-        assert value_at_risk[i] == pytest.approx(alone.var, rel=tolerance, abs=tolerance)
-        assert shortfall[i] == pytest.approx(alone.es, rel=tolerance, abs=tolerance)
-
-
-def test_books_in_several_blocks_equal_books_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    books = RANDOM.normal(0, 1, (2000, 6))
-    long = np.vstack([RETURNS] * 6)
-    whole = var.historical_books(books, long)
-    np.testing.assert_allclose(whole[0][1500:1600], var.historical_books(books[1500:1600], long)[0], rtol=1e-12)
-
-
-def test_ties_and_equal_losses_do_not_confuse_the_heap() -> None:
-    gains = np.zeros((3, 50))
-    gains[1, 7:9] = -5.0
-    value_at_risk, shortfall = tails.book_tails(gains, 0.96)
-    np.testing.assert_allclose(value_at_risk, [0.0, 0.0, 0.0])
-    np.testing.assert_allclose(shortfall, [0.0, 5.0, 0.0])
 
 
 def test_normal_and_t_factors_are_the_textbooks() -> None:
@@ -209,8 +181,6 @@ def test_bad_arguments_are_refused() -> None:
         var.parametric(BOOK, covariance, horizon=0.0)
     with pytest.raises(InvalidValueError, match=r"^method"):
         var.historical(BOOK, RETURNS, method="other")  # type: ignore[arg-type]
-    with pytest.raises(InvalidArrayError, match=r"^returns"):
-        var.historical_books(BOOK[None], RETURNS.astype(np.float32))
     with pytest.raises(InvalidValueError, match=r"^returns"):
         var.filtered_returns(RETURNS * 0.0)
     with pytest.raises(InvalidValueError, match=r"^days"):

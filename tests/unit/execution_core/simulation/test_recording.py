@@ -7,7 +7,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from benchmarks.data_binance import align_clocks, rows
+from examples.order_book.recording import align_clocks, rows
 from execution_core.types import FEED_EVENT, FeedKind, Side
 
 TICK, LOT = Decimal("0.1"), Decimal("0.001")
