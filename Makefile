@@ -92,7 +92,7 @@ run: $(RUN_STAMP) $(KERNEL_STAMP) ## Start the whole mesh and trade a session (R
 
 # Nothing compiles in a request path: kernels are compiled here, and again when their sources change.
 $(KERNEL_STAMP): $(KERNELS) | $(RUN_STAMP)
-	@echo "compiling the numeric kernels into .cache (a minute, once)"
+	@echo "compiling the numeric kernels into .cache (minutes, once)"
 	@$(BIN)/python -m execution_core.warm
 	@touch $@
 

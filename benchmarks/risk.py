@@ -127,6 +127,12 @@ def cases() -> list[Case]:
     def shrunk() -> object:
         return covariance.ledoit_wolf(history()["returns"])
 
+    def priced() -> object:
+        return _greeks(chain())
+
+    def solved() -> object:
+        return _implied(chain())
+
     def weighed() -> object:
         return covariance.ewma(history()["returns"])
 

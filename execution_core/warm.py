@@ -11,6 +11,7 @@ import sys
 import time
 
 WARM: tuple[str, ...] = (
+    "execution_core.gate",
     "execution_core.indicators",
     "execution_core.construction.hrp",
     "execution_core.construction.mean_variance",
@@ -31,10 +32,10 @@ WARM: tuple[str, ...] = (
 
 def main() -> None:
     started = time.monotonic()
-    for name in WARM:
+    for number, name in enumerate(WARM, start=1):
+        print(f"kernels {number}/{len(WARM)}: {name}", file=sys.stderr, flush=True)
         importlib.import_module(name).warm()
-    elapsed = time.monotonic() - started
-    print(f"kernels of {len(WARM)} modules ready in {elapsed:.1f} s", file=sys.stderr)
+    print(f"kernels ready in {time.monotonic() - started:.0f} s", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ from execution_core.gate.memory import (
     seen_of,
     side_of,
 )
-from execution_core.gate.rules import BPS, BUY, SELL, home, share_up, towards
+from execution_core.gate.rules import BPS, BUY, SELL, home, if_buy, share_up, towards
 
 
 class Share(NamedTuple):
@@ -205,10 +205,9 @@ def reserve(block: int, order: Any, lots: int, t: Any, e: Any, seen_at: int, sta
     a.margin += e.margin_growth
     a.var_open += e.var_growth
     sector_of(block, i.sector).gross += e.gross_growth
-    if order.side == BUY:
-        a.net_long += e.net_growth
-    else:
-        a.net_short += e.net_growth
+    long_growth = if_buy(order.side, e.net_growth)
+    a.net_long += long_growth
+    a.net_short += e.net_growth - long_growth
     a.reserved_cash += e.cash
     a.reserved_cost += e.cost
     a.open_orders += 1

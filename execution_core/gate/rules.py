@@ -175,6 +175,12 @@ def towards(side: int, amount: int) -> int:
 
 
 @inline
+def if_buy(side: int, amount: int) -> int:
+    """The amount for BUY, 0 for SELL, without a branch that sides taken in turn would make expensive."""
+    return amount & (int(side) - SELL)
+
+
+@inline
 def share_up(amount: int, ppm: int) -> int:
     """amount * ppm / 1e6 rounded up, without overflow for amount <= SATURATED, ppm <= 1e6."""
     whole = divide(amount, PPM)
@@ -294,8 +300,8 @@ def terms(block: int, order: Any, call: Call, hard: int, soft: int, exact: bool)
     fee = i.fee_per_lot + share_up(unit, i.fee_ppm)
     slip = towards(side, unit - i.unit) if i.mark > 0 or not exact else 0
     cost_unit = fee + max(slip, 0)
-    cash_unit = unit + fee if side == BUY else 0
-    cash_fixed = a.fee_per_order if side == BUY else 0
+    cash_unit = if_buy(side, unit + fee)
+    cash_fixed = if_buy(side, a.fee_per_order)
     if exact:
         cost_unit = min(cost_unit, SATURATED)
         cash_unit = min(cash_unit, SATURATED)
@@ -342,7 +348,6 @@ def effect(block: int, order: Any, lots: int, t: Terms, exact: bool) -> Effect:
     i = instrument_of(block, order.instrument)
     side = side_of(block, order.instrument, order.side)
     sector = sector_of(block, i.sector)
-    buy = order.side == BUY
 
     reach = towards(order.side, i.position) + side.open + lots
     worst = max(i.worst, reach)
@@ -361,7 +366,7 @@ def effect(block: int, order: Any, lots: int, t: Terms, exact: bool) -> Effect:
         reserved_cost = min(reserved_cost, SATURATED)
     equity = a.cash + a.position_value - reserved_cost
     gross = a.gross + gross_growth
-    net = (a.net_long if buy else a.net_short) + net_growth
+    net = a.net_short + if_buy(order.side, a.net_long - a.net_short) + net_growth
 
     mask = t.hard
     if not exact:
@@ -377,7 +382,7 @@ def effect(block: int, order: Any, lots: int, t: Terms, exact: bool) -> Effect:
     if reach > 0 or not exact:
         mask |= t.soft
         funds = a.cash - a.cash_buffer - a.reserved_cash
-        mask |= over(INSUFFICIENT_FUNDS, cash, funds, exact) & -int(buy)
+        mask |= if_buy(order.side, over(INSUFFICIENT_FUNDS, cash, funds, exact))
         mask |= over(INSUFFICIENT_MARGIN, a.margin + margin_growth, equity, exact)
         mask |= over(INSUFFICIENT_MARGIN, a.margin + margin_growth, MONEY_MAX, exact)
         mask |= over(POSITION_LIMIT, worst, i.position_limit, exact)
