@@ -145,16 +145,8 @@ def cases() -> list[Case]:
         ("VaR of 1000 books", _books, "books", history, _same_books, "NumPy", "ratio >= 1.4"),
         ("Ledoit-Wolf", shrunk, "ledoit_wolf", history, _same_shrinkage, "scikit-learn", "ratio >= 3"),
         ("EWMA covariance", weighed, "ewma", history, _same_ewma, "skfolio", "ratio >= 2"),
-        (
-            "price and five Greeks",
-            lambda: _greeks(chain()),
-            "greeks",
-            chain,
-            _same_greeks,
-            "NumPy, SciPy",
-            "ours <= 32",
-        ),
-        ("implied volatility", lambda: _implied(chain()), "implied", chain, _same_volatility, "vollib", "ours <= 300"),
+        ("price and five Greeks", priced, "greeks", chain, _same_greeks, "NumPy, SciPy", "ours <= 32"),
+        ("implied volatility", solved, "implied", chain, _same_volatility, "vollib", "ours <= 300"),
     ]
     for module in (books, covariance, montecarlo, options):
         module.warm()

@@ -13,8 +13,8 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from execution_core.errors import CoreError, InvalidValueError
-from execution_core.risk.covariance import Matrix, Vector
 from execution_core.risk.books import historical_books
+from execution_core.risk.covariance import Matrix, Vector
 from execution_core.risk.tail import beyond, check_level
 
 Backend = Literal["auto", "cpu", "gpu"]

@@ -10,6 +10,7 @@ interior point; Schwan et al. 2023) the others, unless their answer proves to be
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -96,16 +97,17 @@ def optimise(
     expected = numbers("expected", expected, size)
     held = np.zeros(size) if previous is None else numbers("previous", previous, size)
     fees = numbers("cost", cost, size)
-    if (fees < 0.0).any():
+    priced = bool(fees.any())
+    if priced and (fees < 0.0).any():
         raise InvalidValueError("cost", "below zero", "pass costs >= 0")
-    if not (np.isfinite(risk_aversion) and risk_aversion > 0.0):
+    if not (math.isfinite(risk_aversion) and risk_aversion > 0.0):
         raise InvalidValueError("risk_aversion", f"{risk_aversion!r}", "pass a number above zero")
     lower, upper = bounds(limits, size)
 
     kinks: list[Vector] = []
     if limits.gross is not None:
         kinks.append(np.zeros(size))
-    if limits.turnover is not None or fees.any():
+    if limits.turnover is not None or priced:
         kinks.append(held)
     parts = segments(lower, upper, kinks)
     found = rows(limits, parts, held)
@@ -245,8 +247,9 @@ def _binding(
     parts: Segments,
     x: Vector,
 ) -> tuple[str, ...]:
-    names = [f"lower[{limits.name(a)}]" for a in (weights - lower <= TOLERANCE).nonzero()[0].tolist()]
-    names += [f"upper[{limits.name(a)}]" for a in (upper - weights <= TOLERANCE).nonzero()[0].tolist()]
+    known = limits.names if limits.names is not None else range(weights.size)
+    names = [f"lower[{known[a]}]" for a in (weights - lower <= TOLERANCE).nonzero()[0].tolist()]
+    names += [f"upper[{known[a]}]" for a in (upper - weights <= TOLERANCE).nonzero()[0].tolist()]
     values = (found.matrix @ x).tolist()
     for name, value, low, high in zip(found.names, values, found.low.tolist(), found.high.tolist(), strict=True):
         if low == high:

@@ -11,6 +11,7 @@ answer is its 1 x 1 variance.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -48,8 +49,8 @@ def check_returns(field: str, returns: Any, at_least: int = 2) -> Matrix:
 
 
 @kernel
-def _asymmetry(matrix: Matrix) -> float:
-    """Return the largest |m_ij - m_ji|; NaN or infinity when any entry is.
+def _facts(matrix: Matrix) -> tuple[float, float, float]:
+    """Return the largest |m_ij - m_ji|, NaN or infinity when any entry is; the least and largest variance.
 
     Square tiles: both triangles are read along cache lines, at memory speed.
     """
@@ -63,7 +64,10 @@ def _asymmetry(matrix: Matrix) -> float:
                     worst = max(worst, abs(matrix[i, j] - matrix[j, i]))
                     # NaN and infinity survive a multiplication by zero, and nothing else does.
                     bad += 0.0 * matrix[i, j] + 0.0 * matrix[j, i]
-    return worst + bad
+    least, largest = matrix[0, 0], matrix[0, 0]
+    for i in range(size):
+        least, largest = min(least, matrix[i, i]), max(largest, matrix[i, i])
+    return worst + bad, least, largest
 
 
 def check_covariance(field: str, matrix: Any, size: int | None = None) -> Matrix:
@@ -74,14 +78,13 @@ def check_covariance(field: str, matrix: Any, size: int | None = None) -> Matrix
         raise InvalidArrayError(field, f"shape {matrix.shape}", "pass a square matrix")
     if size is not None and matrix.shape[0] != size:
         raise InvalidArrayError(field, f"{matrix.shape[0]} assets", f"pass {size}")
-    diagonal = np.diagonal(matrix)
-    gap = _asymmetry(matrix)
-    if not np.isfinite(gap):
+    gap, least, largest = _facts(matrix)
+    if not math.isfinite(gap):
         raise InvalidValueError(field, "NaN or infinity", "estimate it from complete returns")
-    if (diagonal <= 0.0).any():
-        flat = np.flatnonzero(diagonal <= 0.0)
+    if least <= 0.0:
+        flat = np.flatnonzero(np.diagonal(matrix) <= 0.0)
         raise InvalidValueError(field, f"variance at or below zero for assets {flat[:5].tolist()}", "leave them out")
-    if gap > 1e-8 * float(diagonal.max()):
+    if gap > 1e-8 * largest:
         raise InvalidValueError(field, "not symmetric", "pass (m + m.T) / 2")
     return matrix
 
