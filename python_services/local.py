@@ -53,6 +53,7 @@ class LocalSystem:
 
     async def __aenter__(self) -> LocalSystem:
         """Raises what a service's build raises; those that were built are closed."""
+        telemetry.calm_collector()
         self._owner = asyncio.current_task()
         try:
             await self._events.start()

@@ -94,7 +94,8 @@ def numbers(field: str, value: Any, size: int) -> Vector:
         raise InvalidArrayError(field, f"shape {array.shape}", f"pass one number or ({size},)")
     if not np.isfinite(array).all():
         raise InvalidValueError(field, "NaN or infinity", "pass finite numbers")
-    return array
+    # Strided or read-only arrays are other types for Numba, and would compile kernels anew.
+    return array if array.flags.c_contiguous and array.flags.writeable else array.copy()
 
 
 def bounds(limits: Constraints, size: int) -> tuple[Vector, Vector]:
@@ -120,7 +121,7 @@ def segments(lower: Vector, upper: Vector, kinks: list[Vector]) -> Segments:
     keep = length > 0.0
     keep[:, 0] |= ~keep.any(axis=1)  # a fixed weight keeps one segment of length zero
     middle = (cuts[:-1] + np.diff(cuts, axis=0) / 2.0).T
-    asset = np.nonzero(keep)[0]
+    asset = np.ascontiguousarray(np.nonzero(keep)[0])
     previous = kinks[-1]
     return Segments(
         start=lower,

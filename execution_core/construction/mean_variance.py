@@ -92,7 +92,7 @@ def optimise(
     conflict.
     """
     limits = constraints if constraints is not None else Constraints()
-    covariance = np.ascontiguousarray(check_covariance("covariance", covariance))
+    covariance = check_covariance("covariance", covariance)
     size = covariance.shape[0]
     expected = numbers("expected", expected, size)
     held = np.zeros(size) if previous is None else numbers("previous", previous, size)

@@ -22,7 +22,7 @@ The sums are integers and move by exact differences, so they cannot drift; ``rec
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from execution_core.gate.layout import FAR, LOTS_MAX, MONEY_MAX, SLOT_BITS, SLOT_MASK
 from execution_core.gate.memory import (
@@ -41,6 +41,9 @@ from execution_core.gate.memory import (
     side_of,
 )
 from execution_core.gate.rules import BPS, BUY, SELL, home, if_buy, share_up, towards
+
+# For ``quote``: look at every reservation.
+NO_BEST: Final = 0
 
 
 class Share(NamedTuple):
@@ -222,10 +225,8 @@ def reserve(block: int, order: Any, lots: int, t: Any, e: Any, seen_at: int, sta
     r.lots = lots
     r.cash_unit = t.cash_unit
     r.cost_unit = t.cost_unit
-    r.cash_fixed = t.cash_fixed
-    r.cost_fixed = a.fee_per_order
+    r.fixed = a.fee_per_order
     r.price = t.rests_at
-    r.client_order_hash = order.client_order_hash
     r.next = i.first
     reservation_of(block, i.first).previous = slot
     i.first = slot
@@ -315,8 +316,8 @@ def weigh_fixed(block: int, slot: int, times: int) -> None:
     """Add (1) or take off (-1) what a reservation weighs whatever its lots."""
     a = account_of(block)
     r = reservation_of(block, slot)
-    a.reserved_cash += times * r.cash_fixed
-    a.reserved_cost += times * r.cost_fixed
+    a.reserved_cash += times * if_buy(r.side, r.fixed)
+    a.reserved_cost += times * r.fixed
     a.open_orders += times
 
 
@@ -352,12 +353,12 @@ def close(block: int, slot: int) -> None:
         instrument_of(block, index).first = r.next
     reservation_of(block, 0).previous = 0
     r.generation += 1
-    r.instrument = r.side = r.lots = r.cash_unit = r.cost_unit = r.cash_fixed = r.cost_fixed = 0
-    r.price = r.next = r.previous = r.client_order_hash = 0
+    r.instrument = r.side = r.lots = r.cash_unit = r.cost_unit = r.fixed = 0
+    r.price = r.next = r.previous = 0
     free_of(block, a.free_top)[0] = slot
     a.free_top += 1
     if price > 0 and price == side_of(block, index, side).own:
-        quote(block, index, side)
+        quote(block, index, side, price)
 
 
 @aside
@@ -384,16 +385,16 @@ def rest(block: int, slot: int, price: int) -> None:
     """The reservation's order rests at this price from now on; 0: it does not."""
     r = reservation_of(block, slot)
     r.price = price
-    quote(block, r.instrument, r.side)
+    quote(block, r.instrument, r.side, NO_BEST)
 
 
 @aside
-def quote(block: int, index: int, side: int) -> None:
-    """The best own resting price of one side, from the instrument's list."""
+def quote(block: int, index: int, side: int, best: int) -> None:
+    """The best own resting price of one side, from the instrument's list. None can be better than `best`."""
     half = side_of(block, index, side)
     half.own = -FAR if side == BUY else FAR
     at = instrument_of(block, index).first
-    while at != 0:
+    while at != 0 and half.own != best:
         r = reservation_of(block, at)
         if r.side == side and r.price > 0:
             improve_quote(half, side, r.price)

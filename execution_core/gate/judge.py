@@ -22,6 +22,7 @@ from execution_core.gate.rules import (
     SELL,
     effect,
     find_seen,
+    is_index,
     is_known,
     order_bits,
     terms,
@@ -139,7 +140,7 @@ def judge(block: int, order: Any, call: Any, approved: int) -> tuple[int, int, i
 
     `approved` counts the orders that this call has approved so far.
     """
-    if (call.hard | call.soft) == 0 and is_known(block, order.instrument):
+    if (call.hard | call.soft) == 0 and is_index(block, order.instrument):
         seen_at = find_seen(block, order.client_order_hash)
         hard, soft = order_bits(block, order, call, approved, seen_at, False)
         t = terms(block, order, call, hard, soft, False)

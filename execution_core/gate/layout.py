@@ -180,12 +180,10 @@ RESERVATION: Final = np.dtype(
             "lots",
             "cash_unit",
             "cost_unit",
-            "cash_fixed",
-            "cost_fixed",
+            "fixed",  # of the cost, and of a buy's cash
             "price",  # where it rests in the market, 0 while it does not
             "next",  # slots of the same instrument's other reservations, 0 for none
             "previous",
-            "client_order_hash",
         )
     ],
     align=True,
@@ -204,7 +202,7 @@ RECENT_BYTES: Final = RECENT.itemsize
 SEEN_BYTES: Final = 4
 
 # Cells of the hash table per order in the ring: sparse, so that nearly every search ends where it starts.
-SEEN_PER_RECENT: Final = 4
+SEEN_PER_RECENT: Final = 8
 
 # A reservation's handle is ``generation << SLOT_BITS | slot``, so a stale handle is recognised.
 SLOT_BITS: Final = 20

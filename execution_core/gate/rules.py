@@ -128,7 +128,6 @@ class Terms(NamedTuple):
     soft: int
     notional_unit: int  # at the order's own price: size limits
     cash_unit: int  # buys: worst price and fees
-    cash_fixed: int  # buys: the order's fixed fee
     cost_unit: int  # what a fill can take off the equity: fees and the distance to the mark
     rests_at: int  # its price in the market once accepted, 0 if it does not rest
 
@@ -235,7 +234,7 @@ def open_call(block: int, now_ns: int, orders: int, mode: int, see: bool) -> Cal
     a = account_of(block)
     hard = bit(TRADING_HALTED, a.trading_state == HALTED, True)
     equity = a.cash + a.position_value
-    soft = bit(REDUCE_ONLY_STATE, a.trading_state != ACTIVE, True)
+    soft = bit(REDUCE_ONLY_STATE, a.trading_state != ACTIVE and a.trading_state != HALTED, True)
     soft |= bit(VIEW_NOT_CAUGHT_UP, a.caught_up == 0, True)
     soft |= bit(RECONCILING, a.reconciling != 0, True)
     soft |= bit(RISK_POLICY_STALE, a.policy_version == 0 or now_ns - a.policy_ts_ns > a.policy_max_age_ns, True)
@@ -301,7 +300,6 @@ def terms(block: int, order: Any, call: Call, hard: int, soft: int, exact: bool)
     slip = towards(side, unit - i.unit) if i.mark > 0 or not exact else 0
     cost_unit = fee + max(slip, 0)
     cash_unit = if_buy(side, unit + fee)
-    cash_fixed = if_buy(side, a.fee_per_order)
     if exact:
         cost_unit = min(cost_unit, SATURATED)
         cash_unit = min(cash_unit, SATURATED)
@@ -321,6 +319,7 @@ def terms(block: int, order: Any, call: Call, hard: int, soft: int, exact: bool)
         # What is left to see whether the order is well-formed; the rules imply the rest.
         hard |= (int(side) - BUY) | (SELL - int(side)) | int(order.flags) | (POST_ONLY + REDUCE_ONLY - int(order.flags))
         hard |= (int(order.time_in_force) - 1) | (HIGHEST_TIME_IN_FORCE - int(order.time_in_force))
+        hard |= HIGHEST_TYPE - int(order.type)
         if (kind & LIMITED_TYPES) != 0:
             hard |= order.price - int((kind & PRICED_TYPES) != 0)
         if not immediate:
@@ -334,7 +333,7 @@ def terms(block: int, order: Any, call: Call, hard: int, soft: int, exact: bool)
             hard |= over(POST_ONLY_WOULD_CROSS, ahead, towards(side, other.best), exact)
             hard |= bit(POST_ONLY_WOULD_CROSS, not limited, exact)
     hard |= bit(UNSUPPORTED_ORDER_TYPE, (kind & i.order_types) == 0, exact)
-    return Terms(hard, soft, notional_unit, cash_unit, cash_fixed, cost_unit, price if rests else 0)
+    return Terms(hard, soft, notional_unit, cash_unit, cost_unit, price if rests else 0)
 
 
 @inline
@@ -358,7 +357,7 @@ def effect(block: int, order: Any, lots: int, t: Terms, exact: bool) -> Effect:
     var_growth = times(risk - i.risk, i.var_unit, exact)
     net_growth = times(lots, i.unit, exact)
     notional = times(lots, t.notional_unit, exact)
-    cash = times(lots, t.cash_unit, exact) + t.cash_fixed
+    cash = times(lots, t.cash_unit, exact) + if_buy(order.side, a.fee_per_order)
     cost = times(lots, t.cost_unit, exact) + a.fee_per_order
 
     reserved_cost = a.reserved_cost + cost
@@ -401,7 +400,12 @@ def effect(block: int, order: Any, lots: int, t: Terms, exact: bool) -> Effect:
 
 
 @inline
+def is_index(block: int, instrument: int) -> bool:
+    """Has the instrument a row? One that is not set up supports no order type."""
+    return bool((int(instrument) | (account_of(block).capacity_instruments - 1 - int(instrument))) >= 0)
+
+
+@inline
 def is_known(block: int, instrument: int) -> bool:
     """Is this a set-up instrument's index?"""
-    inside = 0 <= instrument < account_of(block).capacity_instruments
-    return bool(inside and instrument_of(block, instrument).tick_value != 0)
+    return bool(is_index(block, instrument) and instrument_of(block, instrument).tick_value != 0)

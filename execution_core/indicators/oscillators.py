@@ -121,7 +121,7 @@ def _place(high: Panel, low: Panel, close: Panel, n: int, out: Panel) -> None:
                 bottom[j] = b
                 a = windows.upper(ahead[j], a)
                 b = windows.upper(ahead_low[j], b)
-                share = 100.0 * (closes[j] + b) / (a + b)
+                share = (closes[j] + b) / (a + b) * 100.0
                 write[j] = share if (a + b > 0.0) & (not first) else np.nan
         if stop < bars:
             for k in range(n - 1, 0, -1):

@@ -43,13 +43,17 @@ def _checked(field: str, x: Any, like: Panel | None, floor: float, problem: str)
         raise InvalidArrayError(field, f"shape {x.shape}", "pass (bars, symbols)")
     if not x.flags.c_contiguous:
         raise InvalidArrayError(field, "not C-contiguous", "pass numpy.ascontiguousarray(x)")
+    if not x.flags.writeable:
+        # For Numba a read-only array is another type: it would compile every kernel anew.
+        x = x.copy()
     if like is not None and x.shape != like.shape:
         raise InvalidArrayError(field, f"shape {x.shape}", f"all inputs must have {like.shape}")
     if _flaws(x, floor):
         if np.isinf(x).any():
             raise InvalidValueError(field, "infinite value", "use NaN for a missing bar")
         raise InvalidValueError(field, problem, "use NaN for a missing bar")
-    return x
+    panel: Panel = x
+    return panel
 
 
 def check_panel(field: str, x: Any, like: Panel | None = None) -> Panel:

@@ -98,7 +98,8 @@ def relative_strength(x: Panel, n: int, out: Panel) -> None:
             last[j] = value
             up[j] = a
             down[j] = b
-            rsi = 100.0 * a / (a + b)
+            # The ratio first: it cannot exceed one, while 100 a / a can exceed 100 in the last digit.
+            rsi = a / (a + b) * 100.0
             write[j] = rsi if count >= full else np.nan
 
 
@@ -171,6 +172,7 @@ def directional(high: Panel, low: Panel, close: Panel, n: int, adx: Panel, plus:
                 inverse = 100.0 / (tr * both)
                 percent = inverse * both
                 strong = abs(rise - fall) * (inverse * tr) if moved > 0.0 else 0.0
+                strong = 100.0 if strong > 100.0 else strong  # rounding
                 a = state[7 * BLOCK + j] if count > full else 0.0
                 a += (strong - a if count > ready else strong) * share
                 state[j] = count

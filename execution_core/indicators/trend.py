@@ -29,7 +29,7 @@ class Macd(NamedTuple):
 
 
 class Directional(NamedTuple):
-    """All three from 0 to 100."""
+    """All three from 0 to 100, the two indices to rounding."""
 
     adx: Panel
     plus: Panel

@@ -58,7 +58,7 @@ def advance_time(book: Any, ts_event_ns: int) -> None:
     """Move the clock forward, never backward, and expire the GTD orders whose time has come."""
     if ts_event_ns > book.now:
         book.now = ts_event_ns
-    while book.now >= book.next_expiry:
+    while book.heap_size > 0 and book.now >= book.next_expiry:
         withdraw(book, book.heap[0], EXPIRED, NONE)
 
 

@@ -138,7 +138,8 @@ def _checked(field: str, array: Any) -> Matrix:
         raise InvalidArrayError(field, f"shape {array.shape}", "pass (books, N) and (T, N)")
     if not np.isfinite(array.sum()) and not np.isfinite(array).all():
         raise InvalidValueError(field, "NaN or infinity", "drop or fill those rows")
-    return np.ascontiguousarray(array)
+    # Strided or read-only arrays are other types for Numba, and would compile kernels anew.
+    return np.require(array, requirements=("C", "W"))
 
 
 @kernel(fastmath={"reassoc", "contract", "nnan", "nsz"})

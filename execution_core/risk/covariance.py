@@ -78,6 +78,9 @@ def check_covariance(field: str, matrix: Any, size: int | None = None) -> Matrix
         raise InvalidArrayError(field, f"shape {matrix.shape}", "pass a square matrix")
     if size is not None and matrix.shape[0] != size:
         raise InvalidArrayError(field, f"{matrix.shape[0]} assets", f"pass {size}")
+    # One memory order and writeable: anything else is another type for Numba, and compiles anew.
+    if not (matrix.flags.c_contiguous and matrix.flags.writeable):
+        matrix = np.array(matrix, order="C")
     gap, least, largest = _facts(matrix)
     if not math.isfinite(gap):
         raise InvalidValueError(field, "NaN or infinity", "estimate it from complete returns")
@@ -86,7 +89,8 @@ def check_covariance(field: str, matrix: Any, size: int | None = None) -> Matrix
         raise InvalidValueError(field, f"variance at or below zero for assets {flat[:5].tolist()}", "leave them out")
     if gap > 1e-8 * largest:
         raise InvalidValueError(field, "not symmetric", "pass (m + m.T) / 2")
-    return matrix
+    checked: Matrix = matrix
+    return checked
 
 
 def scale_to_unit(matrix: Matrix) -> tuple[Matrix, float]:
@@ -227,6 +231,5 @@ def estimate(returns: Matrix, method: Method = "ledoit_wolf", *, decay: float = 
 
 
 def warm() -> None:
-    """Compile the kernel for matrices of either memory order."""
+    """Compile the kernel."""
     check_covariance("m", np.eye(2))
-    check_covariance("m", np.asfortranarray(np.eye(3)))

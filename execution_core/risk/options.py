@@ -8,7 +8,7 @@ r - r_foreign for a currency. One SIMD pass over contiguous arrays. American opt
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,8 @@ class Greeks(NamedTuple):
     theta: Vector
     rho: Vector
 
+
+OWNED: Final[tuple[Literal["C"], Literal["W"]]] = ("C", "W")
 
 BLOCK: Final = 64  # options whose numbers lie together in one scratch buffer of L1
 
@@ -233,13 +235,14 @@ def columns(call: Any, positive: dict[str, Any], finite: dict[str, Any]) -> tupl
         raise InvalidArrayError("spot", f"shape {shape}", "pass (n,) or single numbers")
     length = shape[0] if shape else 1
     for name, value in values.items():
-        flat = np.ascontiguousarray(value).reshape(-1)
+        flat = np.require(value, requirements=OWNED).reshape(-1)
         if _flaws(flat, 0.0 if name in positive else -np.inf):
             if not np.isfinite(flat).all():
                 raise InvalidValueError(name, "NaN or infinity", "pass finite numbers")
             raise InvalidValueError(name, "at or below zero", "pass numbers above zero")
-    full = {name: np.ascontiguousarray(np.broadcast_to(value, (length,))) for name, value in values.items()}
-    return np.ascontiguousarray(np.broadcast_to(flags, (length,))), full
+    # Read-only arrays, as broadcasting makes them, are other types for Numba, and would compile anew.
+    full = {name: np.require(np.broadcast_to(value, (length,)), requirements=OWNED) for name, value in values.items()}
+    return np.require(np.broadcast_to(flags, (length,)), requirements=OWNED), full
 
 
 def greeks(

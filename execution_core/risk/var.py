@@ -41,7 +41,8 @@ def check_book(field: str, exposures: Any, size: int) -> Vector:
         raise InvalidArrayError(field, f"shape {array.shape}", f"pass ({size},)")
     if not np.isfinite(array).all():
         raise InvalidValueError(field, "NaN or infinity", "pass finite exposures")
-    return array
+    # Strided or read-only arrays are other types for Numba, and would compile kernels anew.
+    return array if array.flags.c_contiguous and array.flags.writeable else array.copy()
 
 
 def quantile_factors(level: float, degrees: float | None = None) -> tuple[float, float]:
@@ -162,7 +163,7 @@ def filtered_returns(returns: Matrix, *, decay: float = 0.94, seed: int = 50) ->
     Each day is divided by the RiskMetrics forecast made the day before, which starts at the mean
     square of the first `seed` days (all, when there are fewer).
     """
-    returns = np.ascontiguousarray(check_returns("returns", returns))
+    returns = np.require(check_returns("returns", returns), requirements=("C", "W"))
     if not np.any(returns, axis=0).all() or not np.any(returns[:seed], axis=0).all():
         raise InvalidValueError("returns", "an asset without a move", "leave it out")
     out = np.empty_like(returns)

@@ -159,12 +159,18 @@ class Cycle:
         return snapshot, synced, answers
 
     async def _ask(self, service: str, decision_id: str, snapshot_id: str) -> agent_pb2.ComputeForecastsResponse | str:
-        """The answer of an agent service, or why there is none: an agent never stops the cycle."""
+        """The answer of an agent service, or why there is none: an agent never stops the cycle.
+
+        One that is away is asked again until the deadline: a restart within it costs no vote.
+        """
         request = agent_pb2.ComputeForecastsRequest(decision_id=decision_id, snapshot_id=snapshot_id)
+        patience = self._spec.forecast_timeout_ns / 1e9
+        compute = self._clients.agents[service].ComputeForecasts
         try:
-            response = await self._clients.agents[service].ComputeForecasts(
-                request, timeout=self._spec.forecast_timeout_ns / 1e9
-            )
+            async with asyncio.timeout(patience):
+                response = await persist(lambda: compute(request, timeout=patience), patience)
+        except TimeoutError:
+            return f"DEADLINE_EXCEEDED: no answer within {patience:g} s"
         except grpc.aio.AioRpcError as error:
             return f"{error.code().name}: {error.details()}"
         if response.snapshot_id != snapshot_id or response.data_sha256 != snapshot_id:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -47,9 +46,7 @@ def serve(definition: ServiceDefinition[C]) -> None:
     telemetry.configure(definition.name, definition.version)
     if api_implementation.Type() != "upb":
         sys.exit(f"protobuf runs on {api_implementation.Type()!r}, not on upb; reinstall protobuf from a wheel")
-    # A busy service allocates millions of small messages; the default thresholds cost milliseconds.
-    gc.freeze()
-    gc.set_threshold(50_000, 50, 50)
+    telemetry.calm_collector()
     try:
         uvloop.run(_run(definition, run_dir))
     except (configuration.ConfigError, JournalError, ServiceError) as error:

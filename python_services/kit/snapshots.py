@@ -114,6 +114,7 @@ def decode(response: marketdata_pb2.GetSnapshotResponse) -> Snapshot:
 
 # Snapshots are named by their content, so every client of a process may share them.
 _decoded: OrderedDict[str, Snapshot] = OrderedDict()
+_fetching: dict[str, asyncio.Task[Snapshot]] = {}
 
 
 class SnapshotClient:
@@ -121,17 +122,16 @@ class SnapshotClient:
 
     def __init__(self, market_data: marketdata_pb2_grpc.MarketDataServiceAsyncStub) -> None:
         self._market_data = market_data
-        self._fetching: dict[str, asyncio.Task[Snapshot]] = {}
 
     async def get(self, snapshot_id: str) -> Snapshot:
         """The snapshot. Errors of GetSnapshot and of `decode` pass through."""
         snapshot = _decoded.get(snapshot_id)
         if snapshot is not None:
             return snapshot
-        task = self._fetching.get(snapshot_id)
-        if task is None:
-            task = self._fetching[snapshot_id] = asyncio.create_task(self._fetch(snapshot_id))
-            task.add_done_callback(lambda _: self._fetching.pop(snapshot_id))
+        task = _fetching.get(snapshot_id)
+        if task is None or task.get_loop() is not asyncio.get_running_loop():
+            task = _fetching[snapshot_id] = asyncio.create_task(self._fetch(snapshot_id))
+            task.add_done_callback(lambda _: _fetching.pop(snapshot_id, None))
         return await asyncio.shield(task)
 
     async def _fetch(self, snapshot_id: str) -> Snapshot:

@@ -43,7 +43,7 @@ class World:
         )
         for index in range(3):
             if self.chance(0.3):
-                self.pair.set_position(index, self.whole(-20, 20))
+                self.hold(index, self.whole(-20, 20))
         self.state()
 
     def whole(self, low: int, high: int) -> int:
@@ -112,6 +112,9 @@ class World:
         known = self.chance(0.7)
         bid, ask = (price - self.whole(0, 3), price + self.whole(0, 3)) if known else (0, 0)
         self.pair.set_price(index, price, self.now, best_bid=bid, best_ask=ask)
+
+    def hold(self, index: int, lots: int) -> None:
+        self.pair.set_position(index, lots)
 
     def state(self) -> None:
         self.pair.set_trading_state(TradingState.ACTIVE if self.chance(0.9) else TradingState(self.whole(2, 5)))
@@ -211,6 +214,10 @@ class Giants(World):
         with suppress(InvalidValueError):
             self.pair.set_price(index, price, self.now)
 
+    def hold(self, index: int, lots: int) -> None:
+        with suppress(InvalidValueError):
+            self.pair.set_position(index, lots)
+
     def order(self, *, plain: bool = False) -> Order:
         small = super().order(plain=plain)
         return replace(
@@ -237,8 +244,7 @@ def test_nothing_overflows(seed: int) -> None:
             lots = world.among(r.lots, world.whole(1, r.lots), min(r.lots + 1, LOTS_MAX))
             with suppress(InvalidValueError):
                 pair.fill(number, r.order.instrument, r.order.side, lots, world.whole(1, PRICE_MAX))
-        with suppress(InvalidValueError):
-            pair.set_position(world.whole(0, 2), world.whole(-LOTS_MAX, LOTS_MAX) >> world.whole(0, 48))
+        world.hold(world.whole(0, 2), world.whole(-LOTS_MAX, LOTS_MAX) >> world.whole(0, 48))
         world.reprice(world.whole(0, 2))
         assert max(map(abs, pair.gate.exposure().values())) <= MONEY_MAX
 
@@ -379,13 +385,17 @@ def test_reductions_always_pass_the_risk_limits(seed: int) -> None:
     pair.set_instrument(index, InstrumentFacts(tick_value=world.whole(1, 12), position_limit=1, fee_ppm=20_000))
     pair.set_position(index, world.whole(1, 40) * world.among(-1, 1))
     pair.set_price(index, 100, world.now)
-    tight = dict.fromkeys(("gross_limit", "net_limit", "sector_limit", "concentration_limit", "var_budget"), 0)
     pair.set_policy(
         Policy(
             version=1,
             ts_ns=0,
             max_age_ns=0,
             price_max_age_ns=0,
+            gross_limit=0,
+            net_limit=0,
+            sector_limit=0,
+            concentration_limit=0,
+            var_budget=0,
             leverage_limit_bps=1,
             daily_loss_limit=0,
             drawdown_limit=0,
@@ -394,7 +404,6 @@ def test_reductions_always_pass_the_risk_limits(seed: int) -> None:
             margin_short_bps=100_000,
             burst_orders=1,
             max_open_orders=1,
-            **tight,
         )
     )
     pair.set_trading_state(TradingState(world.whole(1, 4)))

@@ -270,7 +270,7 @@ class Twin:
         return self.trading_state == TradingState.HALTED
 
     def reduce_only_state(self, o: Order, q: int, now: int) -> bool:
-        return self.trading_state != TradingState.ACTIVE
+        return self.trading_state in (TradingState.REDUCE_ONLY, TradingState.CANCEL_ALL, TradingState.FLATTEN)
 
     def risk_policy_stale(self, o: Order, q: int, now: int) -> bool:
         return self.policy is None or now - self.policy.ts_ns > self.policy.max_age_ns
@@ -487,8 +487,8 @@ class Twin:
                     R.EXPIRE_TIME_IN_PAST,
                 )
             }
-            found = {reason for reason, rule in rules.items() if rule(order, lots, now)}
-            if self.rate_limit_exceeded(order, lots, now):
+            found: set[R] = {reason for reason, rule in rules.items() if rule(order, lots, now)}
+            if self.rate_limit_exceeded(order, lots, now) or self.no_slot(order, lots, now):
                 found.add(R.RATE_LIMIT_EXCEEDED)
             return found | {R.INSTRUMENT_UNKNOWN}
         found = {reason for reason, rule in self.always().items() if rule(order, lots, now)}

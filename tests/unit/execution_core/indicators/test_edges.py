@@ -116,6 +116,12 @@ def test_a_straight_line_has_its_slope_and_no_bound_on_its_t_statistic() -> None
     assert np.isnan(answer.t_stat).all()
 
 
+def test_an_index_that_only_rises_stands_at_exactly_100() -> None:
+    """100 a / a is 100.00000000000001 for this rise; the index must not leave its range."""
+    rise = np.array([[1.0], [1.0], [671089.981]])
+    assert indicators.rsi(rise, 2)[2, 0] == 100.0
+
+
 def test_riskmetrics_worked_recursion() -> None:
     """v = 0.94 v + 0.06 r^2 by hand, seeded with two returns."""
     returns = np.array([[0.01], [0.03], [-0.02], [0.00]])

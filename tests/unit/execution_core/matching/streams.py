@@ -86,8 +86,8 @@ class Stream:
     `calm` in [0, 1] is the share of plain limit orders.
     """
 
-    def __init__(self, seed: int, calm: float = 0.3) -> None:
-        self.random = random.Random(seed)
+    def __init__(self, source: random.Random, calm: float = 0.3) -> None:
+        self.random = source
         self.calm = calm
         self.now = 0
         self.tag = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from tests.unit.execution_core.matching.streams import Pair, Stream
 
 def recorded(seed: int, steps: int) -> tuple[Any, list[Any]]:
     """A random stream of commands and its events."""
-    pair, stream = Pair(), Stream(seed)
+    pair, stream = Pair(), Stream(random.Random(seed))
     for _ in range(steps):
         pair.step(stream.draw(pair))
     return pair.commands(), pair.events

@@ -245,3 +245,10 @@ def test_positions_follow_trades() -> None:
     venue.sell("b", 2, 100, account=2)
     assert (venue.engine.position(1), venue.engine.position(2)) == (-1, -2)
     assert venue.read(venue.engine.set_position(1, 2**61)) == ["REJECTED INVALID_QUANTITY"]
+
+
+def test_the_end_of_time_expires_nothing_that_is_not_there() -> None:
+    venue = Venue()
+    venue.buy("a", 5, 100)
+    assert venue.read(venue.engine.advance_time(2**63 - 1)) == ["APPLIED 0@market"]
+    assert venue.engine.order_count == 1
