@@ -83,6 +83,20 @@ def test_fill_or_kill_counts_what_icebergs_hide() -> None:
     assert len(venue.buy("b", 20, 100, time_in_force=TIF.FOK)) == 8
 
 
+@pytest.mark.parametrize(("quantity", "fills"), [(5, True), (6, False)])
+def test_fill_or_kill_counts_only_what_is_shown_ahead_of_an_own_order(quantity: int, fills: bool) -> None:
+    """Self-trade prevention stops the match at the own order, before the iceberg shows its next slice."""
+    venue = Venue()
+    venue.sell("ice", 20, 100, account=2, order_type=TYPE.ICEBERG, display_quantity=5)
+    venue.sell("own", 5, 100, account=1)
+    mode = SelfTradePrevention.CANCEL_NEWEST
+    happened = venue.buy("taker", quantity, 100, account=1, self_trade=mode, time_in_force=TIF.FOK)
+    if fills:
+        assert happened[-1] == "FILL taker 5@100 leaves 0 TAKER"
+    else:
+        assert happened == ["CANCELED taker 6 FILL_OR_KILL"]
+
+
 def test_good_till_date_expires_at_its_instant_before_the_next_command() -> None:
     venue = Venue()
     assert venue.buy("past", 5, 100, time_in_force=TIF.GTD, expire_time_ns=10, ts_event_ns=10) == [
