@@ -1,8 +1,6 @@
 """Twenty parameter sets on a hundred instruments and five years of daily bars, against vectorbt 1.2.
 
-The peer runs in its own environment:
-
-    uv venv .bench/vectorbt && uv pip install -p .bench/vectorbt vectorbt==1.2.0
+The peer runs in its own environment, which `make bench-peers` installs.
 
 Both sides get the same bars (a seeded random walk) and the same target positions (moving-average
 crossovers, decided at a close, traded at the next open), one portfolio with shared cash for each

@@ -1,8 +1,6 @@
 """Market making over six minutes of BTCUSDT: nanoseconds a feed row, against hftbacktest 2.4.4.
 
-The peer needs NumPy < 2.3 and so its own environment:
-
-    uv venv .bench/hftbacktest && uv pip install -p .bench/hftbacktest hftbacktest==2.4.4 "numpy<2.3"
+The peer needs NumPy < 2.3 and so its own environment, which `make bench-peers` installs.
 
 Both sides run the same compiled strategy over the same rows within the same window of ticks (the
 peer in its fastest mode, ROIVectorMarketDepth, data in memory), and must agree on every fill:

@@ -4,11 +4,7 @@ The flow is 60 % passive limit orders, 30 % cancels of live orders and 10 % imme
 the touch and take three to four orders on average, so that about 2,000 orders stay live. Every engine must
 produce the same trades. nanobook 0.19.2 hangs on it (an order that reaches a level with canceled orders in it
 may never return), so it is met on a flow without cancels: 70 % passive orders, 30 % immediate ones.
-Times are CPU time, since the machine is shared. Peers, each in its own environment:
-
-    uv venv .bench/sortedcontainers && uv pip install -p .bench/sortedcontainers sortedcontainers==2.4.0
-    uv venv .bench/nanobook && uv pip install -p .bench/nanobook nanobook==0.19.2
-    uv venv .bench/liquibook && uv pip install -p .bench/liquibook liquibook==2.0.1
+Times are CPU time, since the machine is shared. Peers, each in its own environment, from `make bench-peers`.
 """
 
 from __future__ import annotations
