@@ -19,9 +19,11 @@ from . import convert
 from .context import Context
 from .errors import not_found
 from .instruments import list_instruments
+from .snapshots import SnapshotClient
 from .views import Follower
 
 STREAM = "execution"
+_VALUED = events_pb2.AccountValued.DESCRIPTOR.full_name
 DAY_NS = 86_400_000_000_000
 _CLOSED = frozenset(
     {
@@ -260,8 +262,10 @@ class LedgerView:
         self.accounts[event.account_id].operator_state = event.trading_state
 
 
-async def follow_ledger(context: Context[Any]) -> tuple[LedgerView, Follower]:
+async def follow_ledger(context: Context[Any], snapshots: SnapshotClient) -> tuple[LedgerView, Follower]:
     """A view of the ledger, kept up to date beside the service from now on.
+
+    A valuation names the snapshot that the next decision rests on: it is fetched at once.
 
     On a gap or a break in the event log it asks execution for the truth. Raises what market_data's
     ListInstruments raises: without contract multipliers no fill has a value.
@@ -275,6 +279,11 @@ async def follow_ledger(context: Context[Any]) -> tuple[LedgerView, Follower]:
             if response.HasField("frame"):
                 yield response.frame
 
-    follower = Follower(context.events, STREAM, view.apply, refetch)
+    def apply(envelope: event_pb2.EventEnvelope) -> None:
+        view.apply(envelope)
+        if envelope.schema == _VALUED:
+            snapshots.expect(events_pb2.AccountValued.FromString(envelope.payload).snapshot_id)
+
+    follower = Follower(context.events, STREAM, apply, refetch)
     context.spawn(follower.run(), "ledger")
     return view, follower

@@ -134,6 +134,14 @@ class SnapshotClient:
             task.add_done_callback(lambda _: _fetching.pop(snapshot_id, None))
         return await asyncio.shield(task)
 
+    def expect(self, snapshot_id: str) -> None:
+        """Begins to fetch what a decision will soon ask for, unless a fetch is under way already.
+
+        A failure is not lost: whoever asks for the snapshot fetches it again and gets the error.
+        """
+        if snapshot_id not in _decoded and not _fetching:
+            asyncio.ensure_future(self.get(snapshot_id)).add_done_callback(_seen)
+
     async def _fetch(self, snapshot_id: str) -> Snapshot:
         request = marketdata_pb2.GetSnapshotRequest(snapshot_id=snapshot_id)
         response = await self._market_data.GetSnapshot(request)
@@ -142,3 +150,8 @@ class SnapshotClient:
         while len(_decoded) > CACHE_SIZE:
             _decoded.popitem(last=False)
         return snapshot
+
+
+def _seen(task: asyncio.Future[Snapshot]) -> None:
+    if not task.cancelled():
+        task.exception()

@@ -212,8 +212,8 @@ def _forecast(message: portfolio_pb2.CombinedForecast, rows: int) -> logic.Forec
 async def build(context: Context[Config]) -> None:
     """Makes every kernel ready, follows the ledger and registers the service."""
     logic.warm()
-    view, follower = await follow_ledger(context)
     snapshots = SnapshotClient(context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data"))
+    view, follower = await follow_ledger(context, snapshots)
     servicer = Portfolio(context.config, view, follower, snapshots, context.open_journal())
     context.add(
         portfolio_pb2_grpc.add_PortfolioServiceServicer_to_server,

@@ -303,12 +303,13 @@ def _same_currency(currency: str, account: AccountView) -> None:
 async def build(context: Context[Config]) -> None:
     """Makes every kernel ready, follows the ledger, recovers limits and states, and registers the service."""
     logic.warm()
-    view, follower = await follow_ledger(context)
+    snapshots = SnapshotClient(context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data"))
+    view, follower = await follow_ledger(context, snapshots)
     servicer = Risk(
         context.config,
         view,
         follower,
-        SnapshotClient(context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")),
+        snapshots,
         context.stub(execution_pb2_grpc.ExecutionServiceStub, "execution"),
         context.open_journal(),
     )
