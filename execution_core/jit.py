@@ -6,8 +6,8 @@ Compiled code is cached on disk, so no request path ever compiles. ``make warm``
 
 Numba's own cache notices a change of the file that a kernel stands in, but not of the files that this
 one imports: after a change of a shared layout it would run old machine code on new memory. So each
-kernel is cached in a folder named after the content of its file and of every core file that it
-imports, directly or not, and after the versions of Numba, NumPy and Python.
+kernel is cached in a folder named after the content of its file and of every file of this project
+that it imports, directly or not, and after the versions of Numba, NumPy and Python.
 
 ``error_model="numpy"``: the Python model's zero-division check blocks vectorisation. Kernels must
 therefore check divisors themselves where zero is possible.
@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 _CORE = Path(__file__).resolve().parent
-_IMPORT = re.compile(r"^\s*(?:from|import)\s+(execution_core[\w.]*)(?:\s+import\s+\(?([\w\s,]+))?", re.MULTILINE)
+_IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+([\w.]+)(?:[ \t]+import[ \t]+(\([^)]*\)|[^\n]*))?", re.MULTILINE)
 _VERSIONS = "-".join(
     (f"py{sys.version_info.major}{sys.version_info.minor}", f"numba{version('numba')}", f"numpy{version('numpy')}")
 )
@@ -53,25 +53,28 @@ def kernel(function: _F | None = None, /, **options: Any) -> Any:
     def compile_(target: _F) -> Any:
         # Read by Numba when the function is decorated.
         settings_of_numba: Any = numba.config
-        settings_of_numba.CACHE_DIR = str(cache_root() / f"{_VERSIONS}-{_digest(target.__module__)}")
+        settings_of_numba.CACHE_DIR = str(cache_root() / f"{_VERSIONS}-{_digest(Path(target.__code__.co_filename))}")
         return numba.njit(**settings)(target)
 
     return compile_ if function is None else compile_(function)
 
 
 @cache
-def _digest(module: str) -> str:
-    """Names the content of `module` and of all core modules behind it."""
+def _digest(source: Path) -> str:
+    """Names the content of the file `source` and of all files of this project behind it."""
     found: dict[Path, bytes] = {}
-    waiting = [_file(module)]
+    waiting = [source]
     while waiting:
         path = waiting.pop()
-        if path is None or path in found:
+        if path in found:
             continue
         found[path] = path.read_bytes()
-        for imported, names in _IMPORT.findall(found[path].decode()):
-            waiting.append(_file(imported))
-            waiting.extend(_file(f"{imported}.{name.strip()}") for name in names.split(",") if name.strip())
+        for module, names in _IMPORT.findall(found[path].decode()):
+            # An imported name may be a module itself.
+            for imported in (module, *(f"{module}.{name}" for name in re.findall(r"\w+", names))):
+                file = _file(imported)
+                if file is not None:
+                    waiting.append(file)
     digest = hashlib.sha256()
     for path in sorted(found):
         digest.update(hashlib.sha256(found[path]).digest())
@@ -80,11 +83,8 @@ def _digest(module: str) -> str:
 
 @cache
 def _file(module: str) -> Path | None:
-    """Source of a core module; None for a name that is none, and for modules outside the core."""
-    head, *rest = module.split(".")
-    if head != _CORE.name:
-        return None
-    path = _CORE.joinpath(*rest)
+    """Source of a module of this project; None for any other name."""
+    path = _CORE.parent.joinpath(*module.split("."))
     for candidate in (path.with_suffix(".py"), path / "__init__.py"):
         if candidate.is_file():
             return candidate
