@@ -22,7 +22,7 @@ The sums are integers and move by exact differences, so they cannot drift; ``rec
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from execution_core.gate.layout import FAR, LOTS_MAX, MONEY_MAX, SLOT_BITS, SLOT_MASK
 from execution_core.gate.memory import (
@@ -41,9 +41,6 @@ from execution_core.gate.memory import (
     side_of,
 )
 from execution_core.gate.rules import BPS, BUY, SELL, home, if_buy, share_up, towards
-
-# For ``quote``: look at every reservation.
-NO_BEST: Final = 0
 
 
 class Share(NamedTuple):
@@ -343,22 +340,17 @@ def close(block: int, slot: int) -> None:
     """Clear a reservation that no longer weighs anything, and free its slot."""
     a = account_of(block)
     r = reservation_of(block, slot)
-    index = r.instrument
-    side = r.side
-    price = r.price
     reservation_of(block, r.next).previous = r.previous
     if r.previous != 0:
         reservation_of(block, r.previous).next = r.next
     else:
-        instrument_of(block, index).first = r.next
+        instrument_of(block, r.instrument).first = r.next
     reservation_of(block, 0).previous = 0
     r.generation += 1
     r.instrument = r.side = r.lots = r.cash_unit = r.cost_unit = r.fixed = 0
     r.price = r.next = r.previous = 0
     free_of(block, a.free_top)[0] = slot
     a.free_top += 1
-    if price > 0 and price == side_of(block, index, side).own:
-        quote(block, index, side, price)
 
 
 @aside
@@ -385,20 +377,31 @@ def rest(block: int, slot: int, price: int) -> None:
     """The reservation's order rests at this price from now on; 0: it does not."""
     r = reservation_of(block, slot)
     r.price = price
-    quote(block, r.instrument, r.side, NO_BEST)
+    if price > 0:
+        improve_quote(side_of(block, r.instrument, r.side), r.side, price)
 
 
 @aside
-def quote(block: int, index: int, side: int, best: int) -> None:
-    """The best own resting price of one side, from the instrument's list. None can be better than `best`."""
+def quote(block: int, index: int, side: int) -> None:
+    """Make `own` of one side exact. What ends or moves away leaves it as a bound that no own order betters:
+    to look through the instrument's list each time would cost a market maker microseconds a fill."""
     half = side_of(block, index, side)
+    bound = half.own
     half.own = -FAR if side == BUY else FAR
     at = instrument_of(block, index).first
-    while at != 0 and half.own != best:
+    while at != 0 and half.own != bound:
         r = reservation_of(block, at)
         if r.side == side and r.price > 0:
             improve_quote(half, side, r.price)
         at = r.next
+
+
+@aside
+def quote_all(block: int) -> None:
+    """``quote`` for every instrument."""
+    for index in range(account_of(block).capacity_instruments):
+        quote(block, index, BUY)
+        quote(block, index, SELL)
 
 
 @aside

@@ -61,7 +61,6 @@ class Gate(Settings):
         super().__init__(instruments=instruments, reservations=reservations, sectors=sectors, recent=recent)
         self._check = self._call.check
         self._check_one = self._call.check_one
-        self._out: Array | None = None
 
     # --- Judging -----------------------------------------------------------------------------------
 
@@ -93,9 +92,8 @@ class Gate(Settings):
         if out is None:
             out = np.empty(len(orders), VERDICT)
         else:
-            if out is not self._out:
+            if out.dtype is not VERDICT or out.ndim != 1 or not out.flags.writeable:
                 _check_array("out", out, VERDICT, writable=True)
-                self._out = out
             if len(out) != len(orders):
                 raise InvalidArrayError("out", f"{len(out)} verdicts for {len(orders)} orders", "make them as many")
         try:
@@ -103,7 +101,7 @@ class Gate(Settings):
         except (OverflowError, TypeError) as error:
             raise InvalidValueError("now_ns", str(error), "pass nanoseconds as an int64") from None
         if result < 0:
-            raise _malformed(orders, result)
+            raise malformed(orders, result)
         return out
 
     def check_one(
@@ -147,7 +145,7 @@ class Gate(Settings):
         except (OverflowError, TypeError) as error:
             raise InvalidValueError("order", str(error), "pass integers that fit into 64 bits") from None
         if verdict[0] < 0:
-            raise _malformed(None, verdict[0])
+            raise malformed(None, verdict[0])
         return verdict
 
     def exchange(self, reservation: int, order: Array, now_ns: int) -> Array:
@@ -165,7 +163,7 @@ class Gate(Settings):
         if result == kernels.NO_RESERVATION:
             raise _closed(reservation)
         if result < 0:
-            raise _malformed(order, result)
+            raise malformed(order, result)
         return out
 
     # --- What happens to reservations ----------------------------------------------------------------
@@ -181,7 +179,7 @@ class Gate(Settings):
         within("price", price, 1, PRICE_MAX)
         within("fee", fee, -MONEY_MAX, MONEY_MAX)
         within("side", side, 1, 2)
-        index = self._index(instrument)
+        index = self.known(instrument)
         uncovered = self._call.fill(self._address, reservation, index, side, lots, price, fee)
         if uncovered == kernels.MISMATCH:
             raise InvalidValueError("reservation", "is another instrument's or side's", "pass the order's own handle")
@@ -235,7 +233,7 @@ def _closed(reservation: int) -> InvalidValueError:
     return InvalidValueError("reservation", f"{reservation} is not open", "each ends once")
 
 
-def _malformed(orders: Array | None, result: int) -> InvalidValueError:
+def malformed(orders: Array | None, result: int) -> InvalidValueError:
     if result == -1 - judge.BAD_NOW:
         return InvalidValueError("now_ns", "is not in 0..2**62", "pass nanoseconds since 1970")
     row, code = divmod(-result - 1, 8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from execution_core.gate.exposure import reserve
+from execution_core.gate.exposure import quote, reserve
 from execution_core.gate.layout import LOTS_MAX, PRICE_MAX
 from execution_core.gate.memory import aside, inline
 from execution_core.gate.rules import (
@@ -120,6 +120,7 @@ def judge_exactly(block: int, order: Any, call: Any, approved: int) -> tuple[int
     soft |= call.soft
     if not is_known(block, order.instrument):
         return hard | soft | (1 << INSTRUMENT_UNKNOWN), 0, 0
+    quote(block, order.instrument, 3 - order.side)
     t = terms(block, order, call, hard, soft, True)
     mask = effect(block, order, order.lots, t, True).mask
     lots = 0

@@ -18,6 +18,7 @@ from execution_core.gate.exposure import (
     forget_oldest,
     lift,
     put_back,
+    quote_all,
     recount,
     release,
     replace_facts,
@@ -235,6 +236,13 @@ def recount_all(block: int) -> int:
 
 
 @kernel
+def quotes_all(block: int) -> int:
+    """Make every best own price exact, so that equal states have equal bytes."""
+    quote_all(block)
+    return 0
+
+
+@kernel
 def facts_one(block: int, index: int, before: Any, after: Any) -> int:
     """See ``replace_facts``. 0, or OUT_OF_RANGE."""
     return 0 if replace_facts(block, index, before, after) else OUT_OF_RANGE
@@ -259,6 +267,7 @@ class Calls(NamedTuple):
     position: Callable[..., int]
     facts: Callable[..., int]
     recount: Callable[..., int]
+    quotes: Callable[..., int]
 
 
 def records(dtype: np.dtype[Any], layout: str = "A") -> Any:
@@ -284,4 +293,5 @@ def calls() -> Calls:
         position=position_one.compile((i,) * 3),
         facts=facts_one.compile((i, i, rows, rows)),
         recount=recount_all.compile((i,)),
+        quotes=quotes_all.compile((i,)),
     )

@@ -125,7 +125,7 @@ SIDE: Final = np.dtype(
     [
         ("open", np.int64),  # reserved lots
         ("margin_unit", np.int64),  # money per worst-case lot
-        ("own", np.int64),  # best own resting price, FAR for none
+        ("own", np.int64),  # no own order rests at a better price, FAR for none; see exposure.quote
         ("best", np.int64),  # the market's best price, FAR for unknown
         ("reach_limit", np.int64),  # lots that this side may reach: 0 where shorts are not allowed
     ],

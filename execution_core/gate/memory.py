@@ -112,9 +112,10 @@ def instruments_of(block: int) -> Any:
 
 @inline
 def side_of(block: int, index: int, side: int) -> Any:
-    """One side (BUY or SELL) of an instrument."""
+    """One side (BUY or SELL) of an instrument. Any other number gets one of the two, not foreign memory: the
+    quick gear looks before it knows the order to be well-formed."""
     at = block + account_of(block).at_instruments + index * INSTRUMENT_BYTES
-    return carray(_pointer(at + SIDES_AT + (side - 1) * SIDE_BYTES), (1,), SIDE)[0]
+    return carray(_pointer(at + SIDES_AT + ((int(side) >> 1) & 1) * SIDE_BYTES), (1,), SIDE)[0]
 
 
 @inline

@@ -60,6 +60,7 @@ class Settings:
         within("sectors", sectors, 1, 2**31 - 1)
         within("recent", recent, 1, 2**31 - 1)
         self._call = kernels.calls()
+        self._place = np.zeros(1, np.int64)
         block, state = layout.allocate(instruments, sectors, reservations, recent)
         self._adopt(block, state)
         account = state.account[0]
@@ -70,11 +71,17 @@ class Settings:
         for name in _MONEY_LIMITS:
             account[name] = MONEY_MAX
 
+    @property
+    def place(self) -> int:
+        """Address of the word that holds the address of the state, which `restore` and `grow` move."""
+        return int(self._place.ctypes.data)
+
     def _adopt(self, block: Array, state: layout.State) -> None:
         self._block = block
         self._state = state
         self._account = state.account[0]
         self._address = int(block.ctypes.data)
+        self._place[0] = self._address
 
     # --- Instruments -----------------------------------------------------------------------------
 
@@ -97,7 +104,7 @@ class Settings:
     def set_tick_value(self, index: int, tick_value: int) -> None:
         """A new value of a tick in the account's currency: how exchange rates reach the gate.
         Open reservations keep the cash that they reserved."""
-        self._index(index)
+        self.known(index)
         after = self._state.instruments[index : index + 1].copy()
         after["tick_value"] = within("tick_value", tick_value, 1, MONEY_MAX)
         self._replace(index, after)
@@ -109,12 +116,12 @@ class Settings:
 
     def set_market(self, index: int, *, market_open: bool, restricted: bool) -> None:
         """Open or close an instrument's market; put it on or off the restricted list."""
-        row = self._state.instruments[self._index(index)]
+        row = self._state.instruments[self.known(index)]
         row["denials"] = _denials(market_open=market_open, restricted=restricted)
 
     def restricted(self, index: int) -> bool:
         """Whether the instrument is on the restricted list."""
-        return bool(self._state.instruments[self._index(index)]["denials"] & _RESTRICTED)
+        return bool(self._state.instruments[self.known(index)]["denials"] & _RESTRICTED)
 
     def set_order_limits(self, *, min_notional: int, max_notional: int | None, shortable: bool) -> None:
         """One order's notional limits (nano units) and whether shorts are allowed, for every instrument.
@@ -136,7 +143,7 @@ class Settings:
         within("ts_ns", ts_ns, 0, TIME_MAX)
         within("best_bid", best_bid, 0, PRICE_MAX)
         within("best_ask", best_ask, 0, PRICE_MAX)
-        if self._call.price(self._address, self._index(index), price, ts_ns, best_bid, best_ask) < 0:
+        if self._call.price(self._address, self.known(index), price, ts_ns, best_bid, best_ask) < 0:
             raise InvalidValueError("price", _OUT_OF_RANGE, _SEE)
 
     def set_prices(self, updates: Array) -> None:
@@ -211,12 +218,12 @@ class Settings:
     def set_position(self, index: int, lots: int) -> None:
         """Set a position, positive long (start, reconciliation). Cash stays."""
         within("lots", lots, -LOTS_MAX, LOTS_MAX)
-        if self._call.position(self._address, self._index(index), lots) < 0:
+        if self._call.position(self._address, self.known(index), lots) < 0:
             raise InvalidValueError("lots", _OUT_OF_RANGE, _SEE)
 
     def position(self, index: int) -> int:
         """Lots held, negative short."""
-        return int(self._state.instruments[self._index(index)]["position"])
+        return int(self._state.instruments[self.known(index)]["position"])
 
     @property
     def cash(self) -> int:
@@ -248,6 +255,7 @@ class Settings:
 
     def snapshot(self) -> Array:
         """The whole state as one int64 array, for ``restore``."""
+        self._call.quotes(self._address)
         return self._block.copy()
 
     def restore(self, snapshot: Array) -> None:
@@ -261,6 +269,7 @@ class Settings:
 
     def digest(self) -> bytes:
         """sha256 of the state, 32 bytes: equal after the same calls. The index of ids is left out."""
+        self._call.quotes(self._address)
         words = int(self._account["at_seen"]) // layout.WORD
         return hashlib.sha256(self._block[:words].data).digest()
 
@@ -277,7 +286,7 @@ class Settings:
             state.account[name] = account[name]
         self._adopt(block, state)
 
-    def _index(self, instrument: int) -> int:
+    def known(self, instrument: int) -> int:
         rows = self._state.instruments
         if not 0 <= instrument < len(rows) or not rows[instrument]["tick_value"]:
             raise InvalidValueError("instrument", f"{instrument} is not set up", "call set_instrument first")

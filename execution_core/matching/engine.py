@@ -121,6 +121,16 @@ class MatchingEngine:
         book["next_expiry"] = FOREVER
         book["best"] = PRICE_LEVELS
 
+    @property
+    def address(self) -> int:
+        """Where the book's record lies, for kernels that are given it together with other state."""
+        return int(self._memory.ctypes.data)
+
+    @property
+    def outbox(self) -> Records:
+        """The events (MATCH_EVENT) of the last call, from the first row on, and older ones behind them."""
+        return self._events
+
     def _bind(self, record: npt.NDArray[np.void]) -> None:
         self._book: Any = record[0]
         self._events: Records = self._book["events"]

@@ -289,6 +289,13 @@ BAD_CALLS: dict[str, Callable[[Gate, int], object]] = {
     "out read-only": lambda g, h: g.check(row(), NOW, out=read_only(1)),
     "out of another dtype": lambda g, h: g.check(row(), NOW, out=np.zeros(1, GATE_ORDER)),
     "one: side": lambda g, h: g.check_one(0, 0, 1, 1, NOW),
+    "one: side far off": lambda g, h: g.check_one(0, 10**15, 1, 1, NOW),
+    "one: side lowest": lambda g, h: g.check_one(0, -(2**63), 1, 1, NOW),
+    "one: type far off": lambda g, h: g.check_one(0, 1, 2**63 - 1, 1, NOW),
+    "one: flags": lambda g, h: g.check_one(0, 1, 1, 1, NOW, flags=-1),
+    "one: time in force": lambda g, h: g.check_one(0, 1, 1, 1, NOW, time_in_force=2**40),
+    "one: expire": lambda g, h: g.check_one(0, 1, 1, 1, NOW, time_in_force=5, expire_ns=-(2**63)),
+    "one: lots lowest": lambda g, h: g.check_one(0, 1, 1, -(2**63), NOW),
     "one: price a float": lambda g, h: g.check_one(0, 1, 2, 1, NOW, 99.5),  # type: ignore[arg-type]
     "one: lots beyond 64 bits": lambda g, h: g.check_one(0, 1, 1, 2**64, NOW),
     "one: now": lambda g, h: g.check_one(0, 1, 1, 1, -1),
