@@ -48,16 +48,17 @@ help: ## List the targets
 	@"$(PYTHON)" -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "AlphaMesh needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
 	@$(UV) venv --quiet --allow-existing --python "$(PYTHON)" .venv
 
+# Bytecode now: a first start without it takes twice as long, and every start where Python may not write it.
 # hatchling is in the lock, so this project itself is installed without fetching anything unpinned.
 $(RUN_STAMP): requirements/run.txt pyproject.toml | .venv/bin/python
 	@echo "installing requirements/run.txt into .venv"
-	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/run.txt
+	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/run.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(DEV_STAMP): requirements/dev.txt $(RUN_STAMP)
 	@echo "installing requirements/dev.txt into .venv"
-	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@touch $@
 
 .PHONY: setup setup-run setup-gpu setup-research

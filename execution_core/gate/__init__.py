@@ -19,7 +19,8 @@ Which reason decides: the one with the lowest number in ``DenialReason``.
 
 Reductions (an order that, with all open orders of its side, leaves the position on its side of zero)
 are asked only what the venue and the order itself demand: HALTED, a free reservation, restricted,
-closed, price (stale: at the operator's word), collar, size, self-trade, duplicate, post-only, expiry, type.
+closed, price (stale: at the operator's word), collar, size (but no minimum notional: a remainder stays
+closable), self-trade, duplicate, post-only, expiry, type.
 A reduction that buys back a short may therefore take cash below what is reserved.
 
 Duplicates: the ids of the last `recent` approved orders, as 64-bit hashes, are remembered exactly.

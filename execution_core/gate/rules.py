@@ -372,7 +372,6 @@ def effect(block: int, order: Any, lots: int, t: Terms, exact: bool) -> Effect:
         mask |= (i.quick_lots - lots) | (i.quick_lots - reach)
     mask |= over(QUANTITY_BELOW_MINIMUM, i.min_lots, lots, exact)
     mask |= over(QUANTITY_ABOVE_MAXIMUM, lots, i.max_lots, exact)
-    mask |= over(NOTIONAL_BELOW_MINIMUM, i.min_notional, notional, exact)
     mask |= over(NOTIONAL_ABOVE_MAXIMUM, notional, i.max_notional, exact)
     # The account's sums stay within their range, whatever the limits say.
     mask |= over(NOTIONAL_ABOVE_MAXIMUM, reserved_cost, MONEY_MAX, exact)
@@ -380,6 +379,8 @@ def effect(block: int, order: Any, lots: int, t: Terms, exact: bool) -> Effect:
     # Reductions leave the account on the other side of zero still, and are asked no more than that.
     if reach > 0 or not exact:
         mask |= t.soft
+        # Not asked of reductions: a small remainder must stay closable.
+        mask |= over(NOTIONAL_BELOW_MINIMUM, i.min_notional, notional, exact)
         funds = a.cash - a.cash_buffer - a.reserved_cash
         mask |= if_buy(order.side, over(INSUFFICIENT_FUNDS, cash, funds, exact))
         mask |= over(INSUFFICIENT_MARGIN, a.margin + margin_growth, equity, exact)

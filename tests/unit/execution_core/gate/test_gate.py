@@ -63,6 +63,14 @@ def test_a_flip_is_cut_to_the_reduction() -> None:
     assert pair.check([SELL], NOW, mode=Mode.FIT)[0].lots == 7
 
 
+def test_a_remainder_below_the_minimum_notional_can_be_closed_but_not_opened() -> None:
+    pair = account(replace(FACTS, min_notional=1_001))
+    pair.set_position(0, 1)
+    sell, buy = (pair.check([replace(order, lots=1)], NOW, reserve=False)[0] for order in (SELL, BUY))
+    assert sell.lots == 1
+    assert buy.reasons == {DenialReason.NOTIONAL_BELOW_MINIMUM}
+
+
 def test_two_reductions_together_may_not_flip() -> None:
     pair = account()
     pair.set_position(0, 15)

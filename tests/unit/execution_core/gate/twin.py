@@ -430,7 +430,6 @@ class Twin:
             R.PRICE_COLLAR: self.price_collar,
             R.QUANTITY_BELOW_MINIMUM: self.quantity_below_minimum,
             R.QUANTITY_ABOVE_MAXIMUM: self.quantity_above_maximum,
-            R.NOTIONAL_BELOW_MINIMUM: self.notional_below_minimum,
             R.NOTIONAL_ABOVE_MAXIMUM: self.notional_above_maximum,
             R.SELF_TRADE: self.self_trade,
             R.DUPLICATE_ORDER: self.duplicate_order,
@@ -443,6 +442,7 @@ class Twin:
         """Rules that a reduction need not keep."""
         return {
             R.REDUCE_ONLY_STATE: self.reduce_only_state,
+            R.NOTIONAL_BELOW_MINIMUM: self.notional_below_minimum,
             R.RISK_POLICY_STALE: self.risk_policy_stale,
             R.VIEW_NOT_CAUGHT_UP: self.view_not_caught_up,
             R.RECONCILING: self.is_reconciling,
