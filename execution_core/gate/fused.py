@@ -19,7 +19,7 @@ from execution_core.gate.facts import within
 from execution_core.gate.gate import Gate, malformed
 from execution_core.gate.judge import BAD_NOW, Order, judge
 from execution_core.gate.layout import TIME_MAX
-from execution_core.gate.memory import _pointer, carray, divide, instrument_of, money, reservation_of
+from execution_core.gate.memory import carray, divide, instrument_of, money, pointer, reservation_of
 from execution_core.gate.rules import PPM, is_known, open_call
 from execution_core.jit import kernel
 from execution_core.matching import MatchingEngine
@@ -69,19 +69,19 @@ def fee_of(value: int, ppm: int) -> int:
 @kernel
 def seat_of(seats: int, account: int) -> Any:
     """An account's record."""
-    return carray(_pointer(seats + account * SEAT_BYTES), (1,), SEAT)[0]
+    return carray(pointer(seats, account * SEAT_BYTES), (1,), SEAT)[0]
 
 
 @kernel
 def block_at(place: int) -> int:
     """Where a gate's block is now."""
-    return int(carray(_pointer(place), (1,), np.int64)[0])
+    return int(carray(pointer(place, 0), (1,), np.int64)[0])
 
 
 @kernel
 def book_at(address: int) -> Any:
     """The book's record."""
-    return carray(_pointer(address), (1,), BOOK)[0]
+    return carray(pointer(address, 0), (1,), BOOK)[0]
 
 
 @kernel

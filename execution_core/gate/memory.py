@@ -40,13 +40,18 @@ types = _numba.types
 
 
 @_intrinsic
-def _pointer(typing_context: Any, address: Any) -> Any:
-    """A C pointer from an address, for ``carray``."""
+def pointer(typing_context: Any, block: Any, offset: Any) -> Any:
+    """A C pointer to `offset` bytes into the memory at address `block`, for ``carray``.
+
+    The two stay apart: of an address that was summed up as an integer LLVM may take the constant part for
+    the object, the address for the index, and then assume that nothing else points there.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
+        base = builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
+        return builder.gep(base, [arguments[1]])
 
-    return types.voidptr(types.intp), generate
+    return types.voidptr(types.int64, types.int64), generate
 
 
 @_intrinsic
@@ -93,59 +98,59 @@ def money(a: int, b: int) -> int:
 @inline
 def account_of(block: int) -> Any:
     """The account's record in the block at this address."""
-    return carray(_pointer(block), (1,), ACCOUNT)[0]
+    return carray(pointer(block, 0), (1,), ACCOUNT)[0]
 
 
 @inline
 def instrument_of(block: int, index: int) -> Any:
     """An instrument's record."""
-    at = block + account_of(block).at_instruments + index * INSTRUMENT_BYTES
-    return carray(_pointer(at), (1,), INSTRUMENT)[0]
+    at = account_of(block).at_instruments + index * INSTRUMENT_BYTES
+    return carray(pointer(block, at), (1,), INSTRUMENT)[0]
 
 
 @inline
 def instruments_of(block: int) -> Any:
     """All instruments."""
     a = account_of(block)
-    return carray(_pointer(block + a.at_instruments), (a.capacity_instruments,), INSTRUMENT)
+    return carray(pointer(block, a.at_instruments), (a.capacity_instruments,), INSTRUMENT)
 
 
 @inline
 def side_of(block: int, index: int, side: int) -> Any:
     """One side (BUY or SELL) of an instrument. Any other number gets one of the two, not foreign memory: the
     quick gear looks before it knows the order to be well-formed."""
-    at = block + account_of(block).at_instruments + index * INSTRUMENT_BYTES
-    return carray(_pointer(at + SIDES_AT + ((int(side) >> 1) & 1) * SIDE_BYTES), (1,), SIDE)[0]
+    at = account_of(block).at_instruments + index * INSTRUMENT_BYTES + SIDES_AT
+    return carray(pointer(block, at + ((int(side) >> 1) & 1) * SIDE_BYTES), (1,), SIDE)[0]
 
 
 @inline
 def sector_of(block: int, index: int) -> Any:
     """A sector's record."""
-    return carray(_pointer(block + account_of(block).at_sectors + index * SECTOR_BYTES), (1,), SECTOR)[0]
+    return carray(pointer(block, account_of(block).at_sectors + index * SECTOR_BYTES), (1,), SECTOR)[0]
 
 
 @inline
 def reservation_of(block: int, slot: int) -> Any:
     """A slot's record."""
-    at = block + account_of(block).at_reservations + slot * RESERVATION_BYTES
-    return carray(_pointer(at), (1,), RESERVATION)[0]
+    at = account_of(block).at_reservations + slot * RESERVATION_BYTES
+    return carray(pointer(block, at), (1,), RESERVATION)[0]
 
 
 @inline
 def recent_of(block: int, number: int) -> Any:
     """The ring's record of the order with this running number."""
     a = account_of(block)
-    at = block + a.at_recent + (number & (a.capacity_recent - 1)) * RECENT_BYTES
-    return carray(_pointer(at), (1,), RECENT)[0]
+    at = a.at_recent + (number & (a.capacity_recent - 1)) * RECENT_BYTES
+    return carray(pointer(block, at), (1,), RECENT)[0]
 
 
 @inline
 def free_of(block: int, at: int) -> Any:
     """A place on the stack of free slots, as an array of one."""
-    return carray(_pointer(block + account_of(block).at_free + at * WORD), (1,), np.int64)
+    return carray(pointer(block, account_of(block).at_free + at * WORD), (1,), np.int64)
 
 
 @inline
 def seen_of(block: int, at: int) -> Any:
     """A cell of the hash table of the recent ids, as an array of one: 1 + place in the ring, 0 empty."""
-    return carray(_pointer(block + account_of(block).at_seen + at * SEEN_BYTES), (1,), np.int32)
+    return carray(pointer(block, account_of(block).at_seen + at * SEEN_BYTES), (1,), np.int32)
