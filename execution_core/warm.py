@@ -12,6 +12,7 @@ import time
 
 WARM: tuple[str, ...] = (
     "execution_core.gate",
+    "execution_core.gate.fused",
     "execution_core.indicators",
     "execution_core.construction.hrp",
     "execution_core.construction.mean_variance",
