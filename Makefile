@@ -13,6 +13,7 @@ BASE ?= main
 REPORT ?=
 SERVE ?=
 JSON ?=
+MARKDOWN ?=
 TESTS ?= tests
 PYTEST_ARGS ?=
 
@@ -101,8 +102,8 @@ $(KERNEL_STAMP): $(KERNELS) | $(RUN_STAMP)
 warm: $(KERNEL_STAMP) ## Compile the numeric kernels into .cache
 
 .PHONY: bench
-bench: $(DEV_STAMP) $(KERNEL_STAMP) ## Measure everything against its peers (JSON=file; `make bench-PART` for one part)
-	@$(BIN)/python -m benchmarks $(if $(JSON),--json "$(JSON)")
+bench: $(DEV_STAMP) $(KERNEL_STAMP) ## Measure everything against its peers (JSON=file MARKDOWN=file; `make bench-PART` for one part)
+	@$(BIN)/python -m benchmarks $(if $(JSON),--json "$(JSON)") $(if $(MARKDOWN),--markdown "$(MARKDOWN)")
 
 .PHONY: bench-peers
 bench-peers: $(PEERS:%=.bench/%/.stamp) ## Install what the benchmarks compare with, each in its own environment
@@ -114,7 +115,7 @@ bench-peers: $(PEERS:%=.bench/%/.stamp) ## Install what the benchmarks compare w
 	@touch $@
 
 bench-%: $(DEV_STAMP) $(KERNEL_STAMP)
-	@$(BIN)/python -m benchmarks $* $(if $(JSON),--json "$(JSON)")
+	@$(BIN)/python -m benchmarks $* $(if $(JSON),--json "$(JSON)") $(if $(MARKDOWN),--markdown "$(MARKDOWN)")
 
 # --- contracts -------------------------------------------------------------------------------------------------
 

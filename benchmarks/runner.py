@@ -26,6 +26,7 @@ from rich.table import Table
 
 Measure = Callable[[], float]
 
+PIPED_WIDTH = 180
 FOLDER = Path(__file__).resolve().parent
 NOT_PARTS = frozenset({"__init__", "__main__", "runner", "synthetic_universe"})
 GOAL = re.compile(r"^(ours|ratio)\s*(<=|>=|<|>)\s*(\d+(?:\.\d+)?(?:e-?\d+)?)$")
@@ -34,6 +35,7 @@ EXAMPLES = """examples:
   python -m benchmarks                         every part
   python -m benchmarks gate journal            two parts
   python -m benchmarks gate --json gate.json   also write the rows and the machine's facts
+  python -m benchmarks --markdown docs/benchmarks.md   write the table for people to read
   python -m benchmarks --list                  the parts and their cases, without measuring
 """
 
@@ -195,6 +197,27 @@ def table(rows: Sequence[Row]) -> Table:
     return shown
 
 
+def markdown(rows: Sequence[Row], facts: dict[str, object], repeat: int) -> str:
+    """The rows as a page, one table for each part."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `make bench MARKDOWN=docs/benchmarks.md` after `make bench-peers`; do not edit. Each row is the",
+        f"median of {repeat} turns, ours and its peer taking turns in one run, and both results are compared.",
+        f"Machine: {facts['cpu']}, {facts['cpu_count']} CPUs; {facts['system']}; Python {facts['python']}; load",
+        f"average at the end {facts['load_average']}.",
+    ]
+    for part in dict.fromkeys(row.part for row in rows):
+        lines += ["", f"## {part}", "", "| case | ours | peer | times better | unit | peer is | goal |"]
+        lines.append("|---|---:|---:|---:|---|---|---|")
+        for row in (row for row in rows if row.part == part):
+            verdict = {None: row.goal or "", True: f"met: {row.goal}", False: f"**missed**: {row.goal}"}[row.met]
+            cells = (row.name, number(row.ours), number(row.peer), number(row.ratio), row.unit, row.peer_name or "")
+            last = f"**failed**: {row.error}" if row.error else verdict
+            lines.append("| " + " | ".join(cell.replace("|", "/") for cell in (*cells, last)) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def number(value: float | None) -> str:
     """Three significant digits or more, with thousands separated."""
     if value is None:
@@ -211,7 +234,7 @@ def machine() -> dict[str, object]:
     return {
         "cpu": model,
         "cpu_count": os.cpu_count(),
-        "load_average": os.getloadavg()[0],
+        "load_average": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
     }
@@ -233,6 +256,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help="a module of benchmarks/ (default: all)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the rows and the machine's facts")
+    parser.add_argument("--markdown", type=Path, metavar="PATH", help="also write the table as a page")
     parser.add_argument("--repeat", type=int, default=5, metavar="N", help="turns after the warm-up (default: 5)")
     parser.add_argument("--list", action="store_true", help="name the parts and their cases, then stop")
     chosen = parser.parse_args(argv)
@@ -249,6 +273,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = arguments(argv)
     names = chosen.parts or parts()
     console = Console()
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
     if chosen.list:
         for part in names:
             console.print(f"[bold]{part}[/]")
@@ -257,8 +283,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     rows = run(names, chosen.repeat, console)
     console.print(table(rows))
+    facts = machine()
+    if chosen.markdown:
+        chosen.markdown.write_text(markdown(rows, facts, chosen.repeat))
+        console.print(f"wrote {chosen.markdown}")
     if chosen.json:
-        report = {"machine": machine(), "repeat": chosen.repeat, "rows": [asdict(row) for row in rows]}
+        report = {"machine": facts, "repeat": chosen.repeat, "rows": [asdict(row) for row in rows]}
         chosen.json.parent.mkdir(parents=True, exist_ok=True)
         chosen.json.write_text(json.dumps(report, indent=2) + "\n")
         console.print(f"wrote {chosen.json}")
