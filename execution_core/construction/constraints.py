@@ -98,6 +98,12 @@ def numbers(field: str, value: Any, size: int) -> Vector:
     return array if array.flags.c_contiguous and array.flags.writeable else array.copy()
 
 
+def _number(field: str, value: float) -> float:
+    if not math.isfinite(value):
+        raise InvalidValueError(field, "NaN or infinity", "pass a finite number")
+    return float(value)
+
+
 def bounds(limits: Constraints, size: int) -> tuple[Vector, Vector]:
     """Return (lower, upper), raising InfeasibleError with the names of crossed bounds."""
     if limits.names is not None and len(limits.names) != size:
@@ -154,21 +160,19 @@ def rows(limits: Constraints, parts: Segments, previous: Vector) -> Rows:
         high.append(highest - offset)
         names.append(name)
 
-    size = parts.start.size
     ones = np.ones(parts.asset.size)
     invested = float(parts.start.sum())
     if limits.budget is not None:
-        budget = float(numbers("budget", limits.budget, 1)[0])
+        budget = _number("budget", limits.budget)
         add("budget", ones, budget, budget, invested)
     if limits.net is not None:
         add("net", ones, *_pair("net", limits.net), invested)
-    for name, cap, slope, origin in (
-        ("gross", limits.gross, parts.gross_slope, np.zeros(size)),
-        ("turnover", limits.turnover, parts.trade_slope, previous),
-    ):
-        if cap is not None:
-            cap = float(numbers(name, cap, 1)[0])
-            add(name, slope, -np.inf, cap, float(np.abs(parts.start - origin).sum()))
+    if limits.gross is not None:
+        cap = _number("gross", limits.gross)
+        add("gross", parts.gross_slope, -math.inf, cap, float(np.abs(parts.start).sum()))
+    if limits.turnover is not None:
+        cap = _number("turnover", limits.turnover)
+        add("turnover", parts.trade_slope, -math.inf, cap, float(np.abs(parts.start - previous).sum()))
     if limits.sectors is not None:
         _add_sectors(limits, parts, add)
     return Rows(

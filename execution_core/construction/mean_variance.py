@@ -11,7 +11,9 @@ interior point; Schwan et al. 2023) the others, unless their answer proves to be
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +25,6 @@ from execution_core.construction.constraints import (
     Constraints,
     Matrix,
     Rows,
-    Segments,
     Vector,
     bounds,
     explain,
@@ -59,14 +60,21 @@ class Portfolio:
     objective  value of the maximised function at `weights`
     status     "optimal"
     solver     which one answered
-    binding    names of limits met with equality: "lower[AAPL]", "sector[2] upper", "turnover upper"
     """
 
     weights: Vector
     objective: float
     status: Literal["optimal"]
     solver: str
-    binding: tuple[str, ...]
+    explain: Callable[[], tuple[str, ...]] = field(repr=False, compare=False)
+
+    @cached_property
+    def binding(self) -> tuple[str, ...]:
+        """Names of limits met with equality: "lower[AAPL]", "sector[2] upper", "turnover upper".
+
+        Worked out when first asked for: of a small problem it is a tenth of the time.
+        """
+        return self.explain()
 
 
 def optimise(
@@ -131,7 +139,7 @@ def optimise(
         objective=float(objective),
         status="optimal",
         solver=used,
-        binding=_binding(limits, lower, upper, weights, found, parts, x),
+        explain=partial(_binding, limits, lower, upper, weights, found, x),
     )
 
 
@@ -244,7 +252,6 @@ def _binding(
     upper: Vector,
     weights: Vector,
     found: Rows,
-    parts: Segments,
     x: Vector,
 ) -> tuple[str, ...]:
     known = limits.names if limits.names is not None else range(weights.size)
