@@ -16,6 +16,7 @@ JSON ?=
 MARKDOWN ?=
 TESTS ?= tests
 PYTEST_ARGS ?=
+ROUNDS ?= 60
 
 BIN := .venv/bin
 RUN_STAMP := .venv/.run.stamp
@@ -69,6 +70,18 @@ setup-run: $(RUN_STAMP)
 
 setup-research: $(DEV_STAMP) ## Add the research stack (skfolio) to .venv
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/research.txt
+
+# For tests and benchmarks of journals on PostgreSQL: they start servers of their own in temporary folders.
+.PHONY: postgres
+postgres: ## Install PostgreSQL with apt-get, if it is missing (needs root; the tests skip without it)
+	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null; then \
+		echo "PostgreSQL is installed"; \
+	elif [ "$$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then \
+		echo "postgres: install PostgreSQL's server with your package manager, or run this as root on Debian" >&2; exit 1; \
+	else \
+		apt-get install --yes --quiet --no-install-recommends postgresql || \
+			{ apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends postgresql; }; \
+	fi
 
 setup-gpu: $(RUN_STAMP) ## Add CuPy for CUDA 13 to .venv
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/gpu.txt
@@ -159,6 +172,10 @@ check-lines: $(DEV_STAMP)
 .PHONY: test
 test: $(DEV_STAMP) $(KERNEL_STAMP) ## Run the tests (TESTS=path, PYTEST_ARGS="-k name"), but for chaos and bench
 	@$(BIN)/pytest $(TESTS) -m "not chaos and not bench" $(PYTEST_ARGS)
+
+.PHONY: chaos
+chaos: $(DEV_STAMP) $(KERNEL_STAMP) ## Kill, freeze and damage running systems and judge what is left (ROUNDS=60, JSON=file)
+	@$(BIN)/python -m tests.chaos --rounds $(ROUNDS) $(if $(JSON),--json "$(JSON)")
 
 .PHONY: clean
 clean: ## Remove .venv, .tools, caches and everything else that can be made again

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+from .cli_log_app import app as log_app
+from .cli_options import DataDir, Json
+from .cli_options import finish as _finish
 
 app = typer.Typer(
     name="alphamesh",
@@ -21,12 +23,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", metavar="DIR", help="Data directory of the run. Default: a new one, or the latest."),
-]
+app.add_typer(log_app, name="log")
+
 TopologyFile = Annotated[Path | None, typer.Option("--topology", metavar="FILE", help="Another topology.yaml.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+NatsCluster = Annotated[
+    int | None, typer.Option("--nats-cluster", metavar="N", help="Run the event log as a cluster of N servers: 3 or 5.")
+]
 State = Literal["ACTIVE", "REDUCE_ONLY", "CANCEL_ALL", "FLATTEN", "HALTED"]
 
 
@@ -35,14 +37,19 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything is ready.")] = False,
     data_dir: DataDir = None,
     topology: TopologyFile = None,
+    nats_cluster: NatsCluster = None,
 ) -> None:
     """Start all services and keep them running until Ctrl-C or `alphamesh down`.
 
-    Example: alphamesh up --detach
+    Examples:
+
+    alphamesh up --detach
+
+    alphamesh up --nats-cluster 3
     """
     from . import cli_system as commands
 
-    _finish(lambda: commands.up(detach, data_dir, topology))
+    _finish(lambda: commands.up(detach, data_dir, topology, nats_cluster))
 
 
 @app.command()
@@ -108,6 +115,7 @@ def session(
     instruments_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Your instruments (YAML).")] = None,
     data_dir: DataDir = None,
     topology: TopologyFile = None,
+    nats_cluster: NatsCluster = None,
 ) -> None:
     """Trade a range of days and report what happened.
 
@@ -145,24 +153,31 @@ def session(
         instruments_file=instruments_file,
         data_dir=data_dir,
         topology=topology,
+        nats_cluster=nats_cluster,
     )
     _finish(lambda: commands.session(wish, how))
 
 
 @app.command()
 def explain(
-    decision_id: Annotated[str | None, typer.Argument(help="As `alphamesh decisions` lists them.")] = None,
+    identifier: Annotated[
+        str | None, typer.Argument(metavar="[DECISION_ID|CLIENT_ORDER_ID]", help="A decision, or one of its orders.")
+    ] = None,
     last: Annotated[bool, typer.Option("--last", help="The latest decision.")] = False,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Show one decision with everything that led to it and everything that followed, up or down.
+    """Show why: one decision with everything that led to it and followed, or one order; up or down.
 
-    Example: alphamesh explain --last
+    Examples:
+
+    alphamesh explain --last
+
+    alphamesh explain 7a2c74efede1-0003-AAPL
     """
     from . import cli_decision as commands
 
-    _finish(lambda: commands.explain(decision_id, last, data_dir, json))
+    _finish(lambda: commands.explain(identifier, last, data_dir, json))
 
 
 @app.command()
@@ -178,6 +193,62 @@ def decisions(
     from . import cli_decision as commands
 
     _finish(lambda: commands.decisions(session, data_dir, json))
+
+
+@app.command()
+def risk(
+    account: Annotated[str | None, typer.Option(help="Account. Default: the only one.")] = None,
+    backtest: Annotated[bool, typer.Option("--backtest", help="Compare past forecasts with what came.")] = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Show what an account risks: value at risk by three methods, stress table, use of limits, up or down.
+
+    Example: alphamesh risk --backtest
+    """
+    from . import cli_risk as commands
+
+    _finish(lambda: commands.risk(account, backtest, data_dir, json))
+
+
+@app.command()
+def replay(
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="Data directory of a stopped run, or a file by `alphamesh archive`. Default: the latest."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run a recorded session again from its inputs and compare every event, hash for hash.
+
+    The session runs in a folder of its own, all services in this process; the recording stays as it is. Exit code 1
+    when an event differs: the first one is shown field by field. Refused when versions or data are not the recorded.
+
+    Examples:
+
+    alphamesh replay
+
+    alphamesh replay var/runs/20260101T120000.000000Z --json
+
+    alphamesh replay session.tar.gz
+    """
+    from . import cli_replay as commands
+
+    _finish(lambda: commands.replay(run, json))
+
+
+@app.command()
+def archive(
+    file: Annotated[Path, typer.Argument(help="Where to write it, for example session.tar.gz.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Write the recording of a stopped run into one file, for `alphamesh replay` here or on another machine.
+
+    Example: alphamesh archive session.tar.gz --data-dir var/latest
+    """
+    from . import cli_replay as commands
+
+    _finish(lambda: commands.archive(data_dir, file))
 
 
 @app.command("trading-state")
@@ -196,17 +267,12 @@ def trading_state(
     _finish(lambda: commands.trading_state(state, reason, account, data_dir))
 
 
-def _finish(command: Callable[[], Awaitable[int]]) -> None:
-    from . import interrupts
+@app.command()
+def verify(data_dir: DataDir = None, json: Json = False) -> None:
+    """Rebuild every view from the journals and compare it with the one served, up or down. Exit code 1 on a difference.
 
-    try:
-        code = interrupts.run(command)
-    except Exception as error:
-        from .failures import explained
+    Example: alphamesh verify --json
+    """
+    from . import cli_verify as commands
 
-        message = explained(error)
-        if message is None:
-            raise
-        print(f"alphamesh: {message}", file=sys.stderr)
-        code = 1
-    raise typer.Exit(code)
+    _finish(lambda: commands.verify(data_dir, json))

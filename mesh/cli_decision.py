@@ -13,7 +13,7 @@ from alphamesh.decision.v1 import decision_pb2, decision_pb2_grpc
 from alphamesh.execution.v1 import execution_pb2, execution_pb2_grpc
 from alphamesh.type.v1 import trading_pb2
 
-from . import explanation, tables
+from . import explanation, order_story, tables
 from .connect import System, reading, running
 from .errors import MeshError
 from .report import list_decisions, list_fills, list_orders
@@ -21,31 +21,42 @@ from .rundir import RunDir
 from .session import day_of
 
 
-async def explain(decision_id: str | None, last: bool, data_dir: Path | None, as_json: bool) -> int:
-    """Shows one decision with its lineage, its orders and its fills."""
-    if (decision_id is None) != last:
-        raise MeshError("give a decision_id (see `alphamesh decisions`) or --last")
+async def explain(wanted: str | None, last: bool, data_dir: Path | None, as_json: bool) -> int:
+    """Shows one decision with its lineage, its orders and its fills, or one order with its reasons and its events."""
+    if (wanted is None) != last:
+        raise MeshError("give a decision_id (see `alphamesh decisions`), a client_order_id, or --last")
     run = RunDir.find(data_dir)
     async with reading(run) as system:
-        stub = system.stub(decision_pb2_grpc.DecisionServiceStub, "coordinator")
-        wanted = decision_id or await _latest(system)
-        try:
-            answer = await stub.GetDecision(decision_pb2.GetDecisionRequest(decision_id=wanted))
-        except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.NOT_FOUND:
-                raise
-            raise MeshError(
-                f"{run.path} holds no decision {wanted!r}; `alphamesh decisions` lists its decisions"
-            ) from None
-        decision = answer.decision
-        orders = [order async for order in list_orders(system, decision.account_id, wanted)]
-        fills = [fill async for fill in list_fills(system, decision.account_id, wanted)]
-    content = explanation.build(answer, orders, fills)
+        identifier = wanted or await _latest(system)
+        answer = await _decision(system, identifier)
+        if answer is None:
+            story = await order_story.find(system, identifier)
+            if story is None:
+                raise MeshError(
+                    f"{run.path} holds no decision and no order {identifier!r}; `alphamesh decisions` lists its "
+                    "decisions, and `alphamesh explain <decision_id>` the orders of one"
+                )
+            content, show = story, order_story.show
+        else:
+            account = answer.decision.account_id
+            orders = [order async for order in list_orders(system, account, identifier)]
+            fills = [fill async for fill in list_fills(system, account, identifier)]
+            content, show = explanation.build(answer, orders, fills), explanation.show
     if as_json:
         print(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
     else:
-        explanation.show(content)
+        show(content)
     return 0
+
+
+async def _decision(system: System, decision_id: str) -> decision_pb2.GetDecisionResponse | None:
+    stub = system.stub(decision_pb2_grpc.DecisionServiceStub, "coordinator")
+    try:
+        return await stub.GetDecision(decision_pb2.GetDecisionRequest(decision_id=decision_id))
+    except grpc.aio.AioRpcError as error:
+        if error.code() is not grpc.StatusCode.NOT_FOUND:
+            raise
+        return None
 
 
 async def decisions(session: str | None, data_dir: Path | None, as_json: bool) -> int:

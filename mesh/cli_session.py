@@ -17,8 +17,8 @@ import orjson
 from alphamesh.decision.v1 import decision_pb2
 
 from . import report as reports
+from . import risk_report, tables, topology
 from . import session as sessions
-from . import tables, topology
 from .cli_system import supervised
 from .connect import SocketSystem, System, running
 from .errors import MeshError
@@ -41,6 +41,7 @@ class How:
     instruments_file: Path | None
     data_dir: Path | None
     topology: Path | None
+    nats_cluster: int | None = None
 
 
 @dataclass(kw_only=True)
@@ -90,6 +91,10 @@ async def _trade_and_report(stage: _Stage, wanted: decision_pb2.SessionSpec, pat
     for target in written:
         _write(target, content)
     tables.summary(content)
+    if content["risk"] is not None:
+        risk_report.show(content["risk"], whole=False)
+    if content["var_backtest"] is not None:
+        risk_report.show_backtest(content["var_backtest"])
     print(f"logs:   {stage.run.path / 'logs'}")
     print(f"report: {written[-1]}")
     print(f"explain a decision: alphamesh explain --last --data-dir {stage.run.path}", flush=True)
@@ -155,8 +160,7 @@ async def _local(run: RunDir, mesh: topology.Topology) -> AsyncIterator[_Stage]:
         run.write_config(service, "")
     run.write_state({"pid": os.getpid(), "state": "LOCAL", "topology": str(mesh.path), "since": _now()})
     try:
-        with run.log("local").open("ab") as log:
-            telemetry.configure("local", "", output=log)
+        with run.log("local").open("ab") as log, telemetry.logging_to("local", log):
             async with LocalSystem(run.path, mesh) as system:
                 total = round((time.perf_counter() - begun) * 1e3, 1)
                 yield _Stage(
@@ -207,6 +211,8 @@ def _check(how: How) -> None:
         raise MeshError("--up and --local are two ways to run the services; give one of them")
     if how.serve and not how.up:
         raise MeshError("--serve keeps a system up that this command started; give --up, too")
+    if how.nats_cluster is not None and not how.up:
+        raise MeshError("--nats-cluster is about the event log that this command starts; give --up, too")
     changes = {"--data": how.data, "--instruments-file": how.instruments_file, "--topology": how.topology}
     for option, value in changes.items():
         if value is None:
@@ -221,6 +227,8 @@ def _check(how: How) -> None:
 
 def _topology(how: How) -> topology.Topology:
     mesh = topology.load(how.topology or topology.DEFAULT_PATH)
+    if how.nats_cluster is not None:
+        mesh = mesh.with_servers(how.nats_cluster)
     changes: dict[str, Any] = {}
     if how.data is not None:
         changes["datasets"] = [str(how.data.absolute())]

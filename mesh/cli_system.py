@@ -22,9 +22,11 @@ _POLL_S = 0.05
 _DOWN_TIMEOUT_S = 60.0
 
 
-async def up(detach: bool, data_dir: Path | None, topology_file: Path | None) -> int:
+async def up(detach: bool, data_dir: Path | None, topology_file: Path | None, nats_cluster: int | None = None) -> int:
     """Starts the system; returns 0 at once when detached, else when it was told to stop."""
     mesh = topology.load(topology_file or topology.DEFAULT_PATH)
+    if nats_cluster is not None:
+        mesh = mesh.with_servers(nats_cluster)
     if detach:
         return await _detach(data_dir, mesh)
     run = RunDir.create(data_dir)
@@ -134,6 +136,7 @@ async def print_logs(service: str | None, follow: bool, lines: int, data_dir: Pa
 async def _detach(data_dir: Path | None, mesh: topology.Topology) -> int:
     run = RunDir.create(data_dir)  # errors are shown here, before anything is in the background
     command = [sys.executable, "-m", "mesh.cli", "up", "--data-dir", str(run.path), "--topology", str(mesh.path)]
+    command += ["--nats-cluster", str(mesh.event_log.servers)]
     run.release()
     output = run.path / "supervisor.log"
     with output.open("wb") as log:

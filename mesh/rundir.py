@@ -129,9 +129,14 @@ class RunDir:
         """Log of one process."""
         return self.path / "logs" / f"{name}.jsonl"
 
-    def write_config(self, service: Service, nats_url: str) -> None:
+    def write_config(self, service: Service, nats_url: str, journal: str = "sqlite") -> None:
         """What `service` is started with; readable by its owner only."""
-        settings = {"nats_url": nats_url, "config": dict(service.config), "calls": list(service.callees)}
+        settings = {
+            "nats_url": nats_url,
+            "journal": journal,
+            "config": dict(service.config),
+            "calls": list(service.callees),
+        }
         self._write(Path("config") / f"{service.name}.json", settings)
 
     def config(self, service: str) -> dict[str, Any] | None:

@@ -23,8 +23,7 @@ from python_services.kit import health
 from . import logs
 from .cli import ONE_THREAD
 from .errors import MeshError
-from .nats import NAME as NATS
-from .nats import NatsServer
+from .nats import NatsServer, NatsServers
 from .process import Nursery, Process
 from .rundir import RunDir
 from .topology import ROOT, Topology
@@ -70,18 +69,19 @@ class Supervisor:
         self._run = run
         self._topology = topology
         self._rules = topology.supervision
-        self._nats = NatsServer(run, topology.event_log.max_payload_mb)
+        self._nats = NatsServers(run, topology.event_log)
         self._state = "STARTING"
         self._since = _now()
         self._startup_ms: dict[str, float] = {}
         self._stopping = asyncio.Event()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._nursery = Nursery(self._rules.preload, run.log(NURSERY), self._environment())
-        self._units = {NATS: _Unit(NATS, self._start_nats, self._nats_ready)}
+        self._units = {node.name: self._nats_unit(node) for node in self._nats.nodes}
         for service in topology.services:
             self._units[service.name] = self._service_unit(service.name, service.module)
         for service in topology.services:
-            self._units[NATS].callers.append(service.name)
+            for node in self._nats.nodes:
+                self._units[node.name].callers.append(service.name)
             for callee in service.callees:
                 self._units[callee].callers.append(service.name)
 
@@ -89,10 +89,9 @@ class Supervisor:
         """Returns when everything serves. Raises SupervisorError; the caller stops what has started."""
         begun = time.perf_counter()
         self._save()
-        self._keep(self._units[NATS])
-        await self._or_failure(asyncio.gather(self._units[NATS].up.wait(), self._preload()))
+        await self._or_failure(asyncio.gather(self._event_log(), self._preload()))
         for service in self._topology.services:
-            self._run.write_config(service, self._nats.url)
+            self._run.write_config(service, self._nats.url, self._topology.journals.address)
             self._keep(self._units[service.name])
         await self._or_failure(asyncio.gather(*(unit.up.wait() for unit in self._units.values())))
         self._startup_ms |= {name: unit.status.startup_ms or 0.0 for name, unit in self._units.items()}
@@ -140,6 +139,13 @@ class Supervisor:
         """Each process by name."""
         return {name: unit.status for name, unit in self._units.items()}
 
+    async def _event_log(self) -> None:
+        units = [self._units[node.name] for node in self._nats.nodes]
+        for unit in units:
+            self._keep(unit)
+        await asyncio.gather(*(unit.up.wait() for unit in units))
+        await self._nats.declare()
+
     async def _preload(self) -> None:
         if self._rules.preload:
             begun = time.perf_counter()
@@ -157,12 +163,15 @@ class Supervisor:
 
         return _Unit(name, start, lambda: self._service_ready(name))
 
-    async def _start_nats(self) -> Process:
-        return await Process.start(NATS, self._nats.command(), self._run.log(NATS), self._environment())
+    def _nats_unit(self, node: NatsServer) -> _Unit:
+        async def start() -> Process:
+            return await Process.start(node.name, node.command(), self._run.log(node.name), self._environment())
 
-    async def _nats_ready(self) -> str:
-        await self._nats.ready()
-        return self._nats.version
+        async def ready() -> str:
+            await node.ready()
+            return node.version
+
+        return _Unit(node.name, start, ready)
 
     async def _service_ready(self, name: str) -> str:
         await health.wait_serving(self._run.socket(name))

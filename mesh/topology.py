@@ -6,8 +6,10 @@ contract has, services that wait for each other in a circle.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
+import os
 import pkgutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ from .errors import MeshError
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_PATH = Path(__file__).with_name("topology.yaml")
 SENSITIVITIES = ("public", "confidential", "restricted")
+_TOP = {"version", "event_log", "journals", "supervision", "services", "clients"}
 LONGEST_NAME = 32  # a socket carries the name, and its path is short
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
@@ -64,11 +67,40 @@ class Client:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stream:
+    """The event log's copy of one journal. At `maximum_mb` it takes no more, and the journal goes on; 0: no limit."""
+
+    maximum_mb: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class EventLog:
-    """The event log: "jetstream" is a nats-server that is started first."""
+    """The event log: "jetstream" is a nats-server that is started first, or a cluster of `servers`.
+
+    `streams`: the journals that are distributed, by the service that writes them. In a cluster each has as many
+    copies as there are servers, three at most.
+    """
 
     store: str = "jetstream"
+    servers: int = 1
     max_payload_mb: int = 8
+    streams: Mapping[str, Stream] = field(default_factory=dict)
+
+    @property
+    def replicas(self) -> int:
+        """Copies of each stream."""
+        return min(self.servers, 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Journals:
+    """Where services keep their journals: "sqlite" (a file each), or the address of a server.
+
+    `address`: "postgresql://..." or "nats://...,nats://..."; $NAME in it stands for an environment variable, so that
+    a password need not stand in the topology.
+    """
+
+    address: str = "sqlite"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +126,7 @@ class Topology:
 
     path: Path
     event_log: EventLog = field(default_factory=EventLog)
+    journals: Journals = field(default_factory=Journals)
     supervision: Supervision = field(default_factory=Supervision)
     services: tuple[Service, ...]
     clients: tuple[Client, ...] = ()
@@ -104,6 +137,11 @@ class Topology:
             if service.name == name:
                 return service
         raise KeyError(f"no service {name!r} in {self.path}; it has {', '.join(s.name for s in self.services)}")
+
+    def with_servers(self, servers: int) -> Topology:
+        """A copy with another number of event log servers. Raises TopologyError."""
+        _check_servers(servers, str(self.path))
+        return dataclasses.replace(self, event_log=dataclasses.replace(self.event_log, servers=servers))
 
     def with_config(self, name: str, changes: Mapping[str, Any]) -> Topology:
         """A copy where the configuration of one service has other values."""
@@ -118,6 +156,7 @@ class Topology:
         return Topology(
             path=self.path,
             event_log=self.event_log,
+            journals=self.journals,
             supervision=self.supervision,
             services=tuple(new if service is old else service for service in self.services),
             clients=self.clients,
@@ -143,7 +182,7 @@ class _Reader:
         self._path = path
 
     def topology(self, node: yaml.Node) -> Topology:
-        top = self._mapping(node, "the topology", {"version", "event_log", "supervision", "services", "clients"})
+        top = self._mapping(node, "the topology", _TOP)
         if "version" not in top or self._value(top["version"]) != 1:
             raise self._error(top.get("version", node), "version must be 1", "write `version: 1`")
         if "services" not in top:
@@ -155,11 +194,34 @@ class _Reader:
         clients = self._named(top["clients"], "clients") if "clients" in top else {}
         return Topology(
             path=self._path,
-            event_log=self._record(EventLog, top.get("event_log"), "event_log"),
+            event_log=self._event_log(top.get("event_log"), services),
+            journals=self._journals(top.get("journals")),
             supervision=self._record(Supervision, top.get("supervision"), "supervision"),
             services=tuple(services[name] for name in self._start_order(services, top["services"])),
             clients=tuple(self._client(name, body, named) for name, body in clients.items()),
         )
+
+    def _event_log(self, node: yaml.Node | None, known: Iterable[str]) -> EventLog:
+        read: EventLog = self._record(EventLog, node, "event_log")
+        if node is None:
+            return read
+        body = self._mapping(node, "event_log", None)
+        if "servers" in body:
+            _check_servers(read.servers, f"{self._path}:{body['servers'].start_mark.line + 1}")
+        streams = {}
+        for name, item in (self._named(body["streams"], "event_log.streams") if "streams" in body else {}).items():
+            if name not in known:
+                raise self._error(item, f"stream {name!r} belongs to no service", "name it after its writer")
+            streams[name] = self._record(Stream, item, f"stream {name}")
+        return dataclasses.replace(read, streams=streams)
+
+    def _journals(self, node: yaml.Node | None) -> Journals:
+        read: Journals = self._record(Journals, node, "journals")
+        address = os.path.expandvars(read.address)
+        if node is not None and "$" in address:
+            name = address[address.index("$") :]
+            raise self._error(node, f"journals.address: {name} is not set", "set the environment variable")
+        return Journals(address=address)
 
     def _service(self, name: str, node: yaml.Node, known: Iterable[str]) -> Service:
         body = self._mapping(node, f"service {name}", {"module", "sensitivity", "config", "calls"})
@@ -216,6 +278,8 @@ class _Reader:
             default = getattr(defaults, key)
             wanted: tuple[type, ...] = (int, float) if isinstance(default, float) else (type(default),)
             negative = isinstance(value, int | float) and value < 0
+            if isinstance(default, Mapping) and isinstance(value, dict):
+                continue  # its entries are read by themselves
             if isinstance(default, tuple) and isinstance(value, list) and all(isinstance(v, str) for v in value):
                 values[key] = tuple(value)
             elif not isinstance(value, wanted) or isinstance(value, bool) or negative:
@@ -254,6 +318,11 @@ class _Reader:
 
     def _error(self, node: yaml.Node, problem: str, remedy: str) -> TopologyError:
         return TopologyError(f"{self._path}:{node.start_mark.line + 1}: {problem}; {remedy}")
+
+
+def _check_servers(servers: int, where: str) -> None:
+    if servers not in (1, 3, 5):
+        raise TopologyError(f"{where}: {servers} servers make no quorum; use 1, 3 or 5")
 
 
 def _expand(value: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 import grpc
 
+from alphamesh.audit.v1 import event_pb2
 from mesh.topology import Service, Topology
 
 from .kit import config as configuration
@@ -81,6 +82,11 @@ class LocalSystem:
         """A generated stub that speaks to `service`."""
         return stub_type(cast(grpc.aio.Channel, self._transport.channel(caller, service)))
 
+    async def subscribe(self, stream: str) -> AsyncGenerator[event_pb2.EventFrame, None]:
+        """Frames of a stream from its beginning, then as they become durable."""
+        async for frame in self._events.subscribe(stream, 1):
+            yield frame
+
     async def stop(self, service: str) -> None:
         """Ends one service: calls to it are UNAVAILABLE from now on."""
         context = next(context for context in self._contexts if context.name == service)
@@ -101,6 +107,7 @@ class LocalSystem:
             version=definition.version,
             config=configuration.load(definition.config, service.config, where=service.name),
             data_dir=self._run_dir / "data" / service.name,
+            journal=self._topology.journals.address,
             events=self._events,
             connect=lambda callee: self._connect(service, callee),
             fail=lambda error: self._fail(service.name, error),

@@ -11,6 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import asyncpg
+
 _HOMES = ("/usr/lib/postgresql", "/usr/local/pgsql", "/usr/pgsql")
 _USERS = ("postgres", "nobody")
 
@@ -74,6 +76,14 @@ class PostgresServer:
             file.write(f"{setting} = {value}\n")
         self._run("pg_ctl", "reload", "-D", str(self._data))
         time.sleep(0.2)  # the server reads it when it gets the signal
+
+    async def execute(self, statement: str) -> None:
+        """Runs one statement."""
+        database = await asyncpg.connect(self.dsn)
+        try:
+            await database.execute(statement)
+        finally:
+            await database.close()
 
     def kill(self) -> None:
         """As a power cut would, but for the disk's cache; `start` recovers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, Final
 
@@ -198,6 +199,14 @@ class Gate(Settings):
         if released < 0:
             raise _closed(reservation)
         return released
+
+    def release_all(self, reservations: Sequence[int]) -> None:
+        """Release whole reservations, in order. InvalidValueError for the first that is closed; those before
+        it are released then."""
+        handles = np.array(reservations, np.int64)
+        done = self._call.releases(self._address, handles)
+        if done < 0:
+            raise _closed(int(handles[-done - 1]))
 
     def expire(self, reservation: int) -> int:
         """The order expired: release all of its reservation."""

@@ -166,6 +166,18 @@ def release_one(block: int, handle: int, lots: int) -> int:
 
 
 @kernel
+def release_many(block: int, handles: Any) -> int:
+    """Release whole reservations in order. Returns their number, or -(1 + row) of the first that is closed
+    (those before it are released then)."""
+    for k in range(len(handles)):
+        slot = slot_of(block, handles[k])
+        if slot == 0:
+            return -(1 + k)
+        release(block, slot, reservation_of(block, slot).lots)
+    return len(handles)
+
+
+@kernel
 def rest_one(block: int, handle: int, price: int) -> int:
     """A reservation's order now rests in the market at `price` (0: it does not)."""
     slot = slot_of(block, handle)
@@ -261,6 +273,7 @@ class Calls(NamedTuple):
     exchange: Callable[..., int]
     fill: Callable[..., int]
     release: Callable[..., int]
+    releases: Callable[..., int]
     rest: Callable[..., int]
     price: Callable[..., int]
     prices: Callable[..., int]
@@ -287,6 +300,7 @@ def calls() -> Calls:
         exchange=exchange.compile((i, i, orders, verdicts, i)),
         fill=fill_one.compile((i,) * 7),
         release=release_one.compile((i,) * 3),
+        releases=release_many.compile((i, _numba.types.Array(i, 1, "C"))),
         rest=rest_one.compile((i,) * 3),
         price=price_one.compile((i,) * 6),
         prices=price_many.compile((i, records(GATE_PRICE))),

@@ -251,6 +251,12 @@ class Settings:
         )
         return {name: int(self._account[name]) for name in names}
 
+    def worst_case(self) -> tuple[int, int, Array]:
+        """(cash that is not reserved, gross exposure, worst-case value of each instrument): what limits hold
+        down, for a check at every event; `exposure` has it all."""
+        account, rows = self._account, self._state.instruments
+        return int(account["cash"]) - int(account["reserved_cash"]), int(account["gross"]), rows["worst"] * rows["unit"]
+
     # --- Copies ------------------------------------------------------------------------------------
 
     def snapshot(self) -> Array:

@@ -1,13 +1,9 @@
-"""The services that a decision is made with, and one way to call them."""
+"""The services that a decision is made with."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
-
-import grpc
 
 from alphamesh.agent.v1 import agent_pb2_grpc
 from alphamesh.execution.v1 import execution_pb2_grpc
@@ -15,16 +11,9 @@ from alphamesh.marketdata.v1 import marketdata_pb2_grpc
 from alphamesh.portfolio.v1 import portfolio_pb2_grpc
 from alphamesh.risk.v1 import risk_pb2_grpc
 from alphamesh.venue.v1 import venue_pb2_grpc
-from python_services.kit import telemetry
 from python_services.kit.context import Context
 
 from .config import Config
-
-T = TypeVar("T")
-FIRST_PAUSE_S = 0.05
-LONGEST_PAUSE_S = 1.0
-# Away, or slow: a repeated mutation waits for the first one and gets its answer.
-RETRIED = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,18 +38,3 @@ def connect(context: Context[Config]) -> Clients:
         risk=context.stub(risk_pb2_grpc.RiskServiceStub, "risk"),
         execution=context.stub(execution_pb2_grpc.ExecutionServiceStub, "execution"),
     )
-
-
-async def persist(call: Callable[[], Awaitable[T]], patience_s: float) -> T:
-    """Repeats `call` while the service is away. Safe because every mutation carries its request_id."""
-    loop = asyncio.get_running_loop()
-    give_up, pause = loop.time() + patience_s, FIRST_PAUSE_S
-    while True:
-        try:
-            return await call()
-        except grpc.aio.AioRpcError as error:
-            if error.code() not in RETRIED or loop.time() + pause > give_up:
-                raise
-            telemetry.logger().warning("service away, repeating the step", error=error.details())
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE_S)

@@ -23,11 +23,12 @@ from alphamesh.portfolio.v1 import portfolio_pb2
 from alphamesh.risk.v1 import risk_pb2
 from alphamesh.type.v1 import money_pb2, trading_pb2
 from alphamesh.venue.v1 import venue_pb2
+from python_services.kit.client import persist
 from python_services.kit.ids import request_id
 from python_services.kit.journal import Event, Journal
 
 from . import aggregate
-from .clients import Clients, persist
+from .clients import Clients
 from .config import Config
 from .plan import planned_changes
 from .translate import combined_forecast, estimate, fill_signal, mandate

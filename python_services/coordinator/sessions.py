@@ -11,12 +11,13 @@ from alphamesh.decision.v1 import decision_pb2, events_pb2
 from alphamesh.execution.v1 import execution_pb2
 from alphamesh.marketdata.v1 import marketdata_pb2
 from python_services.kit import telemetry
+from python_services.kit.client import persist
 from python_services.kit.errors import ServiceError, not_found, precondition
 from python_services.kit.ids import content_id, request_id
 from python_services.kit.journal import Event, Journal
 from python_services.kit.signal import Signal
 
-from .clients import Clients, persist
+from .clients import Clients
 from .config import Config
 from .cycle import Cycle, Outcome
 

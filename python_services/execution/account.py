@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from alphamesh.execution.v1 import execution_pb2, order_pb2
 from python_services.kit import convert
 
-from .gatekeeper import Gatekeeper
+from .gatekeeper import Figures, Gatekeeper
 from .positions import Position
+from .reservations import Reservations
 
 DAY_NS = 86_400_000_000_000
 
@@ -22,9 +23,14 @@ class Account:
     gate: Gatekeeper
     cash_e9: int
     multipliers: dict[str, int]
+    capital_e9: int
+    held: Reservations
+    figures: Figures
     fees_e9: int = 0
     realized_e9: int = 0
+    income_e9: int = 0
     positions: dict[str, Position] = field(default_factory=dict)
+    traded: dict[str, int] = field(default_factory=dict)
     marks: dict[str, int] = field(default_factory=dict)
     orders: dict[str, order_pb2.Order] = field(default_factory=dict)
     open_ids: dict[str, None] = field(default_factory=dict)
@@ -32,6 +38,11 @@ class Account:
     triggered: set[str] = field(default_factory=set)
     fills: list[order_pb2.Fill] = field(default_factory=list)
     trade_ids: set[str] = field(default_factory=set)
+    inferred: dict[str, int] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+    alarms: list[execution_pb2.Alarm] = field(default_factory=list)
+    actions: dict[str, execution_pb2.CorporateAction] = field(default_factory=dict)
+    state_reason: str = ""
     children: dict[str, list[str]] = field(default_factory=dict)
     schedules: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     duplicate_fills: int = 0
@@ -49,6 +60,18 @@ class Account:
                     total += convert.notional_e9(mark, position.quantity_e9, self.multipliers[instrument_id])
         return total
 
+    def unrealized(self) -> int | None:
+        """Positions at their marks less their cost; None while one has no mark."""
+        total = 0
+        for instrument_id, position in self.positions.items():
+            if position.quantity_e9:
+                mark = self.marks.get(instrument_id)
+                if mark is None:
+                    return None
+                value = convert.notional_e9(mark, position.quantity_e9, self.multipliers[instrument_id])
+                total += value - position.cost_e9
+        return total
+
     def message(self) -> execution_pb2.Account:
         """The account as clients see it."""
         message = execution_pb2.Account(
@@ -60,7 +83,14 @@ class Account:
             trading_state=self.gate.trading_state,  # type: ignore[arg-type]
             policy_version=self.policy_version,
             open_orders=len(self.open_ids),
+            trading_state_reason=self.state_reason,
+            alarms=self.alarms,
+            corporate_action_cash=self._money(self.income_e9),
+            reservations=self.held.count,
         )
+        unrealized = self.unrealized()
+        if unrealized is not None:
+            message.unrealized_pnl.CopyFrom(self._money(unrealized))
         if self.equity_e9 is not None:
             message.equity.CopyFrom(self._money(self.equity_e9))
         for instrument_id in sorted(self.positions):

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from alphamesh.execution.v1 import execution_pb2, order_pb2
 from alphamesh.marketdata.v1 import marketdata_pb2
 from python_services.kit import convert
+from python_services.kit.errors import invalid
 
-from .gatekeeper import Ask, Listing, Rules, worst_price
+from . import modes
+from .corporate_actions import Grid
+from .gatekeeper import UNKNOWN, Ask, Listing, Rules, worst_price
+
+
+class _Index(dict[str, int]):
+    """Dense index by instrument; UNKNOWN for any other name."""
+
+    def __missing__(self, _name: str) -> int:
+        return UNKNOWN
 
 
 class Catalogue:
@@ -16,6 +29,11 @@ class Catalogue:
 
     def __init__(self, instruments: Mapping[str, marketdata_pb2.Instrument]) -> None:
         self._instruments = dict(instruments)
+        self._names = list(instruments)
+        self._index = _Index((name, index) for index, name in enumerate(instruments))
+        # A last row for instruments that are not known.
+        self._ticks = np.array([i.price_increment_e9 for i in instruments.values()] + [1], np.int64)
+        self._lots = np.array([i.size_increment_e9 for i in instruments.values()] + [1], np.int64)
         self.multipliers = {name: instrument.multiplier_e9 for name, instrument in instruments.items()}
 
     @property
@@ -50,6 +68,51 @@ class Catalogue:
     def quantity_e9(self, instrument_id: str, lots: int) -> int:
         """Lots as a quantity."""
         return convert.from_steps(lots, self._instruments[instrument_id].size_increment_e9, "quantity_e9")
+
+    def grid(self, instrument_id: str) -> Grid:
+        """An instrument's increments and multiplier."""
+        i = self._instruments[instrument_id]
+        return Grid(tick_e9=i.price_increment_e9, lot_e9=i.size_increment_e9, multiplier_e9=i.multiplier_e9)
+
+    def price_e9(self, instrument_id: str, ticks: int) -> int:
+        """Ticks as a price."""
+        return convert.from_steps(ticks, self._instruments[instrument_id].price_increment_e9, "price_e9")
+
+    def index(self, instrument_ids: Iterable[str]) -> NDArray[np.int64]:
+        """Dense indexes, in the order of `listings`; UNKNOWN for instruments that are not known."""
+        return np.array(list(map(self._index.__getitem__, instrument_ids)), np.int64)
+
+    def name(self, index: int) -> str:
+        """The instrument with a dense index."""
+        return self._names[index]
+
+    def proposals(self, batch: execution_pb2.ReservationBatch, quantity_e9: Sequence[int]) -> NDArray[np.void]:
+        """A batch as GATE_ORDER rows, for `quantity_e9` of each proposal.
+
+        A proposal is nowhere in the market, so it is asked for as an order that cannot rest there.
+        Raises ServiceError for columns of unequal length and for values off their increment.
+        """
+        index = self.index(batch.instrument_ids)
+        for field in ("sides", "quantity_e9", "price_bound_e9"):
+            if len(getattr(batch, field)) != len(index):
+                problem = f"has {len(getattr(batch, field))} rows, and instrument_ids {len(index)}"
+                raise invalid(f"batch.{field}", problem, "send columns of the same length")
+        rows = np.zeros(len(index), modes.GATE_ORDER)
+        side = _column(batch.sides)
+        if ((side < 1) | (side > 2)).any():
+            row = int(np.argmax((side < 1) | (side > 2)))
+            raise invalid(f"batch.sides[{row}]", "is neither SIDE_BUY nor SIDE_SELL", "state one of them")
+        rows["instrument"], rows["side"] = index, side
+        rows["lots"] = _steps(_column(quantity_e9), self._lots[index], "batch.quantity_e9")
+        price = rows["price"] = _steps(_column(batch.price_bound_e9), self._ticks[index], "batch.price_bound_e9")
+        rows["type"] = np.where(price > 0, modes.LIMIT, modes.MARKET)
+        rows["time_in_force"] = modes.IOC
+        return rows
+
+    def granted_e9(self, rows: NDArray[np.void], lots: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Approved lots of `proposals` as quantities."""
+        granted: NDArray[np.int64] = lots * self._lots[rows["instrument"]]
+        return granted
 
     def ask(self, spec: order_pb2.OrderSpec, quantity_e9: int, where: str = "order") -> Ask:
         """What the gate is asked for `quantity_e9` of an order."""
@@ -100,6 +163,22 @@ class Catalogue:
             post_only=new.post_only,
             reduce_only=new.reduce_only,
         )
+
+
+def _column(values: Sequence[int]) -> NDArray[np.int64]:
+    return np.fromiter(values, np.int64, len(values))
+
+
+def _steps(given: NDArray[np.int64], increments: NDArray[np.int64], field: str) -> NDArray[np.int64]:
+    """Prices in ticks or quantities in lots; the increment of what is not known is 1."""
+    steps: NDArray[np.int64] = given // increments
+    wrong = (steps * increments != given) | (given < 0)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        if given[row] < 0:
+            raise invalid(f"{field}[{row}]", "is below zero", "send zero or more")
+        convert.to_steps(int(given[row]), int(increments[row]), f"{field}[{row}]")
+    return steps
 
 
 def rules(policy: execution_pb2.RiskPolicy) -> Rules:

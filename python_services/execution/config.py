@@ -15,8 +15,25 @@ class Config:
     worst_fee_ppm: int = 0
     worst_fee_per_lot_e9: int = 5_000_000
     minimum_fee_e9: int = 1_000_000_000
+    # Open orders and reservations of one account at a time.
     maximum_open_orders: int = 4_096
+    # Past orders that the gate remembers at least: no rate limit can be higher.
+    remembered_orders: int = 4_096
     venue_timeout_s: float = 2.0
+    # How long a request is repeated while the venue is away, before its orders are UNRESOLVED.
+    venue_patience_s: float = 5.0
+    # How often the ledger is compared with the venue besides at starts and reconnects; 0: only then. Wall time:
+    # a comparison that finds nothing leaves no trace in the ledger.
+    reconcile_interval_s: float = 30.0
+    # What is done about an order that the venue works and the ledger does not know: "cancel" or "adopt". One that
+    # the gate does not let pass is cancelled in any case.
+    orphan_orders: str = "cancel"
     # What implementation-shortfall schedules assume of the market; see execution_core/algorithms.
     impact_ppm: int = 5_000
     half_spread_ppm: int = 100
+
+    def __post_init__(self) -> None:
+        if self.orphan_orders not in ("cancel", "adopt"):
+            raise ValueError(f"orphan_orders is {self.orphan_orders!r}; use cancel or adopt")
+        if self.reconcile_interval_s < 0:
+            raise ValueError(f"reconcile_interval_s is {self.reconcile_interval_s}; use 0 or more")

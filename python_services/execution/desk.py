@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
+from typing import Any, Final, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
-from alphamesh.execution.v1 import events_pb2, order_pb2
+from alphamesh.execution.v1 import events_pb2, execution_pb2, order_pb2
 from alphamesh.venue.v1 import venue_pb2, venue_pb2_grpc
 from python_services.kit import ids, telemetry
+from python_services.kit.client import persist
 from python_services.kit.errors import precondition
 from python_services.kit.journal import Event, Journal
 
-from . import modes
+from . import modes, reports
 from . import orders as states
 from .account import Account
 from .gatekeeper import Answer
 from .ledger import Ledger
 from .venue_link import VenueLink
 
+R = TypeVar("R")
 S = states.S
 Report = venue_pb2.Report
 Kind = venue_pb2.Report.Kind
+Granted = events_pb2.ReservationGranted
+_OPTIONAL_TERMS: Final = (
+    "price_e9", "trigger_price_e9", "trailing_offset_e9", "limit_offset_e9", "display_quantity_e9", "expire_time_ns",
+)  # fmt: skip
 # Answers that leave no doubt: the venue did not take the request.
 _DEFINITE = frozenset(
     {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED}
@@ -35,12 +42,18 @@ class Desk:
     """The one place that adds events to the ledger's journal."""
 
     def __init__(
-        self, ledger: Ledger, journal: Journal, venue: venue_pb2_grpc.VenueServiceAsyncStub, timeout_s: float
+        self,
+        ledger: Ledger,
+        journal: Journal,
+        venue: venue_pb2_grpc.VenueServiceAsyncStub,
+        timeout_s: float,
+        patience_s: float,
     ) -> None:
         self.ledger = ledger
         self.journal = journal
         self._venue = venue
         self._timeout_s = timeout_s
+        self._patience_s = patience_s
         self._flushing: set[asyncio.Task[None]] = set()
         self.link = VenueLink(venue, ledger.venue_seq, self._apply_report, self._flush)
 
@@ -60,6 +73,78 @@ class Desk:
         except Exception as error:
             self.journal.poison(error)
             raise
+        if self.ledger.breaches:
+            self._stop_trading()
+        if self.ledger.next_expiry_ns <= self.ledger.now_ns:
+            self._expire()
+
+    def _stop_trading(self) -> None:
+        """Takes the step of the kill ladder that a broken invariant calls for, in the same frame as its cause."""
+        breaches, self.ledger.breaches = self.ledger.breaches, []
+        for breach in breaches:
+            account = self.ledger.accounts[breach.account_id]
+            kind = breach.kind
+            name = execution_pb2.Alarm.Kind.Name(kind).removeprefix("KIND_")
+            telemetry.logger().error("alarm", account=breach.account_id, kind=name, detail=breach.detail)
+            if account.gate.trading_state >= breach.state:
+                continue
+            event = events_pb2.TradingStateChanged(
+                account_id=breach.account_id,
+                trading_state=int(breach.state),  # type: ignore[arg-type]
+                reason=f"{name}: {breach.detail}"[:256],
+            )
+            self.record(event, self.ledger.now_ns, cause="alarm")
+            self._spawn(self.cancel(account, account.open_orders(), f"alarm: {name}", f"alarm-{self.journal.last_seq}"))
+
+    def _expire(self) -> None:
+        """Ends the reservations whose time is over, in market time."""
+        for account in list(self.ledger.accounts.values()):
+            if account.held.next_expiry_ns <= self.ledger.now_ns:
+                due = account.held.due(self.ledger.now_ns)
+                if due:
+                    event = events_pb2.ReservationExpired(account_id=account.account_id, reservation_ids=due)
+                    self.record(event, self.ledger.now_ns, cause="market time")
+
+    # --- reservations ------------------------------------------------------------------------------
+
+    def reserve(self, account: Account, request: execution_pb2.ReserveExposureRequest) -> tuple[int, Granted]:
+        """Gives back, and judges a batch of proposals in one call of the gate; (sequence, event).
+
+        Raises ServiceError or CoreError for a batch that no gate could hold: nothing has changed then.
+        """
+        catalogue, gate, now_ns, batch = self.ledger.catalogue, account.gate, self.ledger.now_ns, request.batch
+        rows = catalogue.proposals(batch, batch.quantity_e9)
+        gate.check_rows(rows)
+        given_back = account.held.held(request.release_ids, request.agent_id)
+        gate.end(given_back)
+        verdicts = gate.reserve(rows, now_ns, modes.GATE_MODES[batch.basket_mode])
+        ids = verdicts["reservation"]
+        self.ledger.stage_batch(rows, ids)
+        event = Granted(
+            account_id=account.account_id,
+            agent_id=request.agent_id,
+            batch_number=request.batch_number,
+            batch=batch,
+            verdicts=execution_pb2.ReservationVerdicts(
+                reservation_ids=ids.tolist(),
+                granted_quantity_e9=catalogue.granted_e9(rows, verdicts["lots"]).tolist(),
+                reasons=verdicts["reason"].tolist(),
+                reason_masks=verdicts["mask"].tolist(),
+                expire_time_ns=now_ns + batch.time_to_live_ns,
+            ),
+            policy_version=account.policy_version,
+            released_ids=given_back,
+        )
+        self.record(event, now_ns, cause=request.agent_id)
+        return account.held.agents[request.agent_id].batches[request.batch_number]
+
+    def release(self, account: Account, ids: Sequence[int], cause: str, agent_id: str = "") -> list[int]:
+        """Gives back what is held of `ids`, by this agent if one is named; returns that."""
+        held = account.held.held(ids, agent_id)
+        if held:
+            event = events_pb2.ReservationReleased(account_id=account.account_id, reservation_ids=held)
+            self.record(event, self.ledger.now_ns, cause=cause)
+        return held
 
     # --- submitting --------------------------------------------------------------------------------
 
@@ -75,9 +160,11 @@ class Desk:
         if modes.GATE_MODES[mode] is modes.ALL and not all(supported):
             return [(spec, 0, refused) for spec in specs]
         parents = [spec.HasField("execution_algorithm") for spec in specs]
-        direct = [ask for ask, good, parent in zip(asks, supported, parents, strict=True) if good and not parent]
+        chosen = [good and not parent for good, parent in zip(supported, parents, strict=True)]
+        direct = [ask for ask, wanted in zip(asks, chosen, strict=True) if wanted]
+        instead_of = [spec.reservation_id for spec, wanted in zip(specs, chosen, strict=True) if wanted]
         gate_mode, now_ns = modes.GATE_MODES[mode], self.ledger.now_ns
-        answers = iter(account.gate.check(direct, now_ns, mode=gate_mode, reserve=reserve))
+        answers = iter(account.gate.check(direct, now_ns, mode=gate_mode, reserve=reserve, instead_of=instead_of))
         judged = []
         for spec, ask, good, parent in zip(specs, asks, supported, parents, strict=True):
             if not good:
@@ -134,7 +221,7 @@ class Desk:
             orders=[self._venue_order(order, order.spec, order.approved_quantity_e9) for order in orders],
         )
         try:
-            response = await self._venue.SubmitOrders(request, timeout=self._timeout_s)
+            response = await self._ask(self._venue.SubmitOrders, request)
             await self._settle(response.reports)
         except (grpc.aio.AioRpcError, TimeoutError) as error:
             for order in orders:
@@ -165,7 +252,7 @@ class Desk:
             client_order_ids=[order.spec.client_order_id for order in pending],
         )
         try:
-            response = await self._venue.CancelOrders(request, timeout=self._timeout_s)
+            response = await self._ask(self._venue.CancelOrders, request)
             await self._settle(response.reports)
         except (grpc.aio.AioRpcError, TimeoutError) as error:
             for order in pending:
@@ -196,7 +283,7 @@ class Desk:
             order=self._venue_order(order, pending, pending.quantity_e9),
         )
         try:
-            response = await self._venue.ReplaceOrder(request, timeout=self._timeout_s)
+            response = await self._ask(self._venue.ReplaceOrder, request)
             await self._settle([response.report])
         except (grpc.aio.AioRpcError, TimeoutError) as error:
             if order.state == S.PENDING_REPLACE:
@@ -206,7 +293,38 @@ class Desk:
         """Settles an order by what reconciliation found."""
         self._change(order, to_state, reason, cause="reconciliation")
 
+    def adopt(self, account: Account, status: venue_pb2.VenueOrderStatus) -> order_pb2.Order | None:
+        """Takes over an order that the venue works and the ledger does not know; None when the gate denies it."""
+        theirs, catalogue = status.order, self.ledger.catalogue
+        spec = order_pb2.OrderSpec(
+            client_order_id=theirs.client_order_id,
+            instrument_id=theirs.instrument_id,
+            side=theirs.side,
+            order_type=theirs.order_type,
+            time_in_force=theirs.time_in_force,
+            quantity_e9=status.cumulative_quantity_e9 + status.leaves_quantity_e9,
+            post_only=theirs.post_only,
+            reduce_only=theirs.reduce_only,
+        )
+        for field in _OPTIONAL_TERMS:
+            if theirs.HasField(field):
+                setattr(spec, field, getattr(theirs, field))
+        if spec.instrument_id not in catalogue:
+            return None
+        ask = catalogue.ask(spec, spec.quantity_e9)
+        answer = account.gate.check([ask], self.ledger.now_ns, reserve=True)[0]
+        if answer.lots != ask.lots:
+            return None
+        self.ledger.stage(account.account_id, spec.client_order_id, answer.reservation)
+        event = events_pb2.OrderAdopted(account_id=account.account_id, spec=spec, venue_order_id=status.venue_order_id)
+        self.record(event, self.ledger.now_ns, cause="reconciliation")
+        return account.orders[spec.client_order_id]
+
     # --- the venue's reports -----------------------------------------------------------------------
+
+    async def _ask(self, method: Callable[..., Awaitable[R]], request: Message) -> R:
+        """The venue's answer. A venue that is away is asked again: it knows a request that it has taken."""
+        return await persist(lambda: method(request, timeout=self._timeout_s), self._patience_s, slow=False)
 
     async def _settle(self, reports: Sequence[Report]) -> None:
         self.link.take(reports)
@@ -218,80 +336,93 @@ class Desk:
         account = self.ledger.accounts.get(report.account_id)
         order = None if account is None else account.orders.get(report.client_order_id)
         if account is None or order is None:
-            # Another client of the venue: not ours to book.
-            telemetry.logger().warning("report of a foreign order", seq=report.seq, order=report.client_order_id)
+            # Another client of the venue, or an orphan: reconciliation will tell.
+            telemetry.logger().debug("report of a foreign order", seq=report.seq, order=report.client_order_id)
             return
         cause = f"venue-{report.seq}"
-        if report.kind == Kind.KIND_FILL:
-            self._fill(account, order, report, cause)
-        elif report.kind == Kind.KIND_REPLACED:
-            spec = order_pb2.OrderSpec()
-            spec.CopyFrom(order.spec)
-            spec.quantity_e9 = report.order.quantity_e9
-            for field in ("price_e9", "trigger_price_e9"):
-                if report.order.HasField(field):  # type: ignore[arg-type]
-                    setattr(spec, field, getattr(report.order, field))
-            event = events_pb2.OrderReplaced(
+        try:
+            if report.kind == Kind.KIND_FILL:
+                self._fill(account, order, report, cause)
+            else:
+                self._transition(account, order, report, cause)
+        except states.ImpossibleReportError as problem:
+            event = events_pb2.ReportRefused(
                 account_id=report.account_id,
                 client_order_id=report.client_order_id,
-                spec=spec,
                 venue_seq=report.seq,
+                reason=str(problem),
             )
-            self.record(event, report.ts_event_ns, decision_id=order.spec.decision_id, cause=cause)
-        else:
-            self._transition(account, order, report, cause)
+            self.record(event, self.ledger.now_ns, decision_id=order.spec.decision_id, cause=cause)
 
     def _transition(self, account: Account, order: order_pb2.Order, report: Report, cause: str) -> None:
         triggered = report.client_order_id in account.triggered
-        working = states.working(order.cumulative_quantity_e9, triggered)
-        targets = {
-            Kind.KIND_ACCEPTED: S.ACCEPTED,
-            Kind.KIND_REJECTED: S.REJECTED,
-            Kind.KIND_TRIGGERED: S.TRIGGERED,
-            Kind.KIND_CANCELED: S.CANCELED,
-            Kind.KIND_EXPIRED: S.EXPIRED,
-            Kind.KIND_REPLACE_REJECTED: working,
-            Kind.KIND_CANCEL_REJECTED: working,
-        }
-        target = targets[report.kind]
-        if target not in states.TRANSITIONS[S(order.state)] or target == order.state:
+        target = states.after_report(
+            order.state,
+            report.kind,
+            cumulative=order.cumulative_quantity_e9,
+            triggered=triggered,
+            acknowledged=order.HasField("venue_order_id"),
+        )
+        if target is None:
             # Late news about an order that moved on, for example an acknowledgement behind a cancel.
             telemetry.logger().info("report without effect", seq=report.seq, order=report.client_order_id)
-            return
-        self._change(
-            order,
-            target,
-            report.reason,
-            cause=cause,
+        elif report.kind == Kind.KIND_REPLACED:
+            self._replaced(account, order, report, cause)
+        else:
+            self._change(
+                order,
+                target,
+                report.reason,
+                cause=cause,
+                venue_seq=report.seq,
+                venue_order_id=report.venue_order_id,
+                triggered=report.kind == Kind.KIND_TRIGGERED and target != S.TRIGGERED,
+                ts_ns=report.ts_event_ns,
+            )
+
+    def _replaced(self, account: Account, order: order_pb2.Order, report: Report, cause: str) -> None:
+        reports.check_terms(self.ledger.catalogue, account, order, report)
+        spec = order_pb2.OrderSpec()
+        spec.CopyFrom(order.spec)
+        spec.quantity_e9 = report.order.quantity_e9
+        for field in ("price_e9", "trigger_price_e9"):
+            if report.order.HasField(field):  # type: ignore[arg-type]
+                setattr(spec, field, getattr(report.order, field))
+        event = events_pb2.OrderReplaced(
+            account_id=report.account_id,
+            client_order_id=report.client_order_id,
+            spec=spec,
             venue_seq=report.seq,
-            venue_order_id=report.venue_order_id,
-            ts_ns=report.ts_event_ns,
         )
+        self.record(event, report.ts_event_ns, decision_id=order.spec.decision_id, cause=cause)
 
     def _fill(self, account: Account, order: order_pb2.Order, report: Report, cause: str) -> None:
-        if report.trade_id in account.trade_ids:
+        inferred = account.inferred.get(report.client_order_id, 0)
+        known = inferred and 0 < report.cumulative_quantity_e9 <= order.cumulative_quantity_e9
+        if report.trade_id in account.trade_ids or known:
             account.duplicate_fills += 1
-            telemetry.logger().warning("duplicate fill ignored", trade_id=report.trade_id)
+            telemetry.logger().warning("duplicate fill ignored", trade_id=report.trade_id, inferred=bool(known))
             return
-        cumulative = order.cumulative_quantity_e9 + report.last_quantity_e9
-        to_state = states.after_fill(order.state, cumulative, order.approved_quantity_e9)
-        if cumulative > order.approved_quantity_e9:
-            telemetry.logger().error("overfill", order=report.client_order_id, cumulative_e9=cumulative)
+        reports.check_fill(self.ledger.catalogue, account, order, report)
         fill = order_pb2.Fill(
             trade_id=report.trade_id,
-            client_order_id=report.client_order_id,
-            account_id=report.account_id,
-            instrument_id=order.spec.instrument_id,
-            side=order.spec.side,
             price_e9=report.last_price_e9,
             quantity_e9=report.last_quantity_e9,
             fee=report.fee,
             liquidity_flag=report.liquidity_flag,
             ts_event_ns=report.ts_event_ns,
-            decision_id=order.spec.decision_id,
         )
-        event = events_pb2.OrderFilled(fill=fill, to_state=to_state, venue_seq=report.seq)  # type: ignore[arg-type]
-        self.record(event, report.ts_event_ns, decision_id=order.spec.decision_id, cause=cause)
+        self.book(order, fill, venue_seq=report.seq, cause=cause)
+
+    def book(self, order: order_pb2.Order, fill: order_pb2.Fill, *, venue_seq: int, cause: str) -> None:
+        """Records a fill of an order; the order's own facts are filled in."""
+        cumulative = order.cumulative_quantity_e9 + fill.quantity_e9
+        to_state = states.after_fill(order.state, cumulative, order.approved_quantity_e9)
+        fill.client_order_id, fill.account_id = order.spec.client_order_id, order.account_id
+        fill.instrument_id, fill.side = order.spec.instrument_id, order.spec.side
+        fill.decision_id = order.spec.decision_id
+        event = events_pb2.OrderFilled(fill=fill, to_state=to_state, venue_seq=venue_seq)  # type: ignore[arg-type]
+        self.record(event, fill.ts_event_ns, decision_id=order.spec.decision_id, cause=cause)
 
     def _doubt(self, order: order_pb2.Order, error: Exception, when_definite: S) -> None:
         """The venue did not answer as it should: only a definite refusal ends the order."""
@@ -309,6 +440,7 @@ class Desk:
         venue_seq: int = 0,
         venue_order_id: str = "",
         pending: order_pb2.OrderSpec | None = None,
+        triggered: bool = False,
         ts_ns: int = 0,
     ) -> None:
         event = events_pb2.OrderStateChanged(
@@ -320,11 +452,15 @@ class Desk:
             venue_seq=venue_seq,
             venue_order_id=venue_order_id or None,
             pending_spec=pending,
+            triggered=triggered,
         )
         self.record(event, ts_ns or self.ledger.now_ns, decision_id=order.spec.decision_id, cause=cause)
 
     def _flush(self) -> None:
-        task = asyncio.ensure_future(self.journal.commit())
+        self._spawn(self.journal.commit())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._flushing.add(task)
         task.add_done_callback(self._flushing.discard)
 

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from execution_core.errors import CoreError
+from execution_core.errors import InvalidValueError
 from execution_core.gate import Gate, InstrumentFacts, Mode, Policy, reasons
+from execution_core.gate.layout import LOTS_MAX, PRICE_MAX
 from execution_core.types import GATE_ORDER, GATE_PRICE, DenialReason, OrderFlag, OrderType, TradingState
 
 BPS = 10_000
@@ -85,6 +87,15 @@ class Rules:
     var_used: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What the invariants are about, nano units: `worst` by instrument, reservations and open orders included."""
+
+    free: int
+    gross: int
+    worst: NDArray[np.int64]
+
+
 class Gatekeeper:
     """Owns a Gate, knows its dense indexes, and keeps the figures that limits are measured from."""
 
@@ -97,16 +108,19 @@ class Gatekeeper:
         fee_per_lot: int,
         minimum_fee: int,
         open_orders: int,
+        remembered_orders: int,
     ) -> None:
         self._listings = list(listings)
+        self.capacity = open_orders
         self._index = {listing.instrument_id: i for i, listing in enumerate(listings)}
         sectors = sorted({listing.sector for listing in listings})
         self._gate = Gate(
             instruments=max(len(listings), 1),
             reservations=open_orders,
             sectors=max(len(sectors), 1),
-            recent=max(open_orders, 4096),
+            recent=max(open_orders, remembered_orders),
         )
+        self._remembered = max(open_orders, remembered_orders)
         for index, listing in enumerate(listings):
             facts = InstrumentFacts(
                 tick_value=listing.tick_value,
@@ -118,6 +132,7 @@ class Gatekeeper:
         # The gate reserves fees in proportion; minimum fees come out of this buffer.
         self._cash_buffer = minimum_fee * ORDERS_PER_INSTRUMENT * len(listings)
         self._rules: Rules | None = None
+        self._caps: tuple[int, int] | None = None
         self._operator_state = int(TradingState.ACTIVE)
         self._day_start = self._peak = cash
         self._gate.set_account(cash=cash, day_start_equity=cash, peak_equity=cash)
@@ -139,8 +154,45 @@ class Gatekeeper:
         """Cash held for open buy orders, nano units."""
         return self._gate.exposure()["reserved_cash"]
 
-    def check(self, asks: Sequence[Ask], now_ns: int, *, mode: Mode = Mode.EACH, reserve: bool) -> list[Answer]:
-        """Judges orders in order. Raises CoreError for values that no gate could hold."""
+    def check(
+        self,
+        asks: Sequence[Ask],
+        now_ns: int,
+        *,
+        mode: Mode = Mode.EACH,
+        reserve: bool,
+        instead_of: Sequence[int] = (),
+    ) -> list[Answer]:
+        """Judges orders in order, each in the place of the reservation that `instead_of` names, 0 for none.
+
+        Raises CoreError for values that no gate could hold, with nothing changed.
+        """
+        rows = self._rows(asks)
+        if not any(instead_of):
+            return _answers(self._gate.check(rows, now_ns, mode=mode, reserve=reserve))
+        before = self._gate.snapshot()
+        try:
+            verdicts = np.concatenate(
+                [self._judge(rows[i : i + 1], now_ns, mode, instead_of[i]) for i in range(len(rows))]
+            )
+        except BaseException:
+            self._gate.restore(before)
+            raise
+        refused = mode is Mode.ALL and not verdicts["lots"].all()
+        if refused:
+            verdicts["lots"] = 0
+        if refused or not reserve:
+            verdicts["reservation"] = 0
+            self._gate.restore(before)
+        return _answers(verdicts)
+
+    def _judge(self, row: NDArray[np.void], now_ns: int, mode: Mode, instead_of: int) -> NDArray[np.void]:
+        """One order of a basket; in the place of a reservation it passes in whole or not at all."""
+        if instead_of:
+            return self._gate.exchange(instead_of, row, now_ns)
+        return self._gate.check(row, now_ns, mode=Mode.FIT if mode is Mode.FIT else Mode.EACH)
+
+    def _rows(self, asks: Sequence[Ask]) -> NDArray[np.void]:
         rows = np.zeros(len(asks), GATE_ORDER)
         for row, ask in zip(rows, asks, strict=True):
             flags = (OrderFlag.POST_ONLY if ask.post_only else 0) | (OrderFlag.REDUCE_ONLY if ask.reduce_only else 0)
@@ -150,19 +202,31 @@ class Gatekeeper:
             row["instrument"] = self._index.get(ask.instrument_id, UNKNOWN)
             row["side"], row["type"], row["time_in_force"] = ask.side, ask.order_type, ask.time_in_force
             row["flags"] = flags
-        verdicts = self._gate.check(rows, now_ns, mode=mode, reserve=reserve)
-        return [
-            Answer(
-                lots=int(verdict["lots"]),
-                reservation=int(verdict["reservation"]),
-                reasons=tuple(int(reason) for reason in reasons(int(verdict["mask"]))),
-            )
-            for verdict in verdicts
-        ]
+        return rows
 
-    def reserve_again(self, ask: Ask, now_ns: int) -> int:
-        """Repeats a reservation while the ledger is rebuilt. Raises ReplayError when the gate refuses."""
-        answer = self.check([ask], now_ns, reserve=True)[0]
+    def check_rows(self, rows: NDArray[np.void]) -> None:
+        """Raises CoreError for GATE_ORDER rows that `reserve` could not take; changes nothing."""
+        lots, price = rows["lots"], rows["price"]
+        wrong = (lots < 1) | (lots > LOTS_MAX) | (price > PRICE_MAX)
+        if not wrong.any():
+            return
+        row = int(np.argmax(wrong))
+        if 1 <= lots[row] <= LOTS_MAX:
+            field, problem = "price_bound_e9", f"is above {PRICE_MAX} ticks"
+        else:
+            field, problem = "quantity_e9", f"is not within 1 to {LOTS_MAX} lots"
+        raise InvalidValueError(f"batch.{field}[{row}]", problem, "correct the proposal")
+
+    def reserve(self, rows: NDArray[np.void], now_ns: int, mode: Mode) -> NDArray[np.void]:
+        """Judges GATE_ORDER rows as one basket and reserves what is approved. Returns VERDICT rows."""
+        return self._gate.check(rows, now_ns, mode=mode)
+
+    def reserve_again(self, ask: Ask, now_ns: int, *, instead_of: int = 0) -> int:
+        """Repeats a reservation while the ledger is rebuilt, in the place of another if one is named.
+
+        Raises ReplayError when the gate refuses.
+        """
+        answer = self.exchange(instead_of, ask, now_ns)
         if answer.lots != ask.lots:
             names = ", ".join(DenialReason(reason).name for reason in answer.reasons)
             raise ReplayError(f"order {ask.client_order_id} was approved, and is denied on replay: {names}")
@@ -170,17 +234,9 @@ class Gatekeeper:
 
     def exchange(self, reservation: int, ask: Ask, now_ns: int) -> Answer:
         """Trades an open reservation for one on new terms; on a denial everything stays as it was."""
-        before = self._gate.snapshot()
-        if reservation:
-            self._gate.release(reservation)
-        try:
-            answer = self.check([ask], now_ns, reserve=True)[0]
-        except CoreError:
-            self._gate.restore(before)
-            raise
-        if answer.lots != ask.lots:
-            self._gate.restore(before)
-        return answer
+        if not self._gate.reserved_lots(reservation):
+            return self.check([ask], now_ns, reserve=True)[0]
+        return _answers(self._gate.exchange(reservation, self._rows([ask]), now_ns))[0]
 
     def fill(self, reservation: int, instrument_id: str, side: int, lots: int, price: int, fee: int) -> int:
         """A fill: reservation becomes position and cash. Returns the lots that nothing was reserved for."""
@@ -194,9 +250,36 @@ class Gatekeeper:
         if self._gate.reserved_lots(reservation):
             self._gate.release(reservation, lots)
 
+    def end(self, reservations: Iterable[int]) -> None:
+        """Ends reservations that are open, in order. Raises InvalidValueError for one that is not."""
+        self._gate.release_all(list(reservations))
+
     def reserved_lots(self, reservation: int) -> int:
         """Lots still reserved under a handle."""
         return self._gate.reserved_lots(reservation)
+
+    def position(self, instrument_id: str) -> int:
+        """Lots held, negative short."""
+        return self._gate.position(self._index[instrument_id])
+
+    def hold(self, instrument_id: str, lots: int, cash: int) -> None:
+        """A position and the cash after a corporate action."""
+        self._gate.set_position(self._index[instrument_id], lots)
+        self._gate.set_account(cash=cash, day_start_equity=self._day_start, peak_equity=self._peak)
+
+    def figures(self) -> Figures:
+        """What the invariants are about, as it is now."""
+        free, gross, worst = self._gate.worst_case()
+        return Figures(free=free, gross=gross, worst=worst)
+
+    @property
+    def caps(self) -> tuple[int, int] | None:
+        """(gross exposure, exposure to one instrument) that may not be exceeded; None before the first policy."""
+        return self._caps
+
+    def digest(self) -> bytes:
+        """sha256 of the gate's state: equal after the same events."""
+        return self._gate.digest()
 
     def mark(self, marks: Iterable[tuple[str, int, int]]) -> None:
         """Reference prices: (instrument_id, ticks, time)."""
@@ -229,6 +312,10 @@ class Gatekeeper:
 
     def check_rules(self, rules: Rules) -> None:
         """Raises CoreError for rules that `apply_rules` could not take; changes nothing."""
+        if rules.orders_per_second > self._remembered:
+            problem = f"{rules.orders_per_second} is more than the {self._remembered} orders that are remembered"
+            remedy = "lower it, or raise remembered_orders in the configuration of execution"
+            raise InvalidValueError("policy.orders_per_second", problem, remedy)
         self._policy(rules)
 
     def _policy(self, rules: Rules) -> Policy:
@@ -255,7 +342,9 @@ class Gatekeeper:
     def _apply(self) -> None:
         rules = self._rules
         assert rules is not None
-        self._gate.set_policy(self._policy(rules))
+        policy = self._policy(rules)
+        self._gate.set_policy(policy)
+        self._caps = (rules.gross_limit, policy.concentration_limit or 0)
         self._gate.set_order_limits(
             min_notional=rules.order_minimum, max_notional=rules.order_maximum, shortable=rules.short_allowed
         )
@@ -268,7 +357,9 @@ class Gatekeeper:
 def warm() -> None:
     """Compiles or loads the gate's kernels, so that no request does."""
     listing = Listing(instrument_id="WARM", tick_e9=1, lot_e9=1, tick_value=1, sector="")
-    keeper = Gatekeeper([listing], cash=10**6, fee_ppm=0, fee_per_lot=0, minimum_fee=0, open_orders=16)
+    keeper = Gatekeeper(
+        [listing], cash=10**6, fee_ppm=0, fee_per_lot=0, minimum_fee=0, open_orders=16, remembered_orders=4096
+    )
     keeper.mark([("WARM", 100, 1)])
     limits = dict.fromkeys(
         ("gross_limit", "net_limit", "position_limit", "sector_limit", "order_maximum", "daily_loss_limit"), 10**6
@@ -305,6 +396,17 @@ def warm() -> None:
         keeper.fill(handle, "WARM", 1, 1, 100, 0)
         keeper.release(handle)
     keeper.value(10**6, new_day=True, previous_equity=10**6)
+
+
+def _answers(verdicts: NDArray[np.void]) -> list[Answer]:
+    return [
+        Answer(
+            lots=int(verdict["lots"]),
+            reservation=int(verdict["reservation"]),
+            reasons=tuple(int(reason) for reason in reasons(int(verdict["mask"]))),
+        )
+        for verdict in verdicts
+    ]
 
 
 def worst_price(side: int, *prices: int) -> int:

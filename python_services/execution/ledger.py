@@ -7,23 +7,33 @@ the handle over (live) or repeats the reservation (replay), which must succeed a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 from google.protobuf.message import Message
+from numpy.typing import NDArray
 
 from alphamesh.audit.v1 import event_pb2
-from alphamesh.execution.v1 import events_pb2, order_pb2
+from alphamesh.execution.v1 import events_pb2, execution_pb2, order_pb2
 from python_services.kit import convert
 from python_services.kit.errors import not_found
 
+from . import corporate_actions
 from . import orders as states
 from .account import DAY_NS, Account
 from .asks import Catalogue, rules
+from .corporate_actions import Outcome
 from .gatekeeper import Gatekeeper
+from .invariants import Breach, Kind, Postings, exposure
+from .modes import Mode
 from .positions import Position
+from .reservations import FAR_NS, Reservations
 
 S = states.S
+Difference = execution_pb2.Difference
+# Proposals as GATE_ORDER rows, and the ids of their reservations, 0 where denied.
+Batch = tuple[NDArray[np.void], NDArray[np.int64]]
 
 
 class LedgerError(RuntimeError):
@@ -39,7 +49,9 @@ class Ledger:
         self.accounts: dict[str, Account] = {}
         self.now_ns = 0
         self.venue_seq = 0
+        self.breaches: list[Breach] = []
         self._reserved: dict[tuple[str, str], int] = {}
+        self._staged_batch: Batch | None = None
         self._handlers: dict[str, tuple[type[Message], Callable[[Any, int, int], None]]] = {
             kind.DESCRIPTOR.full_name: (kind, handler)
             for kind, handler in (
@@ -52,6 +64,13 @@ class Ledger:
                 (events_pb2.OrderStateChanged, self._state_changed),
                 (events_pb2.OrderReplaced, self._replaced),
                 (events_pb2.OrderFilled, self._filled),
+                (events_pb2.OrderAdopted, self._adopted),
+                (events_pb2.ReservationGranted, self._granted),
+                (events_pb2.ReservationReleased, self._ended),
+                (events_pb2.ReservationExpired, self._ended),
+                (events_pb2.ReportRefused, self._refused),
+                (events_pb2.ReconciliationCompleted, self._reconciled),
+                (events_pb2.CorporateActionApplied, self._acted),
             )
         }
 
@@ -73,8 +92,17 @@ class Ledger:
         """Hands over the reservation that the next event about this order is about."""
         self._reserved[account_id, client_order_id] = reservation
 
+    def stage_batch(self, asked: NDArray[np.void], ids: NDArray[np.int64]) -> None:
+        """The gate has done already what the next event, a batch of proposals, says."""
+        self._staged_batch = (asked, ids)
+
+    @property
+    def next_expiry_ns(self) -> int:
+        """When the next reservation of any account expires, or earlier."""
+        return min((account.held.next_expiry_ns for account in self.accounts.values()), default=FAR_NS)
+
     def apply(self, envelope: event_pb2.EventEnvelope) -> None:
-        """Applies one event. Raises LedgerError for one that cannot be."""
+        """Applies one event; what it breaks is in `breaches` then. Raises LedgerError for one that cannot be."""
         try:
             kind, handler = self._handlers[envelope.schema]
         except KeyError:
@@ -84,21 +112,28 @@ class Ledger:
 
     def _opened(self, event: events_pb2.AccountOpened, seq: int, ts_ns: int) -> None:
         cash = convert.money_e9(event.cash)
+        gate = self._open_gate(cash)
         self.accounts[event.account_id] = Account(
             account_id=event.account_id,
             currency=event.cash.currency_code,
-            gate=self._open_gate(cash),
+            gate=gate,
             cash_e9=cash,
+            capital_e9=cash,
             multipliers=self.catalogue.multipliers,
+            held=Reservations(gate.capacity),
+            figures=gate.figures(),
         )
 
     def _policy(self, event: events_pb2.RiskPolicyApplied, seq: int, ts_ns: int) -> None:
         account = self.accounts[event.account_id]
         account.gate.apply_rules(rules(event.policy))
         account.policy_version = event.policy.version
+        account.figures = account.gate.figures()
 
     def _trading_state(self, event: events_pb2.TradingStateChanged, seq: int, ts_ns: int) -> None:
-        self.accounts[event.account_id].gate.set_operator_state(event.trading_state)
+        account = self.accounts[event.account_id]
+        account.gate.set_operator_state(event.trading_state)
+        account.state_reason = event.reason
 
     def _valued(self, event: events_pb2.AccountValued, seq: int, ts_ns: int) -> None:
         account = self.accounts[event.account_id]
@@ -109,12 +144,17 @@ class Ledger:
         )
         account.marks.update(marks)
         equity = convert.money_e9(event.equity)
-        if equity != account.value(account.marks) or account.cash_e9 != account.gate.cash:
-            raise LedgerError(f"account {account.account_id}: the books do not balance at event {seq}")
+        if equity != account.value(account.marks):
+            raise LedgerError(f"account {account.account_id}: equity is not what event {seq} says")
+        cost = sum(position.cost_e9 for position in account.positions.values())
+        profit = account.realized_e9 + account.income_e9 - account.fees_e9
+        if account.cash_e9 + cost != account.capital_e9 + profit:
+            self._alarm(account, Kind.KIND_BOOKS_DO_NOT_BALANCE, seq, "cash and cost are not capital and profit")
         new_day = ts_ns // DAY_NS != account.valued_ns // DAY_NS
         previous = equity if account.equity_e9 is None else account.equity_e9
         account.equity_e9, account.valued_ns = equity, ts_ns
         account.gate.value(equity, new_day=new_day, previous_equity=previous)
+        account.figures = account.gate.figures()
 
     def _initialized(self, event: events_pb2.OrderInitialized, seq: int, ts_ns: int) -> None:
         account = self.accounts[event.account_id]
@@ -144,8 +184,11 @@ class Ledger:
             handle = self._reserved.pop((event.account_id, identifier), None)
             if handle is None:
                 ask = self.catalogue.ask(event.spec, event.approved_quantity_e9)
-                handle = account.gate.reserve_again(ask, ts_ns)
+                handle = account.gate.reserve_again(ask, ts_ns, instead_of=event.spec.reservation_id)
             account.reservations[identifier] = handle
+            if event.spec.reservation_id:
+                account.held.end([event.spec.reservation_id])
+        self._check_exposure(account, seq, [(event.spec.instrument_id, event.spec.side)])
 
     def _scheduled(self, event: events_pb2.OrderScheduled, seq: int, ts_ns: int) -> None:
         slices = zip(event.start_ns, event.quantity_e9, strict=True)
@@ -155,17 +198,20 @@ class Ledger:
         account = self.accounts[event.account_id]
         order = account.orders[event.client_order_id]
         states.check(event.client_order_id, order.state, event.to_state)
+        if event.HasField("pending_spec"):
+            # First: the gate was asked about the order as it was before this event.
+            self._take_exchange(account, order, event.pending_spec, ts_ns)
+            self._check_exposure(account, seq, [(order.spec.instrument_id, order.spec.side)])
         order.state = event.to_state
         order.ts_event_ns, order.seq = ts_ns, seq
         if event.reason:
             order.reason = event.reason
         if event.HasField("venue_order_id"):
             order.venue_order_id = event.venue_order_id
-        if event.to_state == S.TRIGGERED:
+        if event.to_state == S.TRIGGERED or event.triggered:
             account.triggered.add(event.client_order_id)
-        if event.to_state == S.PENDING_REPLACE:
-            self._take_exchange(account, order, event.pending_spec, ts_ns)
-        elif event.from_state == S.PENDING_REPLACE and event.to_state not in states.CLOSED:
+        if event.to_state in states.WORKING:
+            # In doubt, or with a cancel pending, the larger of old and new terms stays reserved.
             self._trim(account, order)
         if event.to_state in states.CLOSED:
             self._close(account, order)
@@ -195,12 +241,19 @@ class Ledger:
     def _replaced(self, event: events_pb2.OrderReplaced, seq: int, ts_ns: int) -> None:
         account = self.accounts[event.account_id]
         order = account.orders[event.client_order_id]
-        after = states.working(order.cumulative_quantity_e9, event.client_order_id in account.triggered)
-        states.check(event.client_order_id, order.state, after)
+        after = states.after_report(
+            order.state,
+            states.ReportKind.REPLACED,
+            cumulative=order.cumulative_quantity_e9,
+            triggered=event.client_order_id in account.triggered,
+            acknowledged=order.HasField("venue_order_id"),
+        )
+        if after is None:
+            raise LedgerError(f"order {event.client_order_id} is closed and cannot be replaced at event {seq}")
         order.spec.CopyFrom(event.spec)
         order.approved_quantity_e9 = event.spec.quantity_e9
         order.leaves_quantity_e9 = max(event.spec.quantity_e9 - order.cumulative_quantity_e9, 0)
-        order.state, order.ts_event_ns, order.seq = after, ts_ns, seq
+        order.state, order.ts_event_ns, order.seq = after, ts_ns, seq  # type: ignore[assignment]
         if order.leaves_quantity_e9 == 0:
             order.state = S.FILLED
             self._close(account, order)
@@ -218,9 +271,12 @@ class Ledger:
         fee = convert.money_e9(fill.fee)
         sign = 1 if fill.side == 1 else -1
         position = account.positions.setdefault(fill.instrument_id, Position())
-        account.realized_e9 += position.trade(sign * fill.quantity_e9, notional)
+        reduces, cost = position.quantity_e9 * sign < 0, position.cost_e9
+        realized = position.trade(sign * fill.quantity_e9, notional)
+        account.realized_e9 += realized
         account.cash_e9 -= sign * notional + fee
         account.fees_e9 += fee
+        account.traded[fill.instrument_id] = account.traded.get(fill.instrument_id, 0) + sign * fill.quantity_e9
         account.gate.fill(
             account.reservations.get(fill.client_order_id, 0),
             fill.instrument_id,
@@ -240,7 +296,16 @@ class Ledger:
         recorded.seq = seq
         account.fills.append(recorded)
         account.trade_ids.add(fill.trade_id)
+        if fill.inferred:
+            name = fill.client_order_id
+            account.inferred[name] = account.inferred.get(name, 0) + fill.quantity_e9
         self.venue_seq = max(self.venue_seq, event.venue_seq)
+        if order.overfill_quantity_e9:
+            over = convert.decimal(order.overfill_quantity_e9)
+            self._alarm(account, Kind.KIND_OVERFILL, seq, f"order {fill.client_order_id} is filled {over} beyond")
+        postings = Postings(cash=-(sign * notional + fee), cost=position.cost_e9 - cost, fees=fee, realized=realized)
+        self._check_books(account, fill.instrument_id, postings, seq)
+        self._check_exposure(account, seq, [], reduction=reduces)
 
     def _add_fill(
         self,
@@ -270,3 +335,163 @@ class Ledger:
         identifier = order.spec.client_order_id
         account.open_ids.pop(identifier, None)
         account.gate.release(account.reservations.pop(identifier, 0))
+
+    # --- reservations -------------------------------------------------------------------------------
+
+    def _granted(self, event: events_pb2.ReservationGranted, seq: int, ts_ns: int) -> None:
+        account = self.accounts[event.account_id]
+        staged, self._staged_batch = self._staged_batch, None
+        asked, ids = staged or self._grant_again(account, event, ts_ns)
+        if event.released_ids:
+            account.held.end(event.released_ids)
+        account.held.grant(event, asked, ids, seq)
+        self._check_exposure(account, seq, zip(event.batch.instrument_ids, event.batch.sides, strict=True))
+
+    def _grant_again(self, account: Account, event: events_pb2.ReservationGranted, ts_ns: int) -> Batch:
+        """Gives back and reserves what the event says. Raises LedgerError when the gate does otherwise."""
+        account.gate.end(event.released_ids)
+        rows = self.catalogue.proposals(event.batch, event.verdicts.granted_quantity_e9)
+        ids = np.array(event.verdicts.reservation_ids, np.int64)
+        granted = np.flatnonzero(ids)
+        verdicts = account.gate.reserve(rows[granted], ts_ns, Mode.EACH)
+        if (verdicts["lots"] != rows["lots"][granted]).any() or (verdicts["reservation"] != ids[granted]).any():
+            where = f"batch {event.batch_number} of {event.agent_id}"
+            raise LedgerError(f"{where}: what was granted is not granted again on replay")
+        return rows, ids
+
+    def _ended(
+        self, event: events_pb2.ReservationReleased | events_pb2.ReservationExpired, seq: int, ts_ns: int
+    ) -> None:
+        account = self.accounts[event.account_id]
+        account.gate.end(event.reservation_ids)
+        account.held.end(event.reservation_ids)
+        account.figures = account.gate.figures()
+
+    # --- the venue ------------------------------------------------------------------------------------
+
+    def _adopted(self, event: events_pb2.OrderAdopted, seq: int, ts_ns: int) -> None:
+        account = self.accounts[event.account_id]
+        identifier, quantity = event.spec.client_order_id, event.spec.quantity_e9
+        handle = self._reserved.pop((event.account_id, identifier), None)
+        if handle is None:
+            handle = account.gate.reserve_again(self.catalogue.ask(event.spec, quantity), ts_ns)
+        account.orders[identifier] = order_pb2.Order(
+            spec=event.spec,
+            account_id=event.account_id,
+            state=S.ACCEPTED,  # type: ignore[arg-type]
+            venue_order_id=event.venue_order_id,
+            approved_quantity_e9=quantity,
+            leaves_quantity_e9=quantity,
+            cumulative_notional=convert.money(0, account.currency),
+            fees=convert.money(0, account.currency),
+            reason="found working at the venue",
+            ts_init_ns=ts_ns,
+            ts_event_ns=ts_ns,
+            seq=seq,
+        )
+        account.open_ids[identifier] = None
+        account.reservations[identifier] = handle
+        self._check_exposure(account, seq, [(event.spec.instrument_id, event.spec.side)])
+
+    def _refused(self, event: events_pb2.ReportRefused, seq: int, ts_ns: int) -> None:
+        account = self.accounts[event.account_id]
+        account.refused.add(event.client_order_id)
+        detail = f"report {event.venue_seq} of order {event.client_order_id}: {event.reason}"
+        self._alarm(account, Kind.KIND_REPORT_REFUSED, seq, detail)
+        self.venue_seq = max(self.venue_seq, event.venue_seq)
+
+    def _reconciled(self, event: events_pb2.ReconciliationCompleted, seq: int, ts_ns: int) -> None:
+        found = event.reconciliation
+        if not found.reconciled:
+            unsettled = [d for d in found.differences if not d.action]
+            names = ", ".join(
+                f"{Difference.Kind.Name(d.kind)} {d.client_order_id or d.instrument_id}" for d in unsettled
+            )
+            self._alarm(self.accounts[found.account_id], Kind.KIND_UNRECONCILED, seq, names)
+
+    # --- corporate actions ------------------------------------------------------------------------------
+
+    def outcome(self, account: Account, action: execution_pb2.CorporateAction) -> Outcome:
+        """What the action makes of the account's position."""
+        name = action.instrument_id
+        position, mark = account.positions.get(name, Position()), account.marks.get(name)
+        if action.HasField("split"):
+            return corporate_actions.split(position, action.split, self.catalogue.grid(name), mark)
+        if action.HasField("cash_dividend"):
+            return corporate_actions.dividend(position, action.cash_dividend, mark)
+        there = account.positions.get(action.symbol_change.new_instrument_id, Position())
+        return Outcome(
+            quantity_e9=position.quantity_e9 + there.quantity_e9,
+            cost_e9=position.cost_e9 + there.cost_e9,
+            mark_e9=account.marks.get(action.symbol_change.new_instrument_id, mark),
+        )
+
+    def _acted(self, event: events_pb2.CorporateActionApplied, seq: int, ts_ns: int) -> None:
+        account, action = self.accounts[event.account_id], event.action
+        old = name = action.instrument_id
+        after = self.outcome(account, action)
+        if (after.quantity_e9, after.cash_e9) != (event.new_quantity_e9, convert.money_e9(event.cash)):
+            raise LedgerError(f"action {action.action_id}: event {seq} says otherwise than its terms")
+        before = account.positions.pop(old, Position())
+        traded, cost = account.traded.pop(old, 0), before.cost_e9
+        account.cash_e9 += after.cash_e9
+        if action.HasField("symbol_change"):
+            name = action.symbol_change.new_instrument_id
+            cost += account.positions.get(name, Position()).cost_e9
+            traded += account.traded.get(name, 0)
+            account.gate.hold(old, 0, account.cash_e9)
+        else:
+            traded += after.quantity_e9 - before.quantity_e9
+        account.positions[name] = Position(after.quantity_e9, after.cost_e9)
+        account.traded[name] = traded
+        account.realized_e9 += after.realized_e9
+        account.income_e9 += after.income_e9
+        if after.mark_e9 is not None:
+            account.marks[name] = after.mark_e9
+            account.gate.mark([(name, self.catalogue.reference_ticks(name, after.mark_e9), ts_ns)])
+        account.gate.hold(name, self.catalogue.lots(name, after.quantity_e9, "quantity_e9"), account.cash_e9)
+        account.actions[action.action_id] = action
+        postings = Postings(
+            cash=after.cash_e9, cost=after.cost_e9 - cost, realized=after.realized_e9, income=after.income_e9
+        )
+        self._check_books(account, name, postings, seq)
+        # A split changes no value, and cash that a short pays is nobody's decision: no cap can be broken by it.
+        account.figures = account.gate.figures()
+
+    # --- invariants -----------------------------------------------------------------------------------
+
+    def _alarm(self, account: Account, kind: Kind.ValueType, seq: int, detail: str) -> None:
+        account.alarms.append(execution_pb2.Alarm(seq=seq, kind=kind, detail=detail))
+        self.breaches.append(Breach(account_id=account.account_id, kind=kind, detail=detail))
+
+    def _check_books(self, account: Account, instrument_id: str, postings: Postings, seq: int) -> None:
+        """Debits and credits of this event, and the gate's book of the same cash and position."""
+        position = account.positions[instrument_id].quantity_e9
+        wrong = []
+        if postings.imbalance:
+            wrong.append(f"debits and credits differ by {convert.decimal(postings.imbalance)}")
+        if account.cash_e9 != account.gate.cash:
+            wrong.append(f"cash is {convert.decimal(account.cash_e9)}, the gate's {convert.decimal(account.gate.cash)}")
+        if position != account.traded[instrument_id]:
+            wrong.append(f"the fills of {instrument_id} sum to {convert.decimal(account.traded[instrument_id])}")
+        if position != self.catalogue.quantity_e9(instrument_id, account.gate.position(instrument_id)):
+            wrong.append(f"the gate's position in {instrument_id} is not {convert.decimal(position)}")
+        for detail in wrong:
+            self._alarm(account, Kind.KIND_BOOKS_DO_NOT_BALANCE, seq, detail)
+
+    def _check_exposure(
+        self, account: Account, seq: int, touched: Iterable[tuple[str, int]], *, reduction: bool = False
+    ) -> None:
+        """Whether this event took the account beyond a cap. `touched`: (instrument, side) that it is about."""
+        before, account.figures = account.figures, account.gate.figures()
+        name_of = self.catalogue.name
+        found = exposure(before, account.figures, account.gate.caps, reduction=reduction, name=name_of)
+        if not found:
+            return
+        # Looked at only now: nearly every event breaks nothing.
+        for name, side in touched:
+            position = account.positions.get(name)
+            if position is not None and position.quantity_e9 * (1 if side == 1 else -1) < 0:
+                reduction = True
+        for kind, detail in exposure(before, account.figures, account.gate.caps, reduction=reduction, name=name_of):
+            self._alarm(account, kind, seq, detail)

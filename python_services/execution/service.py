@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from alphamesh.execution.v1 import events_pb2, execution_pb2, execution_pb2_grpc, order_pb2
 from alphamesh.marketdata.v1 import marketdata_pb2_grpc
 from alphamesh.venue.v1 import venue_pb2_grpc
 from python_services.kit import convert, paging
 from python_services.kit.context import Context, ServiceDefinition
-from python_services.kit.errors import aborted, invalid, precondition
+from python_services.kit.errors import aborted, invalid, not_found, precondition
 from python_services.kit.instruments import list_instruments
 from python_services.kit.signal import within
 from python_services.kit.snapshots import SnapshotClient
 
-from . import gatekeeper, modes, parents, reconcile
+from . import acting, gatekeeper, modes, parents
 from . import orders as states
 from .account import Account
 from .asks import Catalogue, rules
+from .closing import closing_orders
 from .config import Config
-from .desk import Desk
+from .desk import Desk, Granted
 from .gatekeeper import Gatekeeper
 from .ledger import Ledger
+from .reconcile import Reconciler, Trigger
 
 HEARTBEAT_S = 5.0
 S = states.S
@@ -30,8 +32,9 @@ S = states.S
 class Execution(execution_pb2_grpc.ExecutionServiceServicer):
     """Translates messages to the desk and the ledger."""
 
-    def __init__(self, context: Context[Config], desk: Desk, snapshots: SnapshotClient) -> None:
+    def __init__(self, context: Context[Config], desk: Desk, snapshots: SnapshotClient, reconciler: Reconciler) -> None:
         self._context = context
+        self._reconciler = reconciler
         self._desk = desk
         self._ledger = desk.ledger
         self._journal = desk.journal
@@ -65,9 +68,11 @@ class Execution(execution_pb2_grpc.ExecutionServiceServicer):
         await self._desk.link.wait_for(request.min_venue_seq)
         await self._reach(request.min_seq)
         account = self._ledger.account(request.account_id)
-        return execution_pb2.GetAccountResponse(
-            account=account.message(), applied_seq=self._journal.durable_seq, event_hash=self._journal.durable_hash
+        response = execution_pb2.GetAccountResponse(
+            account=account.message(), applied_seq=self._journal.last_seq, event_hash=self._journal.last_hash
         )
+        await self._journal.barrier()  # what was read may have been decided only just now
+        return response
 
     async def SyncMarket(
         self, request: execution_pb2.SyncMarketRequest, context: object
@@ -105,9 +110,10 @@ class Execution(execution_pb2_grpc.ExecutionServiceServicer):
         """Gate, journal, venue, journal, answer."""
         account = self._ledger.account(request.account_id)
         self._refuse_repeats(account, request)
+        new = [spec for spec in request.orders if spec.client_order_id not in account.orders]
+        self._refuse_reservations(account, new)
         if request.validate_only:
             return self._preview(account, request)
-        new = [spec for spec in request.orders if spec.client_order_id not in account.orders]
         to_send = self._desk.initialize(account, new, request.basket_mode, request.request_id)
         await self._journal.commit()
         await self._desk.send(to_send)
@@ -169,7 +175,9 @@ class Execution(execution_pb2_grpc.ExecutionServiceServicer):
         """One order."""
         await self._reach(request.min_seq)
         order = self._ledger.order(request.account_id, request.client_order_id)
-        return execution_pb2.GetOrderResponse(order=order, applied_seq=self._journal.durable_seq)
+        response = execution_pb2.GetOrderResponse(order=order, applied_seq=self._journal.last_seq)
+        await self._journal.barrier()
+        return response
 
     async def ListOrders(
         self, request: execution_pb2.ListOrdersRequest, context: object
@@ -181,9 +189,11 @@ class Execution(execution_pb2_grpc.ExecutionServiceServicer):
             orders = [order for order in orders if order.spec.decision_id == request.decision_id]
         scope = f"execution.ListOrders.{request.account_id}.{request.decision_id}"
         listed, token = paging.page(orders, request.page_size, request.page_token, scope=scope)
-        return execution_pb2.ListOrdersResponse(
-            orders=listed, next_page_token=token, applied_seq=self._journal.durable_seq
+        response = execution_pb2.ListOrdersResponse(
+            orders=listed, next_page_token=token, applied_seq=self._journal.last_seq
         )
+        await self._journal.barrier()
+        return response
 
     async def ListFills(
         self, request: execution_pb2.ListFillsRequest, context: object
@@ -195,9 +205,11 @@ class Execution(execution_pb2_grpc.ExecutionServiceServicer):
             fills = [fill for fill in fills if fill.decision_id == request.decision_id]
         scope = f"execution.ListFills.{request.account_id}.{request.decision_id}"
         listed, token = paging.page(fills, request.page_size, request.page_token, scope=scope)
-        return execution_pb2.ListFillsResponse(
-            fills=listed, next_page_token=token, applied_seq=self._journal.durable_seq
+        response = execution_pb2.ListFillsResponse(
+            fills=listed, next_page_token=token, applied_seq=self._journal.last_seq
         )
+        await self._journal.barrier()
+        return response
 
     async def ApplyRiskPolicy(
         self, request: execution_pb2.ApplyRiskPolicyRequest, context: object
@@ -232,7 +244,7 @@ class Execution(execution_pb2_grpc.ExecutionServiceServicer):
         if request.trading_state >= modes.CANCEL_ALL:
             await self._desk.cancel(account, account.open_orders(), request.reason, request.request_id)
         if request.trading_state == modes.FLATTEN:
-            specs = reconcile.closing_orders(account, self._journal.last_seq)
+            specs = closing_orders(account, self._journal.last_seq)
             independent = execution_pb2.BASKET_MODE_INDEPENDENT
             to_send = self._desk.initialize(account, specs, independent, request.request_id)
             await self._journal.commit()
@@ -240,6 +252,99 @@ class Execution(execution_pb2_grpc.ExecutionServiceServicer):
         response = execution_pb2.SetTradingStateResponse(
             trading_state=account.gate.trading_state,  # type: ignore[arg-type]
             applied_seq=self._journal.last_seq,
+        )
+        await self._journal.commit(response)
+        return response
+
+    async def ReserveExposure(
+        self, requests: AsyncIterator[execution_pb2.ReserveExposureRequest], context: object
+    ) -> AsyncIterator[execution_pb2.ReserveExposureResponse]:
+        """Gives back, judges, journals, answers: batches of many streams share a gate call each and one commit."""
+        async for request in requests:
+            account = self._ledger.account(request.account_id)
+            answer = execution_pb2.ReserveExposureResponse(batch_number=request.batch_number)
+            if request.HasField("batch"):
+                seq, granted = self._first_answer(account, request) or self._desk.reserve(account, request)
+                answer.verdicts.CopyFrom(granted.verdicts)
+                answer.released, answer.applied_seq = len(granted.released_ids), seq
+            else:
+                answer.released = len(
+                    self._desk.release(account, request.release_ids, request.agent_id, request.agent_id)
+                )
+                answer.applied_seq = self._journal.last_seq
+            await self._journal.commit()
+            yield answer
+
+    async def ReleaseReservations(
+        self, request: execution_pb2.ReleaseReservationsRequest, context: object
+    ) -> execution_pb2.ReleaseReservationsResponse:
+        """Gives reservations back."""
+        account = self._ledger.account(request.account_id)
+        released = self._desk.release(account, request.reservation_ids, request.request_id)
+        response = execution_pb2.ReleaseReservationsResponse(released_ids=released, applied_seq=self._journal.last_seq)
+        await self._journal.commit(response)
+        return response
+
+    async def ListReservations(
+        self, request: execution_pb2.ListReservationsRequest, context: object
+    ) -> execution_pb2.ListReservationsResponse:
+        """Reservations by id, of the moment: pages of a list that changes meanwhile may miss or repeat some."""
+        await self._reach(request.min_seq)
+        account = self._ledger.account(request.account_id)
+        rows = account.held.listed(request.agent_id)
+        scope = f"execution.ListReservations.{request.account_id}.{request.agent_id}"
+        listed, token = paging.page(rows, request.page_size, request.page_token, scope=scope)
+        agent = account.held.agents.get(request.agent_id)
+        catalogue = self._ledger.catalogue
+        response = execution_pb2.ListReservationsResponse(
+            reservations=[
+                execution_pb2.Reservation(
+                    reservation_id=row["id"],
+                    agent_id=account.held.agent_name(int(row["agent"])),
+                    instrument_id=catalogue.name(int(row["instrument"])),
+                    side=int(row["side"]),  # type: ignore[arg-type]
+                    quantity_e9=catalogue.quantity_e9(
+                        catalogue.name(int(row["instrument"])), account.gate.reserved_lots(int(row["id"]))
+                    ),
+                    price_bound_e9=catalogue.price_e9(catalogue.name(int(row["instrument"])), int(row["price"])),
+                    expire_time_ns=row["expire_ns"],
+                )
+                for row in listed
+            ],
+            next_page_token=token,
+            applied_seq=self._journal.last_seq,
+            last_batch_number=0 if agent is None else agent.last_batch,
+        )
+        await self._journal.barrier()
+        return response
+
+    async def GetReconciliation(
+        self, request: execution_pb2.GetReconciliationRequest, context: object
+    ) -> execution_pb2.GetReconciliationResponse:
+        """The last comparison with the venue, or a new one."""
+        account = self._ledger.account(request.account_id)
+        if request.run:
+            await self._reconciler.run(account, Trigger.TRIGGER_REQUEST)
+        found = self._reconciler.last.get(request.account_id)
+        if found is None:
+            raise not_found("reconciliation", request.account_id, "ask with run to compare now")
+        await self._journal.commit()
+        return execution_pb2.GetReconciliationResponse(reconciliation=found, applied_seq=self._journal.durable_seq)
+
+    async def ApplyCorporateAction(
+        self, request: execution_pb2.ApplyCorporateActionRequest, context: object
+    ) -> execution_pb2.ApplyCorporateActionResponse:
+        """A split, a dividend or a symbol change."""
+        account = self._ledger.account(request.account_id)
+        cancelled: list[order_pb2.Order] = []
+        sent: list[order_pb2.Order] = []
+        if acting.check(self._desk, account, request.action):
+            cancelled, sent = await acting.apply(self._desk, account, request.action, request.request_id)
+        response = execution_pb2.ApplyCorporateActionResponse(
+            account=account.message(),
+            applied_seq=self._journal.last_seq,
+            cancelled_order_ids=[order.spec.client_order_id for order in cancelled],
+            orders=sent,
         )
         await self._journal.commit(response)
         return response
@@ -264,10 +369,58 @@ class Execution(execution_pb2_grpc.ExecutionServiceServicer):
         yield execution_pb2.StreamEventsResponse(last_seq=self._journal.durable_seq, end_reason=reason)
 
     async def _reach(self, seq: int) -> None:
-        """State that is not durable is never readable, and the caller's own writes are."""
+        """The caller's own writes are readable. State that is not durable is not: whoever read waits once more."""
         await self._journal.barrier()
         while self._journal.durable_seq < seq:
             await self._changed.next().wait()
+
+    def _first_answer(
+        self, account: Account, request: execution_pb2.ReserveExposureRequest
+    ) -> tuple[int, Granted] | None:
+        """What a batch that was judged before was answered; None for a new one."""
+        agent = account.held.agents.get(request.agent_id)
+        if agent is None or request.batch_number > agent.last_batch:
+            return None
+        known = agent.batches.get(request.batch_number)
+        if known is None:
+            raise precondition(
+                "BATCH_NUMBER_TOO_LOW",
+                f"batch_number {request.batch_number} of agent {request.agent_id} is below {agent.last_batch} and no "
+                f"longer remembered; use numbers above {agent.last_batch}",
+                last_batch_number=str(agent.last_batch),
+            )
+        if known[1].batch != request.batch:
+            raise precondition(
+                "BATCH_NUMBER_REUSED",
+                f"batch_number {request.batch_number} of agent {request.agent_id} belongs to a batch with other "
+                f"content; use numbers above {agent.last_batch}",
+                last_batch_number=str(agent.last_batch),
+            )
+        return known
+
+    def _refuse_reservations(self, account: Account, specs: Sequence[order_pb2.OrderSpec]) -> None:
+        """Raises ServiceError for new orders that cannot consume the reservation that they name."""
+        seen: set[int] = set()
+        for index, spec in enumerate(specs):
+            reservation = spec.reservation_id
+            if not reservation:
+                continue
+            where = f"orders[{index}].reservation_id"
+            if spec.HasField("execution_algorithm") or spec.contingency_type:
+                raise invalid(where, "is on an order that is not sent as it is", "name it in a plain order")
+            if reservation in seen:
+                raise invalid(where, "is in this request twice", "one order consumes a reservation")
+            seen.add(reservation)
+            terms = account.held.terms(reservation)
+            if terms is None:
+                raise precondition(
+                    "RESERVATION_NOT_HELD",
+                    f"{where}: reservation {reservation} is not held any more; reserve again",
+                    reservation_id=str(reservation),
+                )
+            name = self._ledger.catalogue.name(terms[0])
+            if (name, terms[1]) != (spec.instrument_id, spec.side):
+                raise invalid(where, f"is for {name} on the other side or in another instrument", "match it")
 
     def _refuse_repeats(self, account: Account, request: execution_pb2.SubmitOrdersRequest) -> None:
         seen: set[str] = set()
@@ -318,6 +471,7 @@ async def build(context: Context[Config]) -> None:
             fee_per_lot=config.worst_fee_per_lot_e9,
             minimum_fee=config.minimum_fee_e9,
             open_orders=config.maximum_open_orders,
+            remembered_orders=config.remembered_orders,
         )
 
     journal = context.open_journal()
@@ -325,10 +479,14 @@ async def build(context: Context[Config]) -> None:
     for frame in journal.read(1):
         for envelope in frame.events:
             ledger.apply(envelope)
-    desk = Desk(ledger, journal, venue, config.venue_timeout_s)
+    # What they called for is in the journal behind them.
+    ledger.breaches.clear()
+    desk = Desk(ledger, journal, venue, config.venue_timeout_s, config.venue_patience_s)
     context.spawn(desk.link.run(), "venue-reports")
-    await reconcile.at_start(desk, venue)
-    servicer = Execution(context, desk, SnapshotClient(market_data))
+    reconciler = Reconciler(desk, venue, config)
+    await reconciler.at_start()
+    context.spawn(reconciler.follow(), "reconciliation")
+    servicer = Execution(context, desk, SnapshotClient(market_data), reconciler)
     register = execution_pb2_grpc.add_ExecutionServiceServicer_to_server
     context.add(register, servicer, "alphamesh.execution.v1.ExecutionService")
 

@@ -31,6 +31,8 @@ class VenueLink:
         self._waiting: dict[int, venue_pb2.Report] = {}
         self._changed = Signal()
         self._connected = asyncio.Event()
+        self.connections = 0
+        self.reconnected = Signal()
         self.applied_seq = applied_seq
         self.last_seq = applied_seq
 
@@ -69,7 +71,10 @@ class VenueLink:
                     if response.reports:
                         self.take(response.reports)
                         self._commit()
-                    self._connected.set()
+                    if not self._connected.is_set():
+                        self._connected.set()
+                        self.connections += 1
+                        self.reconnected.notify()
                 log.info("venue stream ended", applied_seq=self.applied_seq)
             except grpc.aio.AioRpcError as error:
                 log.warning("venue stream lost", applied_seq=self.applied_seq, error=error.details())

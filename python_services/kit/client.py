@@ -6,9 +6,10 @@ microseconds a call, and it works the same over a socket and over the local tran
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
@@ -16,10 +17,17 @@ from . import policy, telemetry
 from .config import ConfigError
 from .errors import ServiceError
 
+T = TypeVar("T")
 CALLER_KEY = "x-alphamesh-caller"
 TRACE_KEY = "traceparent"
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 SOCKET_PATH_LIMIT = 107  # sockaddr_un.sun_path, without the final NUL
+
+
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
+# What gRPC says, under UNKNOWN, of a call whose server was killed while it answered.
+_CUT_OFF = "Stream removed"
 
 
 def socket_address(path: Path) -> str:
@@ -101,3 +109,29 @@ class _Call:
             timeout=self._default_timeout if timeout is None else timeout,
             metadata=(*metadata, (CALLER_KEY, self._caller), (TRACE_KEY, trace)),
         )
+
+
+async def persist(call: Callable[[], Awaitable[T]], patience_s: float, *, slow: bool = True) -> T:
+    """Repeats `call` while the service is away; with `slow`, also when it did not answer in time.
+
+    Safe because every mutation carries its request_id: a repeat waits for the first one and gets its answer.
+    Raises the last AioRpcError once `patience_s` has passed.
+    """
+    loop = asyncio.get_running_loop()
+    give_up, pause = loop.time() + patience_s, _FIRST_PAUSE_S
+    while True:
+        try:
+            return await call()
+        except grpc.aio.AioRpcError as error:
+            if not _away(error, slow) or loop.time() + pause > give_up:
+                raise
+            telemetry.logger().warning("service away, repeating the call", error=error.details())
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_S)
+
+
+def _away(error: grpc.aio.AioRpcError, slow: bool) -> bool:
+    code = error.code()
+    if code is grpc.StatusCode.UNKNOWN:
+        return _CUT_OFF in (error.details() or "")
+    return code is grpc.StatusCode.UNAVAILABLE or (slow and code is grpc.StatusCode.DEADLINE_EXCEEDED)

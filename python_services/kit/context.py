@@ -7,6 +7,7 @@ them in one process. The service cannot tell which.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,15 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 
 import grpc
 
+from alphamesh.audit.v1 import state_pb2_grpc
+
 from .client import Channel
 from .eventlog import EventLog
 from .interceptors import Pipeline
-from .journal import Journal
+from .journal import Journal, open_store
 from .signal import Signal
+from .state import NAME as STATE
+from .state import ServedView, State
 
 C = TypeVar("C")
 S = TypeVar("S")
@@ -41,6 +46,7 @@ class Context(Generic[C]):
         version: str,
         config: C,
         data_dir: Path,
+        journal: str = "sqlite",
         events: EventLog,
         connect: Callable[[str], Channel],
         fail: Callable[[BaseException], None],
@@ -49,6 +55,7 @@ class Context(Generic[C]):
         self.version = version
         self.config = config
         self.data_dir = data_dir
+        self._journal_address = journal
         self.events = events
         self.pipeline = Pipeline()
         self._connect = connect
@@ -60,6 +67,7 @@ class Context(Generic[C]):
         self._closers: list[Callable[[], Awaitable[None]]] = []
         self.draining = False
         self._signals: list[Signal] = []
+        self._state: State | None = None
 
     def stub(self, stub_type: Callable[[grpc.aio.Channel], S], service: str) -> S:
         """A generated stub that speaks to `service`."""
@@ -70,10 +78,23 @@ class Context(Generic[C]):
     def open_journal(self) -> Journal:
         """This service's own stream. Its answers to mutations become idempotent across restarts."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        journal = Journal(self.data_dir / "journal.db", self.name, self.version, self._fail)
+        holder = f"{socket.gethostname()}:{self.data_dir.resolve()}"
+        store = open_store(self._journal_address, self.data_dir / "journal.db", self.name, holder)
+        journal = Journal(store, self.name, self.version, self._fail, self.data_dir / "journal.watermark")
         self.pipeline.journal = journal
         self.events.attach(journal)
+        self._state_service().keep(journal)
         return journal
+
+    def serve_view(self, view: ServedView) -> None:
+        """Lets operators compare `view` with the journals that it is made from."""
+        self._state_service().views.append(view)
+
+    def _state_service(self) -> State:
+        if self._state is None:
+            self._state = State(self.signal(), lambda: self.draining)
+            self.add(state_pb2_grpc.add_StateServiceServicer_to_server, self._state, STATE)
+        return self._state
 
     def add(self, register: Callable[[Any, Any], None], servicer: object, full_name: str) -> None:
         """Registers a servicer: ``add(add_XServicer_to_server, servicer, "alphamesh.x.v1.XService")``."""

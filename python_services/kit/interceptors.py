@@ -77,6 +77,12 @@ class Pipeline:
                     handler.request_deserializer,
                     handler.response_serializer,
                 )
+            elif handler.stream_stream is not None:
+                self._wrapped[path] = grpc.stream_stream_rpc_method_handler(
+                    self._duplex(method, handler.stream_stream),
+                    handler.request_deserializer,
+                    handler.response_serializer,
+                )
             else:
                 self._wrapped[path] = handler
         return self._wrapped[path]
@@ -107,8 +113,30 @@ class Pipeline:
 
         return call
 
+    def _duplex(self, method: Method, handler: Callable[[Any, Any], AsyncIterator[Any]]) -> Any:
+        """A stream both ways: opened like a mutation, and every message of the caller is validated."""
+
+        async def valid(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
+            async for request in requests:
+                self._validate(request)
+                yield request
+
+        async def call(requests: AsyncIterator[Message], context: Any) -> AsyncIterator[Any]:
+            try:
+                self._identify(context, mutation=True)
+                async for response in handler(valid(requests), context):
+                    yield response
+            except Exception as error:
+                await self._fail(method, error, context)
+
+        return call
+
     def _admit(self, method: Method, request: Message, context: Any) -> None:
         """Trace, deadline, identity, validate."""
+        self._identify(context, mutation=method.is_mutation)
+        self._validate(request)
+
+    def _identify(self, context: Any, *, mutation: bool) -> None:
         metadata = dict(context.invocation_metadata() or ())
         telemetry.traceparent.set(telemetry.accept_traceparent(str(metadata.get(TRACE_KEY, ""))))
         remaining = context.time_remaining()
@@ -116,12 +144,14 @@ class Pipeline:
             raise ServiceError(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "the deadline has passed")
         caller = str(metadata.get(CALLER_KEY, ""))
         telemetry.caller.set(caller)
-        if method.is_mutation and not caller:
+        if mutation and not caller:
             raise ServiceError(
                 grpc.StatusCode.UNAUTHENTICATED,
                 "CALLER_UNKNOWN",
                 f"a mutation needs an identity; send {CALLER_KEY} metadata",
             )
+
+    def _validate(self, request: Message) -> None:
         violations = self._validator.collect_violations(request)
         if violations:
             listed = [(_path(v), v.proto.message or v.proto.rule_id) for v in violations]

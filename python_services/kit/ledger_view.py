@@ -15,14 +15,16 @@ from alphamesh.execution.v1 import events_pb2, execution_pb2, execution_pb2_grpc
 from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
 from alphamesh.type.v1 import trading_pb2
 
-from . import convert
+from . import convert, ledger_state
 from .context import Context
 from .errors import not_found
 from .instruments import list_instruments
 from .snapshots import SnapshotClient
-from .views import Follower
+from .state import FollowedView
+from .views import Follower, Saved
 
 STREAM = "execution"
+VIEW = "ledger.1"  # raise the number when the same events no longer give the same state
 _VALUED = events_pb2.AccountValued.DESCRIPTOR.full_name
 DAY_NS = 86_400_000_000_000
 _CLOSED = frozenset(
@@ -154,6 +156,8 @@ class LedgerView:
                 (events_pb2.OrderStateChanged, self._changed),
                 (events_pb2.OrderReplaced, self._replaced),
                 (events_pb2.OrderFilled, self._filled),
+                (events_pb2.OrderAdopted, self._adopted),
+                (events_pb2.CorporateActionApplied, self._acted),
                 (events_pb2.RiskPolicyApplied, self._policy),
                 (events_pb2.TradingStateChanged, self._state),
             )
@@ -165,6 +169,14 @@ class LedgerView:
         if found is not None:
             message, handler = found
             handler(message.FromString(envelope.payload), envelope)
+
+    def dump(self) -> bytes:
+        """The state, canonical."""
+        return ledger_state.dump(self.accounts)
+
+    def load(self, state: bytes) -> None:
+        """Takes a state that `dump` gave."""
+        self.accounts = ledger_state.load(state)
 
     def account(self, account_id: str) -> AccountView:
         """The account. Raises ServiceError (NOT_FOUND)."""
@@ -254,6 +266,23 @@ class LedgerView:
             if event.to_state in _CLOSED:
                 del account.orders[fill.client_order_id]
 
+    def _adopted(self, event: events_pb2.OrderAdopted, envelope: event_pb2.EventEnvelope) -> None:
+        account, spec = self._touch(event.account_id, envelope), event.spec
+        account.orders[spec.client_order_id] = WorkingOrder(
+            instrument_id=spec.instrument_id, side=spec.side, quantity_e9=spec.quantity_e9
+        )
+
+    def _acted(self, event: events_pb2.CorporateActionApplied, envelope: event_pb2.EventEnvelope) -> None:
+        account, action = self._touch(event.account_id, envelope), event.action
+        account.cash_e9 += convert.money_e9(event.cash)
+        account.holdings.pop(action.instrument_id, None)
+        name = action.symbol_change.new_instrument_id or action.instrument_id
+        if event.new_quantity_e9:
+            cost_e9 = convert.money_e9(event.cost)
+            account.holdings[name] = Holding(quantity_e9=event.new_quantity_e9, cost_e9=cost_e9)
+        if event.HasField("mark_e9"):
+            account.marks_e9[name] = event.mark_e9
+
     def _policy(self, event: events_pb2.RiskPolicyApplied, envelope: event_pb2.EventEnvelope) -> None:
         account = self.accounts[event.account_id]
         account.policy, account.policy_seq = event.policy, envelope.seq
@@ -262,10 +291,15 @@ class LedgerView:
         self.accounts[event.account_id].operator_state = event.trading_state
 
 
-async def follow_ledger(context: Context[Any], snapshots: SnapshotClient) -> tuple[LedgerView, Follower]:
+async def follow_ledger(
+    context: Context[Any],
+    snapshots: SnapshotClient,
+    applied: Callable[[LedgerView, event_pb2.EventEnvelope], None] | None = None,
+) -> tuple[LedgerView, Follower]:
     """A view of the ledger, kept up to date beside the service from now on.
 
-    A valuation names the snapshot that the next decision rests on: it is fetched at once.
+    `applied` sees the view right after each event. A valuation names the snapshot that the next decision rests on: it
+    is fetched at once.
 
     On a gap or a break in the event log it asks execution for the truth. Raises what market_data's
     ListInstruments raises: without contract multipliers no fill has a value.
@@ -281,9 +315,14 @@ async def follow_ledger(context: Context[Any], snapshots: SnapshotClient) -> tup
 
     def apply(envelope: event_pb2.EventEnvelope) -> None:
         view.apply(envelope)
+        if applied is not None:
+            applied(view, envelope)
         if envelope.schema == _VALUED:
             snapshots.expect(events_pb2.AccountValued.FromString(envelope.payload).snapshot_id)
 
-    follower = Follower(context.events, STREAM, apply, refetch)
+    # Who wants to see every event gets every event; the others begin with the last snapshot of the state.
+    saved = None if applied is not None else Saved(context.data_dir / "ledger.state", VIEW, view)
+    follower = Follower(context.events, STREAM, apply, refetch, saved)
+    context.serve_view(FollowedView("ledger", follower, view, lambda: LedgerView(view.instruments), refetch))
     context.spawn(follower.run(), "ledger")
     return view, follower

@@ -7,7 +7,7 @@ same chain of interceptors runs. Deadlines, aborts and cancellation behave as th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextvars import Context as ContextVars
 from contextvars import copy_context
 from typing import Any
@@ -79,7 +79,15 @@ class _LocalChannel:
 
         return call
 
-    stream_unary = stream_stream = unary_unary
+    def stream_stream(self, method: str, request_serializer: Any, response_deserializer: Any, **_options: Any) -> Any:
+        async def bodies(requests: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+            async for request in requests:
+                yield request_serializer(request)
+
+        def call(requests: Any, *, timeout: float | None, metadata: Sequence[tuple[str, str]]) -> Any:
+            return _StreamCall(self._duplex(method, bodies(requests), response_deserializer, timeout, metadata))
+
+        return call
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -111,14 +119,41 @@ class _LocalChannel:
             raise aborted.error from None
         return deserialize(handler.response_serializer(response))
 
-    async def _stream(
+    def _stream(
         self, method: str, body: bytes, deserialize: Any, limit: float | None, metadata: Sequence[tuple[str, str]]
+    ) -> AsyncIterator[Any]:
+        def start(handler: RpcHandler, context: LocalContext) -> AsyncIterator[Any]:
+            return handler.unary_stream(handler.request_deserializer(body), context)  # type: ignore[no-any-return]
+
+        return self._responses(method, start, deserialize, limit, metadata)
+
+    def _duplex(
+        self,
+        method: str,
+        bodies: AsyncIterator[bytes],
+        deserialize: Any,
+        limit: float | None,
+        metadata: Sequence[tuple[str, str]],
+    ) -> AsyncIterator[Any]:
+        def start(handler: RpcHandler, context: LocalContext) -> AsyncIterator[Any]:
+            requests = (handler.request_deserializer(body) async for body in bodies)
+            return handler.stream_stream(requests, context)  # type: ignore[no-any-return]
+
+        return self._responses(method, start, deserialize, limit, metadata)
+
+    async def _responses(
+        self,
+        method: str,
+        start: Callable[[RpcHandler, LocalContext], AsyncIterator[Any]],
+        deserialize: Any,
+        limit: float | None,
+        metadata: Sequence[tuple[str, str]],
     ) -> AsyncIterator[Any]:
         handler = self._find(method)
         context = LocalContext(limit, metadata)
         try:
             async with asyncio.timeout(limit):
-                responses = handler.unary_stream(handler.request_deserializer(body), context)
+                responses: Any = start(handler, context)
                 try:
                     async for response in _in_context(responses, _fresh_context(self._service)):
                         yield deserialize(handler.response_serializer(response))

@@ -24,23 +24,27 @@ def page(
     `items` must be fixed, or grow at the end only. Raises ServiceError (INVALID_ARGUMENT) for a token
     that was not made here.
     """
-    start = _offset(page_token, scope) if page_token else 0
+    start = position(page_token, scope=scope)
     stop = start + (page_size or default)
-    return items[start:stop], _token(stop, scope) if stop < len(items) else ""
+    return items[start:stop], token(stop, scope=scope) if stop < len(items) else ""
 
 
-def _token(offset: int, scope: str) -> str:
+def token(offset: int, *, scope: str) -> str:
+    """The token that leads to `offset` of one list."""
     body = offset.to_bytes(8, "big")
     check = hashlib.sha256(scope.encode() + b"\0" + body).digest()[:_CHECK_BYTES]
     return base64.urlsafe_b64encode(body + check).decode().rstrip("=")
 
 
-def _offset(token: str, scope: str) -> int:
+def position(page_token: str, *, scope: str) -> int:
+    """The offset that a token leads to; 0 without one. Raises ServiceError (INVALID_ARGUMENT)."""
+    if not page_token:
+        return 0
     try:
-        body = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        body = base64.b64decode(page_token + "=" * (-len(page_token) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         body = b""
     offset = int.from_bytes(body[:8], "big")
-    if _token(offset, scope) != token:
+    if token(offset, scope=scope) != page_token:
         raise invalid("page_token", "was not given out for this list", "pass next_page_token unchanged, or none")
     return offset

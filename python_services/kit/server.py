@@ -28,8 +28,8 @@ from . import telemetry
 from .client import MAX_MESSAGE_BYTES, declared_edge, open_channel, socket_address
 from .context import Context, ServiceDefinition
 from .errors import ServiceError
-from .eventlog import NatsEventLog
 from .interceptors import ServerInterceptor
+from .jetstream import NatsEventLog
 from .journal import JournalError
 
 C = TypeVar("C")
@@ -58,7 +58,7 @@ def serve(definition: ServiceDefinition[C]) -> None:
 async def _run(definition: ServiceDefinition[C], run_dir: Path) -> None:
     path = run_dir / "config" / f"{definition.name}.json"
     settings: dict[str, Any] = orjson.loads(path.read_bytes())
-    events = NatsEventLog(settings["nats_url"], definition.name)
+    events = NatsEventLog(settings["nats_url"], definition.name, _crash)
     sockets = (run_dir / "sock").resolve()  # a link when the run directory's path is too long for a socket
     callees: list[str] = settings["calls"]
     context = Context(
@@ -66,6 +66,7 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path) -> None:
         version=definition.version,
         config=configuration.load(definition.config, settings["config"], where=definition.name),
         data_dir=run_dir / "data" / definition.name,
+        journal=settings["journal"],
         events=events,
         connect=lambda service: open_channel(
             definition.name, declared_edge(definition.name, service, callees), sockets / f"{service}.sock"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import mmap
+import os
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,12 +16,13 @@ from numpy.typing import NDArray
 
 from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
 
-from .errors import precondition
+from .errors import ServiceError, precondition
 
 FLOAT_COLUMNS = ("open", "high", "low", "close", "volume")
 CACHE_SIZE = 8
 
 Floats = NDArray[np.float64]
+Content = bytes | mmap.mmap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,38 +69,32 @@ def encode(columns: Mapping[str, Floats], ts_event_ns: NDArray[np.int64]) -> byt
     return bytes(sink.getvalue())
 
 
-def identify(header: marketdata_pb2.SnapshotHeader, arrow_ipc: bytes) -> str:
+def identify(header: marketdata_pb2.SnapshotHeader, content: Content) -> str:
     """Hex sha256 over the header without its id, and the data."""
     bare = marketdata_pb2.SnapshotHeader()
     bare.CopyFrom(header)
     bare.ClearField("snapshot_id")
     digest = hashlib.sha256(bare.SerializeToString(deterministic=True))
-    digest.update(arrow_ipc)
+    digest.update(content)
     return digest.hexdigest()
 
 
-def decode(response: marketdata_pb2.GetSnapshotResponse) -> Snapshot:
-    """Checks the content against the id and opens it.
+def decode(header: marketdata_pb2.SnapshotHeader, content: Content) -> Snapshot:
+    """Checks the content against the id and opens it. The arrays are copies.
 
     Raises ServiceError (FAILED_PRECONDITION, SNAPSHOT_HASH_MISMATCH) when the content is not what the
     id says.
     """
-    header = response.header
-    found = identify(header, response.arrow_ipc)
+    found = identify(header, content)
     if found != header.snapshot_id:
-        raise precondition(
-            "SNAPSHOT_HASH_MISMATCH",
-            f"snapshot {header.snapshot_id} has content with hash {found}; cut it again",
-            snapshot_id=header.snapshot_id,
-            sha256=found,
-        )
-    batch = pa.ipc.open_file(pa.BufferReader(response.arrow_ipc)).get_batch(0)
+        raise _mismatch(header.snapshot_id, found)
+    batch = pa.ipc.open_file(pa.BufferReader(content)).get_batch(0)
     shape = (len(header.instrument_ids), header.lookback_bars)
 
     def column(name: str) -> Floats:
         values = batch.column(name).flatten().to_numpy(zero_copy_only=False)
         # Writable, because kernels are compiled for writable arrays; readers leave them as they are.
-        return np.ascontiguousarray(values.reshape(shape).T)
+        return np.array(values.reshape(shape).T, order="C")
 
     times = batch.column("ts_event_ns").flatten().to_numpy().reshape(shape)
     return Snapshot(
@@ -109,6 +106,43 @@ def decode(response: marketdata_pb2.GetSnapshotResponse) -> Snapshot:
         marks_e9=tuple(header.mark_e9),
         mark_ts_ns=tuple(header.mark_ts_ns),
         **{name: column(name) for name in FLOAT_COLUMNS},
+    )
+
+
+async def fetch(market_data: marketdata_pb2_grpc.MarketDataServiceAsyncStub, snapshot_id: str) -> Snapshot:
+    """The snapshot, from memory that this host shares when it is large. Errors of GetSnapshot and `decode`."""
+    request = marketdata_pb2.GetSnapshotRequest(snapshot_id=snapshot_id, accept_file=True)
+    response = await market_data.GetSnapshot(request)
+    content: Content | None = _mapped(response.content_file) if response.content_file else response.arrow_ipc
+    if content is None:  # removed by now, or market_data is on another host
+        request.accept_file = False
+        response = await market_data.GetSnapshot(request)
+        content = response.arrow_ipc
+    if response.header.snapshot_id != snapshot_id:
+        raise _mismatch(snapshot_id, response.header.snapshot_id)
+    return decode(response.header, content)
+
+
+def _mapped(path: str) -> mmap.mmap | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
+    except (OSError, ValueError):  # an empty file cannot be mapped
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _mismatch(snapshot_id: str, found: str) -> ServiceError:
+    return precondition(
+        "SNAPSHOT_HASH_MISMATCH",
+        f"snapshot {snapshot_id} has content with hash {found}, which is refused; fetch it again, and look for what "
+        "alters answers of market_data when it happens twice",
+        snapshot_id=snapshot_id,
+        sha256=found,
     )
 
 
@@ -143,10 +177,7 @@ class SnapshotClient:
             asyncio.ensure_future(self.get(snapshot_id)).add_done_callback(_seen)
 
     async def _fetch(self, snapshot_id: str) -> Snapshot:
-        request = marketdata_pb2.GetSnapshotRequest(snapshot_id=snapshot_id)
-        response = await self._market_data.GetSnapshot(request)
-        snapshot = _decoded.get(snapshot_id) or decode(response)
-        _decoded[snapshot_id] = snapshot
+        snapshot = _decoded[snapshot_id] = await fetch(self._market_data, snapshot_id)
         while len(_decoded) > CACHE_SIZE:
             _decoded.popitem(last=False)
         return snapshot

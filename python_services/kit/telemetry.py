@@ -11,7 +11,8 @@ import logging
 import re
 import secrets
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, BinaryIO
 
@@ -51,6 +52,17 @@ def configure(service: str, version: str, level: str = "info", output: BinaryIO 
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service, **({"version": version} if version else {}))
+
+
+@contextmanager
+def logging_to(service: str, output: BinaryIO | None = None, level: str = "info") -> Iterator[None]:
+    """``configure``, and afterwards as before, so that nobody writes to a file that was closed."""
+    before = structlog.get_config()
+    configure(service, "", level, output)
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
 
 
 def as_service(service: str) -> None:

@@ -11,14 +11,25 @@ BUNDLED_FOLDER = Path(__file__).resolve().parent / "bundled"
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """Which data to load. A path that begins with `bundled:` is one of the files shipped with the service."""
+    """Which data to load, and how much to keep.
+
+    A path that begins with `bundled:` is one of the files shipped with the service. `snapshots_retained`: so many of
+    the last snapshots can be fetched, older ones have expired. `ingested_bars_limit`: versions of bars that may come
+    in; each takes about half a kilobyte of memory.
+    """
 
     datasets: tuple[str, ...]
     instruments: str
+    snapshots_retained: int = 100_000
+    ingested_bars_limit: int = 1_000_000
 
     def __post_init__(self) -> None:
         if not self.datasets:
             raise ValueError("datasets is empty; name at least one CSV or Parquet file of bars")
+        if self.snapshots_retained < 1:
+            raise ValueError(f"snapshots_retained is {self.snapshots_retained}; keep at least 1")
+        if self.ingested_bars_limit < 0:
+            raise ValueError(f"ingested_bars_limit is {self.ingested_bars_limit}; give 0 or more")
 
     def dataset_paths(self) -> tuple[Path, ...]:
         """Files of bars, in the order given."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import Universe
+from .universe import Universe
 
 Floats = NDArray[np.float64]
 

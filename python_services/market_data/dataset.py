@@ -1,8 +1,7 @@
-"""The loaded data as dense arrays, instruments x days, and the part of them that one universe needs."""
+"""The loaded data as dense arrays, instruments x days."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,25 +16,26 @@ from .sessions import session_times
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-_UNIVERSES = 8
-
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     """All bars that passed the checks. Matrices are instruments x days; prices and volume in nano units.
 
+    `step`, `split_step`: by how much the adjustment factor, and the part of it that is a split, grow at each bar; 1
+    where nothing happened and where there is no bar.
     `finding_ns`: close of the day of each finding, which may be a day without any good bar.
     """
 
     sha256: str
     instruments: tuple[InstrumentSpec, ...]
+    session: Session
     days: Ints
     open_ns: Ints
     close_ns: Ints
     present: NDArray[np.bool_]
     bars: dict[str, Ints]
-    factor: Floats
-    split: Floats
+    step: Floats
+    split_step: Floats
     findings: tuple[Finding, ...]
     finding_ns: tuple[int, ...]
 
@@ -63,7 +63,7 @@ def build(
     def spread(values: NDArray[np.float64]) -> Floats:
         matrix = np.ones(shape)
         matrix[at] = values
-        return np.asarray(np.cumprod(matrix, axis=1))
+        return matrix
 
     bars = {}
     for name in EXACT:
@@ -74,74 +74,14 @@ def build(
     return Dataset(
         sha256=sha256,
         instruments=specs,
+        session=session,
         days=days,
         open_ns=open_ns,
         close_ns=close_ns,
         present=present,
         bars=bars,
-        factor=spread(steps.total),
-        split=spread(steps.split),
+        step=spread(steps.total),
+        split_step=spread(steps.split),
         findings=tuple(findings),
         finding_ns=tuple(session_times(distinct, session)[1][place].tolist()),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Universe:
-    """The instruments of a request on their union calendar, ready to be cut. Matrices: instruments x days."""
-
-    instrument_ids: tuple[str, ...]
-    close_ns: Ints
-    prices: dict[str, Floats]
-    volume: Floats
-    factor: Floats
-    split: Floats
-    close_e9: Ints
-    last_bar: NDArray[np.int64]
-    bars_so_far: Ints
-
-
-class Universes:
-    """Keeps the last few universes: a session asks for the same one at every step."""
-
-    def __init__(self, dataset: Dataset) -> None:
-        self._dataset = dataset
-        self._index = {spec.instrument_id: row for row, spec in enumerate(dataset.instruments)}
-        self._kept: OrderedDict[tuple[str, ...], Universe] = OrderedDict()
-
-    def row(self, instrument_id: str) -> int | None:
-        """Row of an instrument; None for an unknown one."""
-        return self._index.get(instrument_id)
-
-    def get(self, instrument_ids: tuple[str, ...]) -> Universe:
-        """The universe of known instruments, in this order."""
-        universe = self._kept.get(instrument_ids)
-        if universe is None:
-            universe = self._kept[instrument_ids] = self._prepare(instrument_ids)
-        self._kept.move_to_end(instrument_ids)
-        while len(self._kept) > _UNIVERSES:
-            self._kept.popitem(last=False)
-        return universe
-
-    def _prepare(self, instrument_ids: tuple[str, ...]) -> Universe:
-        data = self._dataset
-        rows = np.array([self._index[name] for name in instrument_ids])
-        calendar = np.flatnonzero(data.present[rows].any(axis=0))
-        at = np.ix_(rows, calendar)
-        present = data.present[at]
-
-        def floats(name: str) -> Floats:
-            return np.where(present, data.bars[name][at] / 1e9, np.nan)
-
-        last_bar = np.where(present, np.arange(len(calendar)), -1)
-        return Universe(
-            instrument_ids=instrument_ids,
-            close_ns=data.close_ns[calendar],
-            prices={name: floats(name) for name in ("open", "high", "low", "close")},
-            volume=floats("volume"),
-            factor=data.factor[at],
-            split=data.split[at],
-            close_e9=data.bars["close"][at],
-            last_bar=np.maximum.accumulate(last_bar, axis=1),
-            bars_so_far=np.cumsum(present.sum(axis=0)),
-        )

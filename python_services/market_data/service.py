@@ -11,37 +11,44 @@ from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
 from python_services.kit import telemetry
 from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.errors import invalid, not_found
-from python_services.kit.journal import Journal
+from python_services.kit.journal import Event, Journal
 from python_services.kit.paging import page
 
 from .config import Config
-from .dataset import Dataset
 from .findings import count_by_kind
+from .history import FOREVER_NS, History
+from .ingestion import apply, prepare
 from .loading import load
 from .sessions import describe
+from .sharing import SharedFiles
 from .store import SnapshotStore, out_of_range
+from .watermarks import Watermarks
 
 BAR_LIMIT = 200_000
 
 
 class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
-    """The only writer of instruments and snapshots."""
+    """The only writer of instruments, bars and snapshots."""
 
-    def __init__(self, dataset: Dataset, store: SnapshotStore, journal: Journal) -> None:
-        self._dataset = dataset
+    def __init__(
+        self, config: Config, history: History, watermarks: Watermarks, store: SnapshotStore, journal: Journal
+    ) -> None:
+        self._config = config
+        self._dataset = history.dataset
+        self._history = history
+        self._watermarks = watermarks
         self._store = store
         self._journal = journal
-        present = dataset.present
-        self._first = np.where(present.any(axis=1), dataset.close_ns[np.argmax(present, axis=1)], 0).tolist()
-        newest = present.shape[1] - 1 - np.argmax(present[:, ::-1], axis=1)
-        self._last = np.where(present.any(axis=1), dataset.close_ns[newest], 0).tolist()
+        self._ingesting = 0
 
     async def ListInstruments(
         self, request: marketdata_pb2.ListInstrumentsRequest, context: Any
     ) -> marketdata_pb2.ListInstrumentsResponse:
         """See the contract."""
         scope = f"ListInstruments/{self._dataset.sha256}"
-        listed = list(zip(self._dataset.instruments, self._first, self._last, strict=True))
+        await self._durable()
+        first_ns, last_ns = self._history.first_ns.tolist(), self._history.last_ns.tolist()
+        listed = list(zip(self._dataset.instruments, first_ns, last_ns, strict=True))
         part, following = page(listed, request.page_size, request.page_token, scope=scope)
         return marketdata_pb2.ListInstrumentsResponse(
             instruments=[
@@ -65,41 +72,46 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
         self, request: marketdata_pb2.ListTradingDaysRequest, context: Any
     ) -> marketdata_pb2.ListTradingDaysResponse:
         """See the contract."""
+        await self._durable()
         rows = self._rows(request.instrument_ids)
-        closes = self._dataset.close_ns[self._dataset.present[rows].any(axis=0)]
+        closes = self._history.trading_days(rows)
         first, last = np.searchsorted(closes, (request.start_ns, request.end_ns))
         if first == last:
             asked = f"no trading day from {describe(request.start_ns)} until before {describe(request.end_ns)}"
-            raise out_of_range(self._dataset, rows, asked)
+            raise out_of_range(self._history, rows, asked)
         return marketdata_pb2.ListTradingDaysResponse(close_ns=closes[first:last].tolist())
 
     async def ListBars(self, request: marketdata_pb2.ListBarsRequest, context: Any) -> marketdata_pb2.ListBarsResponse:
         """See the contract."""
-        data, rows = self._dataset, sorted(self._rows(request.instrument_ids))
-        first, last = np.searchsorted(data.close_ns, (request.start_ns, request.end_ns), side="right")
-        days, order = np.nonzero(data.present[rows, first:last].T)
+        await self._durable()
+        rows = sorted(self._rows(request.instrument_ids))
+        known_at_ns = request.known_at_ns if request.HasField("known_at_ns") else FOREVER_NS
+        found = self._history.bars(rows, known_at_ns, request.start_ns, min(request.end_ns, known_at_ns))
+        days, order = np.nonzero(found.present.T)
         if len(days) > BAR_LIMIT:
             raise invalid(
                 "end_ns", f"{len(days)} bars lie in the range, the limit is {BAR_LIMIT}", "ask for a shorter range"
             )
-        at = (np.array(rows)[order], days + first)
-        columns = {f"{name}_e9": values[at].tolist() for name, values in data.bars.items()}
+        columns = {f"{name}_e9": values[order, days].tolist() for name, values in found.exact.items()}
         return marketdata_pb2.ListBarsResponse(
+            watermark_ns=self._watermarks.sealed_ns,
             bars=[
                 marketdata_pb2.Bar(
-                    instrument_id=data.instruments[row].instrument_id,
+                    instrument_id=self._dataset.instruments[row].instrument_id,
                     ts_event_ns=close,
                     ts_open_ns=opening,
+                    known_at_ns=known,
                     **dict(zip(columns, values, strict=True)),
                 )
-                for row, close, opening, *values in zip(
-                    at[0].tolist(),
-                    data.close_ns[at[1]].tolist(),
-                    data.open_ns[at[1]].tolist(),
+                for row, close, opening, known, *values in zip(
+                    np.array(rows)[order].tolist(),
+                    found.close_ns[days].tolist(),
+                    found.open_ns[days].tolist(),
+                    found.known_at_ns[order, days].tolist(),
                     *columns.values(),
                     strict=True,
                 )
-            ]
+            ],
         )
 
     async def ListFindings(
@@ -141,14 +153,42 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
         self, request: marketdata_pb2.GetSnapshotRequest, context: Any
     ) -> marketdata_pb2.GetSnapshotResponse:
         """See the contract."""
-        # No barrier: a snapshot is its content, which the data set on disk determines.
-        return self._store.get(request.snapshot_id)
+        # No barrier: a snapshot is its content, and its id is told only when all of that is durable.
+        return self._store.get(request.snapshot_id, accept_file=request.accept_file)
+
+    async def IngestBars(
+        self, request: marketdata_pb2.IngestBarsRequest, context: Any
+    ) -> marketdata_pb2.IngestBarsResponse:
+        """See the contract."""
+        event, duplicates = prepare(request, self._history, self._watermarks, self._config.ingested_bars_limit)
+        if event.ts_event_ns or event.watermark_ns > self._watermarks.of(request.stream):
+            moment = max([event.watermark_ns, *event.known_at_ns])
+            entry = Event(payload=event, ts_event_ns=moment, ts_init_ns=moment, causation_id=request.request_id)
+            self._journal.add([entry])
+            apply(event, self._history, self._watermarks)
+        reply = marketdata_pb2.IngestBarsResponse(
+            accepted=len(event.ts_event_ns),
+            duplicates=duplicates,
+            watermark_ns=self._watermarks.of(request.stream),
+            held=self._history.held(request.stream),
+        )
+        self._ingesting += 1
+        try:
+            await self._journal.commit(reply)
+        finally:
+            self._ingesting -= 1
+        return reply
+
+    async def _durable(self) -> None:
+        """Bars that are not durable yet are read by nobody. A cut alone is no reason to wait."""
+        if self._ingesting:
+            await self._journal.barrier()
 
     def _rows(self, instrument_ids: Iterable[str]) -> list[int]:
         rows = []
         for instrument_id in instrument_ids:
-            row = self._store.universes.row(instrument_id)
-            if row is None:
+            row = self._history.row(instrument_id)
+            if row < 0:
                 raise not_found("instrument", instrument_id, "ListInstruments names the known ones")
             rows.append(row)
         return rows
@@ -158,7 +198,9 @@ async def build(context: Context[Config]) -> None:
     """Loads the data, rebuilds what was cut before, and registers the service."""
     dataset = load(context.config)
     journal = context.open_journal()
-    store = SnapshotStore(dataset, journal)
+    history, watermarks, files = History(dataset), Watermarks(), SharedFiles(context.data_dir)
+    context.on_close(files.close)
+    store = SnapshotStore(history, watermarks, journal, retained=context.config.snapshots_retained, files=files)
     await journal.commit()
     telemetry.logger().info(
         "data loaded",
@@ -166,8 +208,9 @@ async def build(context: Context[Config]) -> None:
         instruments=len(dataset.instruments),
         bars=dataset.bar_count,
         findings=count_by_kind(dataset.findings),
+        ingested=len(history),
     )
-    servicer = MarketDataService(dataset, store, journal)
+    servicer = MarketDataService(context.config, history, watermarks, store, journal)
     name = marketdata_pb2.DESCRIPTOR.services_by_name["MarketDataService"].full_name
     context.add(marketdata_pb2_grpc.add_MarketDataServiceServicer_to_server, servicer, name)
 

@@ -1,13 +1,15 @@
 """Snapshots that were cut: identity, journal and memory.
 
 The newest are kept in memory; any older one is cut again from its SnapshotCut event, which gives the
-same id by construction, or the data set has changed and nothing else is served under that id.
+same id by construction, or the data set has changed and nothing else is served under that id. Beyond the
+`retained` last ones a snapshot expires: its id is remembered, how to cut it is not.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import grpc
 
@@ -17,47 +19,89 @@ from python_services.kit.errors import ServiceError, not_found, precondition
 from python_services.kit.journal import Event, Journal, current_request
 
 from .cutting import NothingKnownError, cut
-from .dataset import Dataset, Universes
 from .findings import count_by_kind
+from .history import History
+from .ingestion import apply
 from .sessions import describe
+from .sharing import SharedFiles
+from .universe import Universes
+from .watermarks import Watermarks
 
 KEPT = 64
 KEPT_BYTES = 128 * 1024 * 1024
 FEATURE_SET_VERSION = "bars-1"
+DAY_NS = 86_400 * 10**9
+FARTHEST_NS = 366 * DAY_NS
 
 
 # Header and content. A message is made on request: it copies the content, megabytes of it, whenever one looks.
 _Snapshot = tuple[marketdata_pb2.SnapshotHeader, bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """What SnapshotCut says; equal universes are one tuple."""
+
+    as_of_ns: int
+    instrument_ids: tuple[str, ...]
+    lookback_bars: int
+    dataset_sha256: str
+
+
 class SnapshotStore:
     """The only writer of snapshots."""
 
-    def __init__(self, dataset: Dataset, journal: Journal) -> None:
-        """Rebuilds what was cut before from the journal, and notes a change of the data set."""
-        self._dataset = dataset
+    def __init__(
+        self,
+        history: History,
+        watermarks: Watermarks,
+        journal: Journal,
+        *,
+        retained: int,
+        files: SharedFiles | None = None,
+    ) -> None:
+        """Rebuilds from the journal what was cut and what came in before, and notes a change of the data set."""
+        self._dataset = history.dataset
+        self._history = history
+        self._watermarks = watermarks
         self._journal = journal
-        self.universes = Universes(dataset)
-        self._cuts: dict[str, events_pb2.SnapshotCut] = {}
+        self._retained = retained
+        self._files = files
+        self._universes = Universes(history)
+        self._recipes: OrderedDict[str, _Recipe] = OrderedDict()
+        self._asked: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._expired: dict[bytes, int] = {}
         self._kept: OrderedDict[str, _Snapshot] = OrderedDict()
         self._kept_bytes = 0
         loaded = ""
         for frame in journal.read(1):
             for envelope in frame.events:
                 if envelope.schema == events_pb2.SnapshotCut.DESCRIPTOR.full_name:
-                    event = events_pb2.SnapshotCut.FromString(envelope.payload)
-                    self._cuts[event.snapshot_id] = event
+                    self._remember(events_pb2.SnapshotCut.FromString(envelope.payload))
+                elif envelope.schema == events_pb2.BarsIngested.DESCRIPTOR.full_name:
+                    apply(events_pb2.BarsIngested.FromString(envelope.payload), history, watermarks)
                 elif envelope.schema == events_pb2.DatasetLoaded.DESCRIPTOR.full_name:
                     loaded = events_pb2.DatasetLoaded.FromString(envelope.payload).dataset_sha256
-        if loaded != dataset.sha256:
+        if loaded != self._dataset.sha256:
             self._note_dataset()
 
     def cut(self, as_of_ns: int, instrument_ids: Sequence[str], lookback_bars: int) -> marketdata_pb2.SnapshotHeader:
-        """Cuts, journals a new id, and keeps the content. The caller commits."""
+        """Cuts, journals a new id, and keeps the content. The caller commits.
+
+        Raises ServiceError: NOT_FOUND, OUT_OF_RANGE.
+        """
+        if as_of_ns > self._history.newest_ns + FARTHEST_NS:
+            raise ServiceError(
+                grpc.StatusCode.OUT_OF_RANGE,
+                "AS_OF_TOO_LATE",
+                f"as_of_ns {as_of_ns} ({describe(as_of_ns)}) is more than {FARTHEST_NS // DAY_NS} days after anything "
+                f"known, {describe(self._history.newest_ns)}; a cut seals all up to it, so choose an earlier one",
+                metadata={"newest_ns": str(self._history.newest_ns)},
+            )
         made = self._make(as_of_ns, instrument_ids, lookback_bars)
         header, snapshot_id = made[0], made[0].snapshot_id
         self._keep(made)
-        if snapshot_id not in self._cuts:
+        if snapshot_id not in self._recipes:
             event = events_pb2.SnapshotCut(
                 snapshot_id=snapshot_id,
                 as_of_ns=as_of_ns,
@@ -68,59 +112,85 @@ class SnapshotStore:
             request = current_request.get()
             cause = request.request_id if request else ""
             self._journal.add([Event(payload=event, ts_event_ns=as_of_ns, ts_init_ns=as_of_ns, causation_id=cause)])
-            self._cuts[snapshot_id] = event
+            self._remember(event)
         return header
 
-    def get(self, snapshot_id: str) -> marketdata_pb2.GetSnapshotResponse:
-        """The snapshot. Raises ServiceError: NOT_FOUND, or FAILED_PRECONDITION (DATASET_CHANGED)."""
-        kept = self._kept.get(snapshot_id)
-        if kept is not None:
-            self._kept.move_to_end(snapshot_id)
-            return _response(kept)
-        event = self._cuts.get(snapshot_id)
-        if event is None:
-            raise not_found("snapshot", snapshot_id, "cut it with CutSnapshot first")
+    def get(self, snapshot_id: str, *, accept_file: bool) -> marketdata_pb2.GetSnapshotResponse:
+        """The snapshot. Raises ServiceError: NOT_FOUND, or FAILED_PRECONDITION (DATASET_CHANGED, SNAPSHOT_EXPIRED)."""
+        recipe = self._recipes.get(snapshot_id)
+        if recipe is None:
+            raise self._unknown(snapshot_id)
+        made = self._kept.get(snapshot_id)
+        if made is None:
+            made = self._again(snapshot_id, recipe)
+            self._keep(made)
+        self._kept.move_to_end(snapshot_id)
+        path = self._files.path(snapshot_id, made[1]) if accept_file and self._files is not None else ""
+        if path:
+            return marketdata_pb2.GetSnapshotResponse(header=made[0], content_file=path)
+        return marketdata_pb2.GetSnapshotResponse(header=made[0], arrow_ipc=made[1])
+
+    def _remember(self, event: events_pb2.SnapshotCut) -> None:
+        names = tuple(event.instrument_ids)
+        names = self._asked.setdefault(names, names)
+        self._recipes[event.snapshot_id] = _Recipe(event.as_of_ns, names, event.lookback_bars, event.dataset_sha256)
+        self._expired.pop(bytes.fromhex(event.snapshot_id), None)
+        self._watermarks.seal(event.as_of_ns)
+        while len(self._recipes) > self._retained:
+            snapshot_id, recipe = self._recipes.popitem(last=False)
+            self._expired[bytes.fromhex(snapshot_id)] = recipe.as_of_ns
+            self._forget(snapshot_id)
+
+    def _unknown(self, snapshot_id: str) -> ServiceError:
+        as_of_ns = self._expired.get(bytes.fromhex(snapshot_id))
+        if as_of_ns is None:
+            return not_found("snapshot", snapshot_id, "cut it with CutSnapshot first")
+        return precondition(
+            "SNAPSHOT_EXPIRED",
+            f"snapshot {snapshot_id} has expired: {self._retained} were cut since; cut it again with CutSnapshot as of "
+            f"{as_of_ns} ({describe(as_of_ns)}) for the same instruments and lookback_bars, which gives the same id, "
+            "or raise snapshots_retained in the configuration of market_data",
+            snapshot_id=snapshot_id,
+            as_of_ns=str(as_of_ns),
+        )
+
+    def _again(self, snapshot_id: str, recipe: _Recipe) -> _Snapshot:
         try:
-            made = self._make(event.as_of_ns, event.instrument_ids, event.lookback_bars)
+            made = self._make(recipe.as_of_ns, recipe.instrument_ids, recipe.lookback_bars)
         except ServiceError:
             made = None
         if made is None or made[0].snapshot_id != snapshot_id:
             raise precondition(
                 "DATASET_CHANGED",
-                f"snapshot {snapshot_id} was cut from data set {event.dataset_sha256}, and the one loaded now gives "
+                f"snapshot {snapshot_id} was cut from data set {recipe.dataset_sha256}, and the one loaded now gives "
                 "other content; start with the data set of that time, or cut a new snapshot",
                 snapshot_id=snapshot_id,
-                dataset_sha256=event.dataset_sha256,
+                dataset_sha256=recipe.dataset_sha256,
             )
-        self._keep(made)
-        return _response(made)
+        return made
 
     def _make(self, as_of_ns: int, instrument_ids: Sequence[str], lookback_bars: int) -> _Snapshot:
         for instrument_id in instrument_ids:
-            if self.universes.row(instrument_id) is None:
+            if self._history.row(instrument_id) < 0:
                 raise not_found("instrument", instrument_id, "ListInstruments names the known ones")
-        universe = self.universes.get(tuple(instrument_ids))
+        universe = self._universes.get(tuple(instrument_ids), as_of_ns)
         try:
             found = cut(universe, as_of_ns, lookback_bars)
         except NothingKnownError as error:
-            raise self._out_of_range(error.instrument_id, as_of_ns) from error
+            problem = f"{error.instrument_id} has no bar at or before {describe(as_of_ns)}"
+            raise out_of_range(self._history, [self._history.row(error.instrument_id)], problem) from error
         header = marketdata_pb2.SnapshotHeader(
             as_of_ns=as_of_ns,
             instrument_ids=instrument_ids,
             lookback_bars=len(found.ts_event_ns),
             mark_e9=found.marks_e9,
             mark_ts_ns=found.mark_ts_ns,
-            watermark={"bars": found.bars_known},
+            watermark={"bars": found.bars_known, **universe.ingested},
             feature_set_version=FEATURE_SET_VERSION,
         )
         content = snapshots.encode(found.columns, found.ts_event_ns)
         header.snapshot_id = snapshots.identify(header, content)
         return header, content
-
-    def _out_of_range(self, instrument_id: str, as_of_ns: int) -> ServiceError:
-        row = self.universes.row(instrument_id)
-        assert row is not None
-        return out_of_range(self._dataset, [row], f"{instrument_id} has no bar at or before {describe(as_of_ns)}")
 
     def _keep(self, made: _Snapshot) -> None:
         snapshot_id = made[0].snapshot_id
@@ -129,7 +199,14 @@ class SnapshotStore:
         self._kept[snapshot_id] = made
         self._kept.move_to_end(snapshot_id)
         while len(self._kept) > KEPT or (self._kept_bytes > KEPT_BYTES and len(self._kept) > 1):
-            self._kept_bytes -= len(self._kept.popitem(last=False)[1][1])
+            self._forget(next(iter(self._kept)))
+
+    def _forget(self, snapshot_id: str) -> None:
+        made = self._kept.pop(snapshot_id, None)
+        if made is not None:
+            self._kept_bytes -= len(made[1])
+            if self._files is not None:
+                self._files.remove(snapshot_id)
 
     def _note_dataset(self) -> None:
         event = events_pb2.DatasetLoaded(
@@ -143,18 +220,14 @@ class SnapshotStore:
         self._journal.add([Event(payload=event, ts_event_ns=first, ts_init_ns=first)])
 
 
-def _response(made: _Snapshot) -> marketdata_pb2.GetSnapshotResponse:
-    return marketdata_pb2.GetSnapshotResponse(header=made[0], arrow_ipc=made[1])
-
-
-def out_of_range(dataset: Dataset, rows: Sequence[int], problem: str) -> ServiceError:
+def out_of_range(history: History, rows: Sequence[int], problem: str) -> ServiceError:
     """OUT_OF_RANGE that names the range in which these instruments have bars."""
-    held = dataset.close_ns[dataset.present[list(rows)].any(axis=0)]
-    if not held.size:
+    held = [row for row in rows if history.first_ns[row]]
+    if not held:
         return ServiceError(
             grpc.StatusCode.OUT_OF_RANGE, "NO_DATA", f"{problem}; it has none at all: add bars to the data set"
         )
-    first, last = int(held[0]), int(held[-1])
+    first, last = int(history.first_ns[held].min()), int(history.last_ns[held].max())
     return ServiceError(
         grpc.StatusCode.OUT_OF_RANGE,
         "NO_DATA_IN_RANGE",

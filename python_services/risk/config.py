@@ -30,6 +30,7 @@ class Limits:
     orders_per_second: int = 1_000
     order_minimum_e9: int = 100 * NANO
     restricted_instrument_ids: tuple[str, ...] = ()
+    stressed_loss_bps: int | None = None
 
     def contradiction(self) -> str:
         """What cannot hold together, with the remedy; empty when all is well."""
@@ -44,21 +45,70 @@ class Limits:
                     f"{inner} {getattr(self, inner)} is above {outer} {getattr(self, outer)}, which can then never "
                     f"be reached; lower {inner} or raise {outer}"
                 )
+        if self.stressed_loss_bps is not None and self.stressed_loss_bps <= 0:
+            return f"stressed_loss_bps is {self.stressed_loss_bps}; use more than 0, or leave it out for no limit"
         return "order_minimum is below zero; use zero for no minimum" if self.order_minimum_e9 < 0 else ""
 
 
 @dataclass(frozen=True, kw_only=True)
+class Report:
+    """How a risk report is computed.
+
+    levels                     confidences of value at risk and expected shortfall
+    historical                 "plain", or "filtered": returns rescaled to today's volatility (Hull and White 1998)
+    draws, degrees, seed       Monte Carlo; degrees of Student-t returns, null for normal ones
+    stress                     file of stress scenarios; "bundled:NAME" is one that comes with this service
+    participation              share of mean volume at which positions can be closed
+    volume_bars                bars of that mean
+    spread_bps                 mean of (ask - bid) / mid; bars carry no quotes, so it is supposed
+    spread_deviation_bps       its standard deviation
+    """
+
+    levels: tuple[float, ...] = (0.95, 0.99)
+    historical: str = "filtered"
+    draws: int = 20_000
+    degrees: float | None = 5.0
+    seed: int = 7
+    stress: str = "bundled:scenarios.yaml"
+    participation: float = 0.1
+    volume_bars: int = 20
+    spread_bps: float = 2.0
+    spread_deviation_bps: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.levels or not all(0.5 < level < 1.0 for level in self.levels):
+            raise ValueError(f"levels is {list(self.levels)}; use confidences between 0.5 and 1, such as 0.99")
+        if self.historical not in ("plain", "filtered"):
+            raise ValueError(f"historical is {self.historical!r}; use plain or filtered")
+        if not 1_000 <= self.draws <= 1_000_000:
+            raise ValueError(f"draws is {self.draws}; use 1000 to 1000000")
+        if self.degrees is not None and not self.degrees > 2.0:
+            raise ValueError(f"degrees is {self.degrees}; use more than 2, or null for normal returns")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; use 0 or more")
+        if not 0.0 < self.participation <= 1.0:
+            raise ValueError(f"participation is {self.participation}; use a share above 0, at most 1")
+        if self.volume_bars < 1:
+            raise ValueError(f"volume_bars is {self.volume_bars}; use 1 or more")
+        for name in ("spread_bps", "spread_deviation_bps"):
+            if not 0.0 <= getattr(self, name) <= 10_000.0:
+                raise ValueError(f"{name} is {getattr(self, name)}; use 0 to 10000")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
-    """Default limits, and how value at risk is estimated.
+    """Default limits, and how risk is estimated.
 
     limits                those of an account that SetLimits was never called for
     var_decay             weight of a bar against the next younger one (RiskMetrics: 0.94 for days)
     minimum_history_bars  returns that every instrument held needs, else value at risk is absent
+    report                see Report
     """
 
     limits: Limits = field(default_factory=Limits)
     var_decay: float = 0.94
     minimum_history_bars: int = 30
+    report: Report = field(default_factory=Report)
 
     def __post_init__(self) -> None:
         if problem := self.limits.contradiction():

@@ -17,6 +17,7 @@ from execution_core.types import TradingState
 
 from .config import Limits
 from .measures import Panel, TailRisk, panel, tail_risk
+from .stress import NO_MOVES, Moves
 
 Lots = NDArray[np.int64]
 Vector = NDArray[np.float64]
@@ -59,7 +60,8 @@ class Use:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """`approved` are the lots that may be held; `uses` and `risk` are of the proposal, `carried` of what is held."""
+    """`approved` are the lots that may be held; `uses`, `risk` and `stress` are of the proposal, `carried` of what
+    is held. `stress` is (scenario, loss as a share of equity) of the worst, None when nothing can be said."""
 
     outcome: Outcome
     scale_millionths: int
@@ -67,12 +69,14 @@ class Verdict:
     uses: tuple[Use, ...]
     risk: TailRisk | None
     carried: TailRisk | None
+    stress: tuple[str, float] | None
 
 
 class Measures:
     """The limits of one assessment as columns, and their use by any lots."""
 
-    def __init__(self, book: Book, limits: Limits, history: Panel) -> None:
+    def __init__(self, book: Book, limits: Limits, history: Panel, moves: Moves = NO_MOVES) -> None:
+        self._moves = moves
         self._book = book
         self._limits = limits
         self._history = history
@@ -91,6 +95,8 @@ class Measures:
         if not limits.short_allowed:
             columns += [(f"short_allowed[{name}]", 0) for name in names]
         columns += [("var_bps", limits.var_bps)]
+        if limits.stressed_loss_bps is not None:
+            columns += [("stressed_loss_bps", limits.stressed_loss_bps)]
         return [name for name, _ in columns], np.array([limit for _, limit in columns], dtype=np.float64)
 
     def uses(self, lots: Lots) -> tuple[Vector, TailRisk | None]:
@@ -112,20 +118,46 @@ class Measures:
         if not self._limits.short_allowed:
             parts.append(np.maximum(-lowest, 0.0))
         parts.append([risk.value_at_risk if risk is not None else 0.0])
+        if self._limits.stressed_loss_bps is not None:
+            worst = self.stress(lots)
+            parts.append([worst[1] if worst is not None else 0.0])
         return np.concatenate(parts) * BPS, risk
 
+    def stress(self, lots: Lots) -> tuple[str, float] | None:
+        """(scenario, loss as a share of equity) of the worst for `lots`; None when nothing can be said."""
+        return self._moves.worst(lots * self._value) if self._moves.scenarios else None
 
-def assess(book: Book, targets: Lots, limits: Limits, history: Panel, state: int) -> Verdict:
+    def report(self, lots: Lots) -> tuple[Use, ...]:
+        """Use of every limit by holding `lots`, of those with many rows the fullest and every broken one."""
+        uses, risk = self.uses(lots)
+        broken = uses > self.limits + _ROUNDING * BPS
+        return _report(self, uses, broken, absent=self.absent(risk, self.stress(lots)))
+
+    @staticmethod
+    def absent(risk: TailRisk | None, stress: tuple[str, float] | None) -> frozenset[str]:
+        """Limits whose use could not be computed."""
+        return frozenset({"var_bps"} if risk is None else ()) | frozenset(
+            {"stressed_loss_bps"} if stress is None else ()
+        )
+
+
+def assess(book: Book, targets: Lots, limits: Limits, history: Panel, state: int, moves: Moves = NO_MOVES) -> Verdict:
     """Judges the change from book.lots to `targets` in the trading state in force."""
-    measures = Measures(book, limits, history)
+    measures = Measures(book, limits, history, moves)
     (now, carried), (proposed, risk) = measures.uses(book.lots), measures.uses(targets)
+    stress = measures.stress(targets)
     allowed = np.maximum(measures.limits, now) + _ROUNDING * BPS
     broken = proposed > allowed
 
     def verdict(outcome: Outcome, millionths: int, approved: Lots) -> Verdict:
-        uses = _report(measures, proposed, broken, known=risk is not None)
         return Verdict(
-            outcome=outcome, scale_millionths=millionths, approved=approved, uses=uses, risk=risk, carried=carried
+            outcome=outcome,
+            scale_millionths=millionths,
+            approved=approved,
+            uses=_report(measures, proposed, broken, absent=measures.absent(risk, stress)),
+            risk=risk,
+            carried=carried,
+            stress=stress,
         )
 
     if state != TradingState.ACTIVE:
@@ -158,7 +190,7 @@ def _reductions(lots: Lots, targets: Lots) -> Lots:
     return np.clip(targets, np.minimum(lots, 0), np.maximum(lots, 0))
 
 
-def _report(measures: Measures, uses: Vector, broken: NDArray[np.bool_], *, known: bool) -> tuple[Use, ...]:
+def _report(measures: Measures, uses: Vector, broken: NDArray[np.bool_], *, absent: frozenset[str]) -> tuple[Use, ...]:
     """Every limit of the account; of those with many rows the fullest, and every broken one."""
     kept: list[int] = []
     fullest: dict[str, int] = {}
@@ -168,7 +200,7 @@ def _report(measures: Measures, uses: Vector, broken: NDArray[np.bool_], *, know
             fullest[kind] = i
     for i in sorted({*fullest.values(), *np.flatnonzero(broken).tolist()}):
         by_rule = measures.limits[i] == 0.0
-        if (known or measures.names[i] != "var_bps") and (broken[i] or not by_rule):
+        if measures.names[i] not in absent and (broken[i] or not by_rule):
             kept.append(i)
     return tuple(
         Use(

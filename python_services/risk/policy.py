@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from alphamesh.execution.v1 import execution_pb2
 from alphamesh.risk.v1 import risk_pb2
 from alphamesh.type.v1 import money_pb2, trading_pb2
@@ -11,7 +13,7 @@ from python_services.kit.ledger_view import AccountView
 
 from .config import Limits
 from .ladder import Losses
-from .logic import SCALE, Verdict
+from .logic import SCALE, Use, Verdict
 
 SAME = (  # fields that the message and the dataclass share
     "gross_exposure_bps",
@@ -35,6 +37,7 @@ def from_message(message: risk_pb2.Limits) -> Limits:
         **{name: getattr(message, name) for name in SAME},
         order_minimum_e9=convert.money_e9(message.order_minimum),
         restricted_instrument_ids=tuple(message.restricted_instrument_ids),
+        stressed_loss_bps=message.stressed_loss_bps if message.HasField("stressed_loss_bps") else None,
     )
     if problem := limits.contradiction():
         raise precondition("LIMITS_CONTRADICT", problem)
@@ -47,6 +50,7 @@ def to_message(limits: Limits, currency: str) -> risk_pb2.Limits:
         **{name: getattr(limits, name) for name in SAME},
         order_minimum=convert.money(limits.order_minimum_e9, currency),
         restricted_instrument_ids=limits.restricted_instrument_ids,
+        stressed_loss_bps=limits.stressed_loss_bps,
     )
 
 
@@ -99,25 +103,36 @@ def assessment(
         decision_id=request.decision_id,
         verdict=risk_pb2.Assessment.Verdict.ValueType(verdict.outcome),
         scale=verdict.scale_millionths / SCALE,
-        limit_uses=[
-            risk_pb2.LimitUse(limit=use.limit, used_bps=use.used_bps, limit_bps=use.limit_bps, violated=use.violated)
-            for use in verdict.uses
-        ],
+        limit_uses=limit_uses(verdict.uses, losses),
         policy_version=version,
         approved_quantity_e9=[approved_e9[name] for name in request.instrument_ids],
     )
-    message.limit_uses.add(
-        limit="daily_loss_bps",
-        used_bps=losses.daily_loss_bps,
-        limit_bps=losses.daily_loss_limit_bps,
-        violated=losses.daily_loss_reached,
-    )
-    message.limit_uses.add(
-        limit="drawdown_bps",
-        used_bps=losses.drawdown_bps,
-        limit_bps=losses.drawdown_limit_bps,
-        violated=losses.drawdown_reached,
-    )
     if verdict.risk is not None:
         message.value_at_risk, message.expected_shortfall = verdict.risk
+        if verdict.carried is not None:
+            message.incremental_value_at_risk = verdict.risk.value_at_risk - verdict.carried.value_at_risk
+    if verdict.stress is not None:
+        message.stressed_scenario, message.stressed_loss = verdict.stress
     return message
+
+
+def limit_uses(uses: Iterable[Use], losses: Losses) -> list[risk_pb2.LimitUse]:
+    """The limits on a portfolio, then those on losses."""
+    return [
+        *(
+            risk_pb2.LimitUse(limit=use.limit, used_bps=use.used_bps, limit_bps=use.limit_bps, violated=use.violated)
+            for use in uses
+        ),
+        risk_pb2.LimitUse(
+            limit="daily_loss_bps",
+            used_bps=losses.daily_loss_bps,
+            limit_bps=losses.daily_loss_limit_bps,
+            violated=losses.daily_loss_reached,
+        ),
+        risk_pb2.LimitUse(
+            limit="drawdown_bps",
+            used_bps=losses.drawdown_bps,
+            limit_bps=losses.drawdown_limit_bps,
+            violated=losses.drawdown_reached,
+        ),
+    ]

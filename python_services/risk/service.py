@@ -5,27 +5,29 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import defaultdict
+from collections.abc import AsyncIterator
 
-import numpy as np
 from google.protobuf.message import Message
 
 from alphamesh.execution.v1 import execution_pb2, execution_pb2_grpc
 from alphamesh.marketdata.v1 import marketdata_pb2_grpc
 from alphamesh.risk.v1 import events_pb2, risk_pb2, risk_pb2_grpc
 from alphamesh.type.v1 import trading_pb2
-from python_services.kit import convert
 from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.errors import aborted, not_found, precondition
 from python_services.kit.ids import request_id
 from python_services.kit.journal import Event, Journal
 from python_services.kit.ledger_view import AccountView, LedgerView, follow_ledger
-from python_services.kit.snapshots import Floats, Snapshot, SnapshotClient
+from python_services.kit.snapshots import SnapshotClient
 from python_services.kit.views import Follower
 
-from . import ladder, logic, measures, policy
+from . import analysis, holdings, ladder, logic, measures, policy, scenarios
 from .config import Config
 from .ladder import Cause, Wanted
+from .reporting import Reporter, Valuations
 from .state import AccountRisk, RiskState
+from .stress import Stress
+from .windows import replayed
 
 
 class Risk(risk_pb2_grpc.RiskServiceServicer):
@@ -33,22 +35,29 @@ class Risk(risk_pb2_grpc.RiskServiceServicer):
 
     def __init__(
         self,
-        config: Config,
+        context: Context[Config],
         view: LedgerView,
         follower: Follower,
         snapshots: SnapshotClient,
         execution: execution_pb2_grpc.ExecutionServiceAsyncStub,
         journal: Journal,
+        stress: Stress,
+        valuations: Valuations,
     ) -> None:
-        self._config = config
+        self._config = context.config
         self._view = view
         self._follower = follower
         self._snapshots = snapshots
         self._execution = execution
         self._journal = journal
-        self._state = RiskState(config.limits)
+        self._stress = stress
+        self._state = RiskState(context.config.limits)
         self._state.recover(journal)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._reporter = Reporter(
+            context, view, follower, valuations, snapshots, stress, journal, self._state, self._decide
+        )
+        context.spawn(self._reporter.run(), "reports")
 
     async def SetLimits(self, request: risk_pb2.SetLimitsRequest, context: object) -> risk_pb2.SetLimitsResponse:
         """New limits; in force with the next policy."""
@@ -94,7 +103,12 @@ class Risk(risk_pb2_grpc.RiskServiceServicer):
             if own.currency:
                 _same_currency(own.currency, account)
             limits = own.limits
-            book, targets, increments = self._book(account, snapshot, request)
+            proposed = dict(zip(request.instrument_ids, request.target_quantity_e9, strict=True))
+            rows = holdings.rows(holdings.hold(account, proposed), snapshot, self._view.instruments, proposed)
+            book = rows.book
+            targets = rows.lots(
+                (proposed.get(name, account.quantity_e9(name)) for name in book.names), "target_quantity_e9"
+            )
             losses = ladder.losses(
                 book.equity,
                 account.day_start_equity_e9,
@@ -104,9 +118,18 @@ class Risk(risk_pb2_grpc.RiskServiceServicer):
             )
             wanted = ladder.step(own.wanted, losses, snapshot.as_of_ns)
             history = measures.panel(
-                _columns(snapshot, book.names), self._config.minimum_history_bars, self._config.var_decay
+                holdings.columns(snapshot.close, snapshot, book.names),
+                self._config.minimum_history_bars,
+                self._config.var_decay,
             )
-            verdict = logic.assess(book, targets, limits, history, max(wanted.state, account.operator_state))
+            verdict = logic.assess(
+                book,
+                targets,
+                limits,
+                history,
+                max(wanted.state, account.operator_state),
+                self._stress.moves(book.names, snapshot.as_of_ns),
+            )
             carried = verdict.carried
             pushed = await self._push(
                 account,
@@ -124,7 +147,7 @@ class Risk(risk_pb2_grpc.RiskServiceServicer):
             )
             approved = {
                 name: lots * increment
-                for name, lots, increment in zip(book.names, verdict.approved.tolist(), increments, strict=True)
+                for name, lots, increment in zip(book.names, verdict.approved.tolist(), rows.increments, strict=True)
             }
             assessment = policy.assessment(
                 request, request_id("assessment", request.request_id), verdict, losses, pushed, approved
@@ -184,6 +207,25 @@ class Risk(risk_pb2_grpc.RiskServiceServicer):
             await self._journal.commit(response)
             return response
 
+    async def GetRiskReport(
+        self, request: risk_pb2.GetRiskReportRequest, context: object
+    ) -> risk_pb2.GetRiskReportResponse:
+        """See reporting.py."""
+        return await self._reporter.get(request)
+
+    async def WatchRiskReports(
+        self, request: risk_pb2.WatchRiskReportsRequest, context: object
+    ) -> AsyncIterator[risk_pb2.WatchRiskReportsResponse]:
+        """See reporting.py."""
+        async for response in self._reporter.watch(request):
+            yield response
+
+    async def BacktestValueAtRisk(
+        self, request: risk_pb2.BacktestValueAtRiskRequest, context: object
+    ) -> risk_pb2.BacktestValueAtRiskResponse:
+        """See reporting.py."""
+        return await self._reporter.backtest(request)
+
     def _next_version(self, account: AccountView, own: AccountRisk) -> int:
         return max(account.policy_version, own.pushed_version) + 1
 
@@ -235,61 +277,12 @@ class Risk(risk_pb2_grpc.RiskServiceServicer):
             causation_id=causation_id,
             correlation_id=correlation_id,
         )
+        self._decide(event)
+
+    def _decide(self, event: Event) -> None:
+        """Adds one event, and applies it."""
         for envelope in self._journal.add([event]):
             self._state.apply(envelope)
-
-    def _book(
-        self, account: AccountView, snapshot: Snapshot, request: risk_pb2.AssessPortfolioRequest
-    ) -> tuple[logic.Book, logic.Lots, list[int]]:
-        """Rows of all that is held, proposed or on order; the targets; the lot of each row."""
-        proposed = dict(zip(request.instrument_ids, request.target_quantity_e9, strict=True))
-        working = account.open_quantities()
-        names = sorted({*proposed, *account.holdings, *working})
-        marks = {**account.marks_e9, **dict(zip(snapshot.instrument_ids, snapshot.marks_e9, strict=True))}
-        for name in names:
-            if name not in self._view.instruments:
-                raise not_found("instrument", name, "use one that market_data lists")
-            if not marks.get(name) and (proposed.get(name) or account.quantity_e9(name)):
-                raise precondition(
-                    "MARK_MISSING", f"instrument {name} has no mark; leave it out of the proposal", instrument_id=name
-                )
-        instruments = [self._view.instruments[name] for name in names]
-        increments = [instrument.size_increment_e9 for instrument in instruments]
-
-        def lots(quantities: list[int], field: str) -> logic.Lots:
-            steps = [convert.to_steps(q, i, field) for q, i in zip(quantities, increments, strict=True)]
-            return np.array(steps, dtype=np.int64)
-
-        held = [account.quantity_e9(name) for name in names]
-        book = logic.Book(
-            names=tuple(names),
-            sectors=tuple(instrument.sector or "unknown" for instrument in instruments),
-            lots=lots(held, "position"),
-            open_buys=lots([working.get(name, (0, 0))[0] for name in names], "open orders"),
-            open_sells=lots([working.get(name, (0, 0))[1] for name in names], "open orders"),
-            lot_values=np.array(
-                [
-                    convert.notional_e9(marks.get(i.instrument_id, 0), i.size_increment_e9, i.multiplier_e9)
-                    for i in instruments
-                ],
-                dtype=np.int64,
-            ),
-            equity=self._view.equity_at(account, marks),
-        )
-        wanted = [proposed.get(name, quantity) for name, quantity in zip(names, held, strict=True)]
-        return book, lots(wanted, "target_quantity_e9"), increments
-
-
-def _columns(snapshot: Snapshot, names: tuple[str, ...]) -> Floats:
-    """Closes of `names`, NaN columns for those outside the snapshot."""
-    if names == snapshot.instrument_ids:
-        return snapshot.close
-    closes = np.full((snapshot.close.shape[0], len(names)), np.nan)
-    rows = {name: i for i, name in enumerate(snapshot.instrument_ids)}
-    for column, name in enumerate(names):
-        if name in rows:
-            closes[:, column] = snapshot.close[:, rows[name]]
-    return closes
 
 
 def _same_currency(currency: str, account: AccountView) -> None:
@@ -301,17 +294,29 @@ def _same_currency(currency: str, account: AccountView) -> None:
 
 
 async def build(context: Context[Config]) -> None:
-    """Makes every kernel ready, follows the ledger, recovers limits and states, and registers the service."""
+    """Makes every kernel ready, reads the scenarios, follows the ledger, recovers limits and states."""
     logic.warm()
-    snapshots = SnapshotClient(context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data"))
-    view, follower = await follow_ledger(context, snapshots)
+    analysis.warm()
+    listed = scenarios.load(context.config.report.stress)
+    market_data = context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")
+    snapshots = SnapshotClient(market_data)
+    valuations = Valuations()
+    view, follower = await follow_ledger(context, snapshots, valuations.applied)
+    scenarios.check_instruments(listed, view.instruments, context.config.report.stress)
+    stress = Stress(
+        listed,
+        await replayed(market_data, listed, view.instruments),
+        {name: instrument.sector for name, instrument in view.instruments.items()},
+    )
     servicer = Risk(
-        context.config,
+        context,
         view,
         follower,
         snapshots,
         context.stub(execution_pb2_grpc.ExecutionServiceStub, "execution"),
         context.open_journal(),
+        stress,
+        valuations,
     )
     context.add(risk_pb2_grpc.add_RiskServiceServicer_to_server, servicer, "alphamesh.risk.v1.RiskService")
 

@@ -23,11 +23,17 @@ class AccountRisk:
     changed_seq: int = 0
     pushed_version: int = 0
     pushed_seq: int = 0  # ledger event of a push by this process
+    reported_seq: int = 0  # ledger event of the last report that was published
+    earlier: list[tuple[int, Limits]] = field(default_factory=list)  # (market time from which on, limits)
 
     @property
     def etag(self) -> str:
         """Changes with every change of limits or state."""
         return str(self.changed_seq)
+
+    def limits_at(self, ts_ns: int, defaults: Limits) -> Limits:
+        """The limits of a moment: a function of what was set, not of when it was read."""
+        return next((limits for since_ns, limits in reversed(self.earlier) if since_ns <= ts_ns), defaults)
 
 
 class RiskState:
@@ -55,6 +61,7 @@ class RiskState:
             limits = events_pb2.LimitsSet.FromString(envelope.payload)
             account = self.account(limits.account_id)
             account.limits = policy.from_message(limits.limits)
+            account.earlier.append((envelope.ts_event_ns, account.limits))
             account.currency = limits.limits.order_minimum.currency_code
             account.changed_seq = envelope.seq
         elif envelope.schema == events_pb2.TradingStateRequested.DESCRIPTOR.full_name:
@@ -67,3 +74,6 @@ class RiskState:
         elif envelope.schema == events_pb2.PortfolioAssessed.DESCRIPTOR.full_name:
             assessed = events_pb2.PortfolioAssessed.FromString(envelope.payload)
             self.account(assessed.account_id).pushed_version = assessed.assessment.policy_version
+        elif envelope.schema == events_pb2.RiskReported.DESCRIPTOR.full_name:
+            report = events_pb2.RiskReported.FromString(envelope.payload).report
+            self.account(report.account_id).reported_seq = report.ledger_seq

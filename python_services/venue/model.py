@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from execution_core.simulation.fees import FeeModel
-from execution_core.types import VenueEventKind
+from execution_core.types import MatchEventKind, VenueEventKind
 
 from .config import Config
 
@@ -16,6 +16,19 @@ REPORT_KINDS: Final[Mapping[int, int]] = {
     VenueEventKind.TRIGGERED: 4,
     VenueEventKind.EXPIRED: 6,
     VenueEventKind.CANCELED: 5,
+}
+
+# MatchEventKind -> number of alphamesh.venue.v1.Report.Kind, likewise.
+MATCH_REPORT_KINDS: Final[Mapping[int, int]] = {
+    MatchEventKind.ACCEPTED: 1,
+    MatchEventKind.REJECTED: 2,
+    MatchEventKind.FILL: 3,
+    MatchEventKind.TRIGGERED: 4,
+    MatchEventKind.CANCELED: 5,
+    MatchEventKind.EXPIRED: 6,
+    MatchEventKind.REPLACED: 7,
+    MatchEventKind.REPLACE_REJECTED: 8,
+    MatchEventKind.CANCEL_REJECTED: 9,
 }
 
 
@@ -30,7 +43,7 @@ def fee_model(config: Config) -> FeeModel:
 
 
 def fill_model(config: Config) -> dict[str, int]:
-    """How the venue fills: fields of FILL_MODEL."""
+    """How the venue fills on bars: fields of FILL_MODEL."""
     return {
         "half_spread_ppm": config.half_spread_ppm,
         "impact_ppm": config.impact_ppm,

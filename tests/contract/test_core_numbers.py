@@ -12,7 +12,7 @@ from alphamesh.type.v1 import trading_pb2
 from alphamesh.venue.v1 import venue_pb2
 from execution_core import types
 from execution_core.gate import Mode
-from python_services.execution import algorithms, modes
+from python_services.execution import algorithms, modes, orders
 from python_services.venue.model import REPORT_KINDS
 
 PAIRS = [
@@ -49,3 +49,8 @@ def test_algorithms_have_their_number() -> None:
     kinds = order_pb2.ExecutionAlgorithm.Kind
     for name in ("TWAP", "VWAP", "POV", "IMPLEMENTATION_SHORTFALL"):
         assert getattr(algorithms, name) == kinds.Value(f"KIND_{name}")
+
+
+def test_reports_have_their_number() -> None:
+    kinds = {name.removeprefix("KIND_"): number for name, number in venue_pb2.Report.Kind.items() if number}
+    assert {kind.name: kind.value for kind in orders.ReportKind} == {k: v for k, v in kinds.items() if k != "FILL"}

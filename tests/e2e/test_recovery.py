@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.session import RANGE as RANGE_OF_CHAOS
+from tests.chaos.session import interrupted
+
 from .conftest import ALPHAMESH, Run, alphamesh, run_session
 
 # Long enough to be killed in the middle, short enough for many rounds.
@@ -21,6 +24,12 @@ RANGE = ("--start", "2009-07-01", "--end", "2009-11-30")
 def quiet_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The same session, undisturbed, over the local transport."""
     return run_session(tmp_path_factory.mktemp("quiet"), "--local", *RANGE)
+
+
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The session of tests/chaos, undisturbed."""
+    return run_session(tmp_path_factory.mktemp("short"), "--local", *RANGE_OF_CHAOS)
 
 
 def start(data_dir: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -57,7 +66,8 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    "victim", ["market_data", "technical_agent", "venue", "execution", "portfolio", "risk", "coordinator", "nats"]
+    "victim",
+    ["market_data", "technical_agent", "venue", "execution", "portfolio", "risk", "coordinator", "audit", "nats"],
 )
 def test_a_killed_service_changes_nothing(tmp_path: Path, quiet_run: Run, victim: str) -> None:
     """The supervisor starts it again, the cycle in progress is repeated, and the hashes are those of a quiet run."""
@@ -102,6 +112,15 @@ def test_a_killed_system_goes_on_where_it_was(tmp_path: Path, quiet_run: Run) ->
     done = alphamesh("session", "--up", "--data-dir", data_dir, *RANGE, "--report", report)
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(report.read_text())["final_event_hash"] == quiet_run.report["final_event_hash"]
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_system_killed_at_a_random_cycle_ends_with_the_same_hash(tmp_path: Path, short_run: Run, seed: int) -> None:
+    """Two rounds of what `make chaos` does many times."""
+    found = interrupted(tmp_path, seed=seed)
+    assert 1 <= found.killed_at[0] < found.report["cycles"]
+    assert found.final_event_hash == short_run.report["final_event_hash"]
+    assert found.report["trades"] == short_run.report["trades"]
 
 
 def test_a_full_disk_is_one_message_and_the_session_goes_on_when_there_is_room(tmp_path: Path, quiet_run: Run) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from mesh import topology
 from mesh.connect import SocketSystem, System
-from mesh.nats import NatsServer
+from mesh.nats import NatsServers
 from mesh.process import Process
 from mesh.rundir import RunDir
 from python_services.local import LocalSystem
@@ -55,13 +55,15 @@ class RunningNats:
 
     def __init__(self, run: RunDir) -> None:
         self.run = run
-        self.server = NatsServer(run, 8)
+        self.servers = NatsServers(run, topology.load(TOPOLOGY).event_log)
+        self.server = self.servers.nodes[0]
         self.process: Process | None = None
 
     async def start(self) -> None:
         environment = dict(os.environ)
         self.process = await Process.start("nats", self.server.command(), self.run.log("nats"), environment)
         await self.server.ready()
+        await self.servers.declare()
 
     async def kill(self) -> None:
         assert self.process is not None

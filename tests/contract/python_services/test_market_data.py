@@ -55,7 +55,7 @@ async def test_a_snapshot_of_the_demo(tmp_path: Path) -> None:
     assert set(header.mark_ts_ns) == {CLOSE_2009_07_01}
     assert header.lookback_bars == 126
     assert dict(header.watermark) == {"bars": 8270}
-    snapshot = snapshots.decode(fetched)
+    snapshot = snapshots.decode(fetched.header, fetched.arrow_ipc)
     assert snapshot.close.shape == (126, 4)
     assert snapshot.close[-1].tolist() == [142.83, 24.04, 104.84, 418.99]
     assert snapshot.ts_event_ns[-1] == CLOSE_2009_07_01
@@ -101,7 +101,7 @@ async def test_snapshots_that_left_memory_are_cut_again(tmp_path: Path) -> None:
             await service.CutSnapshot(cut_request(CLOSE_2009_07_01 + day * DAY_NS, lookback_bars=2))
         again = await service.GetSnapshot(marketdata_pb2.GetSnapshotRequest(snapshot_id=first.snapshot_id))
     assert again.header == first
-    assert snapshots.decode(again).data_sha256 == first.snapshot_id
+    assert snapshots.decode(again.header, again.arrow_ipc).data_sha256 == first.snapshot_id
 
 
 async def test_a_changed_data_set_is_noted_and_old_ids_are_not_given_other_content(tmp_path: Path) -> None:

@@ -273,12 +273,12 @@ async def test_the_venue_rebuilds_its_books(trader: Trader) -> None:
 async def test_the_journal_streams_its_events_as_one_chain(trader: Trader) -> None:
     await trader.submit(market_order("a", "IBM", 10))
     request = execution_pb2.StreamEventsRequest(from_seq=1, stop_at_end=True)
-    seq, last = 1, bytes(32)
+    seq, last, link = 1, bytes(32), bytes(32)
     schemas = []
     async for response in trader.execution.StreamEvents(request):
         if response.HasField("frame"):
-            assert check_frame(response.frame, seq, last) == ""
-            seq, last = seq + response.frame.count, response.frame.sha256
+            assert check_frame(response.frame, seq, link) == ""
+            seq, link, last = seq + response.frame.count, response.frame.sha256, response.frame.events[-1].hash
             schemas += [event.schema.rpartition(".")[2] for event in response.frame.events]
     assert schemas == ["AccountOpened", "AccountValued", "RiskPolicyApplied", "OrderInitialized", "OrderStateChanged"]
     assert (await trader.account()).event_hash == last

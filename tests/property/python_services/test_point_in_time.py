@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from python_services.kit.journal import Journal
 from python_services.market_data import dataset, instruments, reading
+from python_services.market_data.history import History
 from python_services.market_data.store import SnapshotStore
+from python_services.market_data.watermarks import Watermarks
 from tests.unit.python_services.market_data.files import INSTRUMENTS, NAMES, csv
 
 DAYS = [f"2009-{month:02}-{day:02}" for month in (6, 7) for day in range(1, 13)]
@@ -38,7 +40,8 @@ def snapshot_id(journal: Journal, lines: list[str], asked: tuple[str, ...], as_o
     specs, session = instruments.parse(INSTRUMENTS, "instruments.yaml")
     rows = reading.parse(csv(lines), "bars.csv", NAMES)
     data = dataset.build(rows, specs, session, sha256="0" * 64, where=("bars.csv",))
-    return SnapshotStore(data, journal).cut(as_of_ns, asked, 10).snapshot_id
+    store = SnapshotStore(History(data), Watermarks(), journal, retained=10**6)
+    return store.cut(as_of_ns, asked, 10).snapshot_id
 
 
 def test_the_future_is_not_inside(tmp_path: Path) -> None:

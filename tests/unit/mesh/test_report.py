@@ -7,6 +7,7 @@ from alphamesh.decision.v1 import decision_pb2
 from alphamesh.execution.v1 import execution_pb2, order_pb2
 from alphamesh.marketdata.v1 import marketdata_pb2
 from alphamesh.portfolio.v1 import portfolio_pb2
+from alphamesh.risk.v1 import risk_pb2
 from alphamesh.type.v1 import trading_pb2
 from mesh import report
 from mesh.session import Watched
@@ -74,6 +75,64 @@ def facts() -> report.Facts:
         ),
         findings=[marketdata_pb2.Finding(kind=marketdata_pb2.Finding.KIND_SPLIT)],
         multipliers_e9={"AAPL": NANO},
+        risk=risk_pb2.RiskReport(
+            account_id="demo",
+            as_of_ns=1246478400 * NANO,
+            ledger_seq=9,
+            equity=usd(1_000_067.5),
+            gross_exposure=usd(630),
+            net_exposure=usd(630),
+            leverage=0.00063,
+            positions=[
+                risk_pb2.PositionRisk(
+                    instrument_id="AAPL", quantity_e9=6 * NANO, mark_e9=105 * NANO, value=usd(630), weight=0.00063
+                )
+            ],
+            tail_risks=[
+                risk_pb2.TailRisk(
+                    method=risk_pb2.TailRisk.METHOD_PARAMETRIC,
+                    variant="normal",
+                    level=0.99,
+                    value_at_risk=0.01,
+                    expected_shortfall=0.02,
+                    marginal_value_at_risk=[15.0],
+                    component_value_at_risk=[0.01],
+                    component_expected_shortfall=[0.02],
+                ),
+                risk_pb2.TailRisk(method=risk_pb2.TailRisk.METHOD_HISTORICAL, level=0.99, absent_reason="too young"),
+            ],
+            stress_results=[
+                risk_pb2.StressResult(
+                    scenario="down",
+                    kind=risk_pb2.StressResult.KIND_HYPOTHETICAL,
+                    pnl=-0.1,
+                    worst_instrument_id="AAPL",
+                    worst_instrument_pnl=-0.1,
+                ),
+                risk_pb2.StressResult(scenario="lose", kind=risk_pb2.StressResult.KIND_REVERSE, pnl=-0.5, distance=9.0),
+                risk_pb2.StressResult(
+                    scenario="later", kind=risk_pb2.StressResult.KIND_HISTORICAL, absent_reason="the future"
+                ),
+            ],
+            limit_uses=[risk_pb2.LimitUse(limit="var_bps", used_bps=100.0, limit_bps=500.0)],
+            liquidity=risk_pb2.LiquidityRisk(level=0.99, value_at_risk=0.011, cost=0.001, liquidation_days=0.1),
+            model=risk_pb2.TailModel(observations=125, decay=0.94, draws=1000, seed=7),
+        ),
+        backtest=risk_pb2.BacktestValueAtRiskResponse(
+            results=[
+                risk_pb2.BacktestResult(
+                    method=risk_pb2.TailRisk.METHOD_PARAMETRIC,
+                    variant="normal",
+                    level=0.99,
+                    value_at_risk=[0.02],
+                    exceptions=1,
+                    expected_exceptions=0.01,
+                    coverage=risk_pb2.LikelihoodRatio(statistic=9.2, p_value=0.002),
+                    zone=risk_pb2.BacktestResult.ZONE_YELLOW,
+                )
+            ],
+            days=[risk_pb2.BacktestDay(forecast_ns=1246478400 * NANO, realized_ns=1246564800 * NANO, pnl=-0.03)],
+        ),
     )
 
 
@@ -147,8 +206,47 @@ def test_what_was_not_computed_is_null_and_money_is_exact_text(built):
     assert orjson.loads(orjson.dumps(built)) == built
 
 
+def test_risk_says_what_was_computed_and_what_was_not(built):
+    risk = built["risk"]
+    known, unknown = risk["tail_risks"]
+    assert (known["method"], known["value_at_risk"], known["absent_reason"]) == ("PARAMETRIC", 0.01, None)
+    assert known["contributions"] == [
+        {
+            "instrument_id": "AAPL",
+            "value_at_risk": 0.01,
+            "expected_shortfall": 0.02,
+            "marginal_value_at_risk": 15.0,
+        }
+    ]
+    assert (unknown["value_at_risk"], unknown["contributions"], unknown["absent_reason"]) == (None, [], "too young")
+    # What must happen for a loss of a half is no answer to what may happen.
+    assert risk["worst_stress"] == {"scenario": "down", "pnl": -0.1}
+    assert (risk["equity"], risk["positions"][0]["value"]) == ("1000067.5", "630")
+    assert risk["positions"][0]["liquidation_days"] is None
+    backtest = built["var_backtest"]
+    assert (backtest["days"], backtest["results"][0]["zone"]) == (1, "YELLOW")
+    assert backtest["results"][0]["independence"] is None
+    assert backtest["daily"] == [
+        {
+            "date": "2009-07-01",
+            "forecast_ns": 1246478400 * NANO,
+            "realized_ns": 1246564800 * NANO,
+            "pnl": -0.03,
+            "value_at_risk": [0.02],
+        }
+    ]
+
+
+def keys_of(value: object) -> set[str]:
+    """Every key of a nested value."""
+    if isinstance(value, dict):
+        return {*value, *(key for inner in value.values() for key in keys_of(inner))}
+    return {key for inner in value for key in keys_of(inner)} if isinstance(value, list) else set()
+
+
 def test_every_key_is_documented(built):
     text = DOCUMENT.read_text()
     keys = {*built, *built["session"], *built["trades"][0], *built["positions"][0], *built["services"]["risk"]}
+    keys |= keys_of(built["risk"]) | keys_of(built["var_backtest"])
     missing = sorted(key for key in keys if f"`{key}`" not in text)
     assert missing == []

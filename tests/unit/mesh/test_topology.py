@@ -42,7 +42,7 @@ def test_the_real_topology_is_sound_and_starts_callees_first():
     assert set(names) >= {"market_data", "technical_agent", "venue", "execution", "portfolio", "risk", "coordinator"}
     for position, service in enumerate(mesh.services):
         assert set(service.callees) <= set(names[:position])
-    assert names[-1] == "coordinator"
+    assert names[-2:] == ["coordinator", "audit"]
 
 
 def test_what_is_written_is_read(write):
@@ -72,6 +72,9 @@ def test_what_is_written_is_read(write):
         ("  callee:\n    mod", "  callee:\n    calls: {caller: [RISK/*]}\n    mod", 3, "in a circle"),
         ("  callee:\n    mod", "  callee:\n    calls: {callee: [RISK/*]}\n    mod", 9, "calls itself"),
         ("clients:", "event_log: {store: memory}\nclients:", 13, "unknown store 'memory'"),
+        ("clients:", "event_log: {servers: 2}\nclients:", 13, "2 servers make no quorum"),
+        ("clients:", "event_log: {streams: {nobody: {}}}\nclients:", 13, "stream 'nobody' belongs to no service"),
+        ("clients:", "event_log: {streams: {callee: {maximum_mb: -1}}}\nclients:", 13, "maximum_mb cannot be -1"),
         ("clients:", "supervision: {drain_s: soon}\nclients:", 13, "drain_s cannot be 'soon'"),
         ("clients:", "supervision: {drain_s: -1}\nclients:", 13, "drain_s cannot be -1"),
         ("clients:", "clients: }\nx:", 13, "not YAML"),
@@ -102,3 +105,19 @@ def test_the_tests_own_topology_is_sound():
     path = topology.ROOT / "tests" / "services" / "topology.yaml"
     assert [service.name for service in topology.load(path).services] == ["ledger", "reader"]
     assert yaml.safe_load(path.read_text())["version"] == 1
+
+
+def test_a_cluster_is_asked_for_by_number():
+    mesh = topology.load()
+    assert (mesh.event_log.servers, mesh.event_log.replicas) == (1, 1)
+    cluster = mesh.with_servers(3)
+    assert (cluster.event_log.servers, cluster.event_log.replicas) == (3, 3)
+    assert cluster.event_log.streams == mesh.event_log.streams
+    with pytest.raises(TopologyError, match="4 servers make no quorum; use 1, 3 or 5"):
+        mesh.with_servers(4)
+
+
+def test_every_stream_of_the_real_topology_has_its_event_types():
+    from python_services.kit.schemas import CONTRACTS
+
+    assert set(topology.load().event_log.streams) == set(CONTRACTS)

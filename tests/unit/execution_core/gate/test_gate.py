@@ -401,3 +401,15 @@ def test_a_long_list_of_own_orders_keeps_the_best_quote() -> None:
         sell = replace(SELL, lots=1, price=best)
         assert pair.check([sell], NOW, reserve=False)[0].reasons == {DenialReason.SELF_TRADE}
         assert pair.check([replace(sell, price=best + 1)], NOW, reserve=False)[0].lots == 1
+
+
+def test_reservations_end_together_up_to_the_first_that_is_closed() -> None:
+    gate = account().gate
+    handles = [gate.check_one(0, Side.BUY, OrderType.LIMIT, 5, NOW, 100)[2] for _ in range(3)]
+    gate.release(handles[1])
+    with pytest.raises(InvalidValueError, match="reservation"):
+        gate.release_all(handles)
+    assert [gate.reserved_lots(handle) for handle in handles] == [0, 0, 5]
+    free, gross, worst = gate.worst_case()
+    assert gross == gate.exposure()["gross"] == worst.sum() > 0
+    assert free == gate.cash - gate.exposure()["reserved_cash"]

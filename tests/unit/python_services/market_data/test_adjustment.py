@@ -38,8 +38,8 @@ def test_steps(closes: list[str], adjusted: list[str], total: float, split: floa
 def test_split_and_dividend_on_one_day() -> None:
     data = load(series(["40", "40", "20", "20", "20"], ["19.9", "19.9", "20", "20", "20"]))
     assert [finding.kind for finding in data.findings] == [Kind.DIVIDEND, Kind.SPLIT]
-    assert data.split[0, -1] == 2.0
-    assert data.factor[0, -1] == pytest.approx(2.0 * 20 / 19.9, rel=1e-9)
+    assert data.split_step[0].prod() == 2.0
+    assert data.step[0].prod() == pytest.approx(2.0 * 20 / 19.9, rel=1e-9)
 
 
 def test_split_finding_says_what_was_done() -> None:
@@ -60,7 +60,7 @@ def test_a_jump_that_adj_close_shares_is_only_suspected() -> None:
     (finding,) = data.findings
     assert finding.kind is Kind.SPLIT
     assert finding.action.startswith("Not adjusted")
-    assert (data.factor == 1.0).all()
+    assert (data.step == 1.0).all()
 
 
 def test_a_crash_is_not_called_a_split() -> None:

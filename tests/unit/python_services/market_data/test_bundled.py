@@ -14,8 +14,10 @@ import pytest
 from python_services.market_data import loading
 from python_services.market_data.config import Config, resolve
 from python_services.market_data.cutting import cut
-from python_services.market_data.dataset import Dataset, Universes
+from python_services.market_data.dataset import Dataset
 from python_services.market_data.findings import count_by_kind
+from python_services.market_data.history import FOREVER_NS, History
+from python_services.market_data.universe import Universes
 
 BARS = "bundled:us_equities_daily.csv.gz"
 
@@ -64,7 +66,7 @@ def test_findings() -> None:
 
 @pytest.mark.parametrize("name", ["AAPL", "FB", "GOOG", "IBM", "MSFT"])
 def test_returns_are_those_of_adj_close(name: str) -> None:
-    universe = Universes(data()).get((name,))
+    universe = Universes(History(data())).get((name,), FOREVER_NS)
     closes = cut(universe, int(universe.close_ns[-1]), 5000).columns["close"][:, 0]
     adjusted = np.array([float(line["Adj Close"]) for line in raw()[name]])
     np.testing.assert_allclose(closes[1:] / closes[:-1], adjusted[1:] / adjusted[:-1], rtol=3e-9)
@@ -72,7 +74,7 @@ def test_returns_are_those_of_adj_close(name: str) -> None:
 
 
 def test_newest_prices_are_those_that_were_traded() -> None:
-    universe = Universes(data()).get(("AAPL",))
+    universe = Universes(History(data())).get(("AAPL",), FOREVER_NS)
     day = int(np.searchsorted(universe.close_ns, 1_246_478_400 * 10**9))  # 2009-07-01, 16:00 in New York
     result = cut(universe, int(universe.close_ns[day]), 126)
     assert result.columns["close"][-1, 0] == 142.83

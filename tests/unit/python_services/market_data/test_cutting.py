@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from python_services.market_data.cutting import NothingKnownError, cut
-from python_services.market_data.dataset import Universe, Universes
+from python_services.market_data.history import FOREVER_NS, History
+from python_services.market_data.universe import Universe, Universes
 
 from .files import load, row
 
@@ -20,7 +21,7 @@ ROWS = [
 
 
 def universe(*names: str) -> Universe:
-    return Universes(load(ROWS)).get(names)
+    return Universes(History(load(ROWS))).get(names, FOREVER_NS)
 
 
 def test_before_the_split_nothing_is_adjusted() -> None:

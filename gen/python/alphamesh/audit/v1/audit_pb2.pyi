@@ -73,6 +73,10 @@ class AuditRecord(_message.Message):
     TS_INIT_NS_FIELD_NUMBER: _builtins.int
     PREV_HASH_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
+    STREAM_FIELD_NUMBER: _builtins.int
+    STREAM_SEQ_FIELD_NUMBER: _builtins.int
+    SCHEMA_FIELD_NUMBER: _builtins.int
+    EVENT_HASH_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """Output only. Position in the log, from 1, without gaps."""
     record_id: _builtins.str
@@ -80,7 +84,9 @@ class AuditRecord(_message.Message):
     service: _builtins.str
     """Output only. Service that was called, for example "execution"."""
     method: _builtins.str
-    """Output only. Full method, for example "/alphamesh.execution.v1.ExecutionService/SubmitOrder"."""
+    """Output only. Full method, for example "/alphamesh.execution.v1.ExecutionService/SubmitOrder". Empty when
+    the event does not say.
+    """
     verdict: Global___AuditVerdict.ValueType
     """Output only. What became of it."""
     status_code: _builtins.int
@@ -94,7 +100,7 @@ class AuditRecord(_message.Message):
     request_id: _builtins.str
     """Output only. Idempotency key of the call; empty for a call without one."""
     request_sha256: _builtins.str
-    """Output only. Hex sha256 of the request as it arrived."""
+    """Output only. Hex sha256 of the request as it arrived; empty when the event does not say."""
     decision_id: _builtins.str
     """Output only. Decision that it served; empty for none."""
     causation_id: _builtins.str
@@ -113,6 +119,14 @@ class AuditRecord(_message.Message):
     """Output only. Hash of the record before it; 32 zero bytes at seq 1."""
     hash: _builtins.bytes
     """Output only. sha256 over this record with this field empty."""
+    stream: _builtins.str
+    """Output only. Stream of the event that carries it."""
+    stream_seq: _builtins.int
+    """Output only. Position of that event in its stream."""
+    schema: _builtins.str
+    """Output only. Full protobuf name of that event."""
+    event_hash: _builtins.bytes
+    """Output only. Hash of that event: links this log to the writer's journal."""
     @_builtins.property
     def actor(self) -> Global___Actor:
         """Output only. Who did it."""
@@ -140,10 +154,14 @@ class AuditRecord(_message.Message):
         ts_init_ns: _builtins.int = ...,
         prev_hash: _builtins.bytes = ...,
         hash: _builtins.bytes = ...,
+        stream: _builtins.str = ...,
+        stream_seq: _builtins.int = ...,
+        schema: _builtins.str = ...,
+        event_hash: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "actor", b"actor", "causation_id", b"causation_id", "correlation_id", b"correlation_id", "decision_id", b"decision_id", "hash", b"hash", "message", b"message", "method", b"method", "prev_hash", b"prev_hash", "reason", b"reason", "record_id", b"record_id", "request_id", b"request_id", "request_sha256", b"request_sha256", "seq", b"seq", "service", b"service", "status_code", b"status_code", "trace_id", b"trace_id", "ts_event_ns", b"ts_event_ns", "ts_init_ns", b"ts_init_ns", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "actor", b"actor", "causation_id", b"causation_id", "correlation_id", b"correlation_id", "decision_id", b"decision_id", "event_hash", b"event_hash", "hash", b"hash", "message", b"message", "method", b"method", "prev_hash", b"prev_hash", "reason", b"reason", "record_id", b"record_id", "request_id", b"request_id", "request_sha256", b"request_sha256", "schema", b"schema", "seq", b"seq", "service", b"service", "status_code", b"status_code", "stream", b"stream", "stream_seq", b"stream_seq", "trace_id", b"trace_id", "ts_event_ns", b"ts_event_ns", "ts_init_ns", b"ts_init_ns", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -186,7 +204,7 @@ class Actor(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
     identity: _builtins.str
-    """Output only. Identity that the certificate proves, a SPIFFE id, or "local" without a mesh."""
+    """Output only. Identity that the certificate proves, a SPIFFE id, or the service's name without a mesh."""
     kind: Global___Actor.Kind.ValueType
     """Output only. Kind."""
     on_behalf_of: _builtins.str
@@ -222,6 +240,8 @@ class AuditFilter(_message.Message):
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     START_NS_FIELD_NUMBER: _builtins.int
     END_NS_FIELD_NUMBER: _builtins.int
+    STREAM_FIELD_NUMBER: _builtins.int
+    SCHEMA_FIELD_NUMBER: _builtins.int
     identity: _builtins.str
     """Optional. Identity of the actor."""
     service: _builtins.str
@@ -240,6 +260,10 @@ class AuditFilter(_message.Message):
     """Optional. First moment, inclusive, Unix nanoseconds UTC; absent means from the beginning."""
     end_ns: _builtins.int
     """Optional. Last moment, exclusive, Unix nanoseconds UTC; absent means to the end."""
+    stream: _builtins.str
+    """Optional. Stream."""
+    schema: _builtins.str
+    """Optional. Full protobuf name of the event."""
     @_builtins.property
     def verdicts(self) -> _containers.RepeatedScalarFieldContainer[Global___AuditVerdict.ValueType]:
         """Optional. One of these verdicts; empty means any."""
@@ -257,10 +281,12 @@ class AuditFilter(_message.Message):
         account_id: _builtins.str = ...,
         start_ns: _builtins.int | None = ...,
         end_ns: _builtins.int | None = ...,
+        stream: _builtins.str = ...,
+        schema: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_end_ns", b"_end_ns", "_start_ns", b"_start_ns", "end_ns", b"end_ns", "start_ns", b"start_ns"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_ns", b"_end_ns", "_start_ns", b"_start_ns", "account_id", b"account_id", "causation_id", b"causation_id", "correlation_id", b"correlation_id", "decision_id", b"decision_id", "end_ns", b"end_ns", "identity", b"identity", "method", b"method", "service", b"service", "start_ns", b"start_ns", "verdicts", b"verdicts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_ns", b"_end_ns", "_start_ns", b"_start_ns", "account_id", b"account_id", "causation_id", b"causation_id", "correlation_id", b"correlation_id", "decision_id", b"decision_id", "end_ns", b"end_ns", "identity", b"identity", "method", b"method", "schema", b"schema", "service", b"service", "start_ns", b"start_ns", "stream", b"stream", "verdicts", b"verdicts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__end_ns: _TypeAlias = _typing.Literal["end_ns"]  # noqa: Y015
     _WhichOneofArgType__end_ns: _TypeAlias = _typing.Literal["_end_ns", b"_end_ns"]  # noqa: Y015
@@ -279,21 +305,49 @@ class GetAuditRecordRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MinStreamSeqsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     RECORD_ID_FIELD_NUMBER: _builtins.int
     MIN_SEQ_FIELD_NUMBER: _builtins.int
+    MIN_STREAM_SEQS_FIELD_NUMBER: _builtins.int
     record_id: _builtins.str
     """Required. Record."""
     min_seq: _builtins.int
     """Optional. Answer only when the view has applied this sequence number."""
+    @_builtins.property
+    def min_stream_seqs(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Optional. Answer only when the view has applied these streams up to these positions, as a service
+        answered with applied_seq.
+        """
+
     def __init__(
         self,
         *,
         record_id: _builtins.str = ...,
         min_seq: _builtins.int = ...,
+        min_stream_seqs: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_seq", b"min_seq", "record_id", b"record_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_seq", b"min_seq", "min_stream_seqs", b"min_stream_seqs", "record_id", b"record_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -305,23 +359,49 @@ class GetAuditRecordResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AppliedStreamSeqsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     RECORD_FIELD_NUMBER: _builtins.int
     APPLIED_SEQ_FIELD_NUMBER: _builtins.int
+    APPLIED_STREAM_SEQS_FIELD_NUMBER: _builtins.int
     applied_seq: _builtins.int
     """Output only. Sequence number that the answer includes."""
     @_builtins.property
     def record(self) -> Global___AuditRecord:
         """Output only. The record."""
 
+    @_builtins.property
+    def applied_stream_seqs(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Output only. Position that the answer includes, by stream."""
+
     def __init__(
         self,
         *,
         record: Global___AuditRecord | None = ...,
         applied_seq: _builtins.int = ...,
+        applied_stream_seqs: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_seq", b"applied_seq", "record", b"record"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_seq", b"applied_seq", "applied_stream_seqs", b"applied_stream_seqs", "record", b"record"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -333,10 +413,31 @@ class ListAuditRecordsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class MinStreamSeqsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     FILTER_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     MIN_SEQ_FIELD_NUMBER: _builtins.int
+    MIN_STREAM_SEQS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Optional. At most this many; 0 means 100."""
     page_token: _builtins.str
@@ -347,6 +448,12 @@ class ListAuditRecordsRequest(_message.Message):
     def filter(self) -> Global___AuditFilter:
         """Optional. Conditions; absent means every record."""
 
+    @_builtins.property
+    def min_stream_seqs(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Optional. Answer only when the view has applied these streams up to these positions, as a service
+        answered with applied_seq.
+        """
+
     def __init__(
         self,
         *,
@@ -354,10 +461,11 @@ class ListAuditRecordsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         min_seq: _builtins.int = ...,
+        min_stream_seqs: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "min_seq", b"min_seq", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "min_seq", b"min_seq", "min_stream_seqs", b"min_stream_seqs", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -369,9 +477,30 @@ class ListAuditRecordsResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AppliedStreamSeqsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     RECORDS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     APPLIED_SEQ_FIELD_NUMBER: _builtins.int
+    APPLIED_STREAM_SEQS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Output only. Empty on the last page."""
     applied_seq: _builtins.int
@@ -380,16 +509,21 @@ class ListAuditRecordsResponse(_message.Message):
     def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditRecord]:
         """Output only. One page."""
 
+    @_builtins.property
+    def applied_stream_seqs(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Output only. Position that the answer includes, by stream."""
+
     def __init__(
         self,
         *,
         records: _abc.Iterable[Global___AuditRecord] | None = ...,
         next_page_token: _builtins.str = ...,
         applied_seq: _builtins.int = ...,
+        applied_stream_seqs: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_seq", b"applied_seq", "next_page_token", b"next_page_token", "records", b"records"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_seq", b"applied_seq", "applied_stream_seqs", b"applied_stream_seqs", "next_page_token", b"next_page_token", "records", b"records"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class AuditServiceStub:
     """Reads the audit log: who did what, when, with which outcome and why. Append-only and linked by hash;
-    nothing here writes, changes or removes a record. Records are written by the services themselves,
-    as part of the event log.
+    nothing here writes, changes or removes a record. It is a view over every stream of the event log: each
+    event is one record, in the order in which the view applied them, which is kept from then on.
     """
 
     def __init__(self, channel):
@@ -61,8 +61,8 @@ class AuditServiceStub:
 
 class AuditServiceServicer:
     """Reads the audit log: who did what, when, with which outcome and why. Append-only and linked by hash;
-    nothing here writes, changes or removes a record. Records are written by the services themselves,
-    as part of the event log.
+    nothing here writes, changes or removes a record. It is a view over every stream of the event log: each
+    event is one record, in the order in which the view applied them, which is kept from then on.
     """
 
     def GetAuditRecord(self, request, context):
@@ -130,8 +130,8 @@ def add_AuditServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class AuditService:
     """Reads the audit log: who did what, when, with which outcome and why. Append-only and linked by hash;
-    nothing here writes, changes or removes a record. Records are written by the services themselves,
-    as part of the event log.
+    nothing here writes, changes or removes a record. It is a view over every stream of the event log: each
+    event is one record, in the order in which the view applied them, which is kept from then on.
     """
 
     @staticmethod

@@ -28,8 +28,8 @@ GRPC_VERSION: str
 
 class AuditServiceStub:
     """Reads the audit log: who did what, when, with which outcome and why. Append-only and linked by hash;
-    nothing here writes, changes or removes a record. Records are written by the services themselves,
-    as part of the event log.
+    nothing here writes, changes or removes a record. It is a view over every stream of the event log: each
+    event is one record, in the order in which the view applied them, which is kept from then on.
     """
 
     @_typing.overload
@@ -56,8 +56,8 @@ class AuditServiceStub:
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
     """Reads the audit log: who did what, when, with which outcome and why. Append-only and linked by hash;
-    nothing here writes, changes or removes a record. Records are written by the services themselves,
-    as part of the event log.
+    nothing here writes, changes or removes a record. It is a view over every stream of the event log: each
+    event is one record, in the order in which the view applied them, which is kept from then on.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -80,8 +80,8 @@ class AuditServiceAsyncStub(AuditServiceStub):
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads the audit log: who did what, when, with which outcome and why. Append-only and linked by hash;
-    nothing here writes, changes or removes a record. Records are written by the services themselves,
-    as part of the event log.
+    nothing here writes, changes or removes a record. It is a view over every stream of the event log: each
+    event is one record, in the order in which the view applied them, which is kept from then on.
     """
 
     @_abc_1.abstractmethod

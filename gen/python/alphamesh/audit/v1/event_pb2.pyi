@@ -95,7 +95,11 @@ Global___EventEnvelope: _TypeAlias = EventEnvelope  # noqa: Y015
 
 @_typing.final
 class EventFrame(_message.Message):
-    """Events that became durable together: one row, one fsync, one message on the event log."""
+    """Events that became durable together: one row, one fsync, one message on the event log.
+
+    Frames are linked like events, so that one hash over the bytes of a frame vouches for all events in it. Where a
+    frame ends depends on what waited together; only the hashes of events are the same in every run of a session.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -112,9 +116,11 @@ class EventFrame(_message.Message):
     count: _builtins.int
     """Required. Number of events."""
     prev_hash: _builtins.bytes
-    """Required. Hash of the event before the first one."""
+    """Required. sha256 of the frame before it; 32 zero bytes in the first."""
     sha256: _builtins.bytes
-    """Required. Hash of the last event: a reader that computes another one refuses the frame."""
+    """Required. sha256 over the serialisation of this message, fields in order, with `sha256` empty: a reader
+    that computes another one refuses the frame.
+    """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___EventEnvelope]:
         """Required. The events, in order."""
@@ -136,3 +142,73 @@ class EventFrame(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EventFrame: _TypeAlias = EventFrame  # noqa: Y015
+
+@_typing.final
+class Answer(_message.Message):
+    """The first answer to a mutation, kept for ever: a repeat of the request gets it again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    REQUEST_SHA256_FIELD_NUMBER: _builtins.int
+    RESPONSE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required. Idempotency key of the request."""
+    method: _builtins.str
+    """Required. Method that was called, for example "/alphamesh.execution.v1.ExecutionService/SubmitOrders"."""
+    request_sha256: _builtins.bytes
+    """Required. sha256 over the deterministic serialisation of the request."""
+    response: _builtins.bytes
+    """Required. The response, serialised."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        method: _builtins.str = ...,
+        request_sha256: _builtins.bytes = ...,
+        response: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["method", b"method", "request_id", b"request_id", "request_sha256", b"request_sha256", "response", b"response"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Answer: _TypeAlias = Answer  # noqa: Y015
+
+@_typing.final
+class JournalRecord(_message.Message):
+    """One write of a journal that is itself a JetStream stream: all of it is durable, or nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAME_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    frame: _builtins.bytes
+    """Optional. A serialised EventFrame; empty when only answers were written, and when a writer took the stream over."""
+    epoch: _builtins.int
+    """Required. Lease under which it was written: the writer before has a smaller one, and can write no more."""
+    holder: _builtins.str
+    """Required. Who wrote it: host and data directory."""
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Answer]:
+        """Optional. Answers that rest on this frame and the ones before."""
+
+    def __init__(
+        self,
+        *,
+        frame: _builtins.bytes = ...,
+        answers: _abc.Iterable[Global___Answer] | None = ...,
+        epoch: _builtins.int = ...,
+        holder: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "epoch", b"epoch", "frame", b"frame", "holder", b"holder"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JournalRecord: _TypeAlias = JournalRecord  # noqa: Y015

@@ -80,7 +80,7 @@ Global___RiskPolicyApplied: _TypeAlias = RiskPolicyApplied  # noqa: Y015
 
 @_typing.final
 class TradingStateChanged(_message.Message):
-    """An operator moved the account along the kill ladder."""
+    """The account was moved along the kill ladder, by an operator or by an alarm of the ledger."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -266,6 +266,7 @@ class OrderStateChanged(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     VENUE_SEQ_FIELD_NUMBER: _builtins.int
     PENDING_SPEC_FIELD_NUMBER: _builtins.int
+    TRIGGERED_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Output only. Account."""
     client_order_id: _builtins.str
@@ -280,6 +281,8 @@ class OrderStateChanged(_message.Message):
     """Output only. Why."""
     venue_seq: _builtins.int
     """Output only. Sequence of the venue's report behind it; 0 when none."""
+    triggered: _builtins.bool
+    """Output only. The trigger price was reached, while a request was pending or after a fill."""
     @_builtins.property
     def pending_spec(self) -> _order_pb2.OrderSpec:
         """Optional. The terms asked for, in PENDING_REPLACE; the gate holds the larger of both meanwhile."""
@@ -295,10 +298,11 @@ class OrderStateChanged(_message.Message):
         reason: _builtins.str = ...,
         venue_seq: _builtins.int = ...,
         pending_spec: _order_pb2.OrderSpec | None = ...,
+        triggered: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_venue_order_id", b"_venue_order_id", "pending_spec", b"pending_spec", "venue_order_id", b"venue_order_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_venue_order_id", b"_venue_order_id", "account_id", b"account_id", "client_order_id", b"client_order_id", "from_state", b"from_state", "pending_spec", b"pending_spec", "reason", b"reason", "to_state", b"to_state", "venue_order_id", b"venue_order_id", "venue_seq", b"venue_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_venue_order_id", b"_venue_order_id", "account_id", b"account_id", "client_order_id", b"client_order_id", "from_state", b"from_state", "pending_spec", b"pending_spec", "reason", b"reason", "to_state", b"to_state", "triggered", b"triggered", "venue_order_id", b"venue_order_id", "venue_seq", b"venue_seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__venue_order_id: _TypeAlias = _typing.Literal["venue_order_id"]  # noqa: Y015
     _WhichOneofArgType__venue_order_id: _TypeAlias = _typing.Literal["_venue_order_id", b"_venue_order_id"]  # noqa: Y015
@@ -373,3 +377,262 @@ class OrderFilled(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OrderFilled: _TypeAlias = OrderFilled  # noqa: Y015
+
+@_typing.final
+class ReservationGranted(_message.Message):
+    """A batch of proposals was judged; what was granted is reserved from now on. A reservation ends by
+    ReservationReleased or the released_ids of a later batch, by ReservationExpired, or with the order that
+    consumed it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    BATCH_NUMBER_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    VERDICTS_FIELD_NUMBER: _builtins.int
+    POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    RELEASED_IDS_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Output only. Account."""
+    agent_id: _builtins.str
+    """Output only. Agent or portfolio that proposed."""
+    batch_number: _builtins.int
+    """Output only. The agent's number of the batch."""
+    policy_version: _builtins.int
+    """Output only. Policy that judged it."""
+    @_builtins.property
+    def batch(self) -> _execution_pb2.ReservationBatch:
+        """Output only. What was proposed."""
+
+    @_builtins.property
+    def verdicts(self) -> _execution_pb2.ReservationVerdicts:
+        """Output only. What the gate said."""
+
+    @_builtins.property
+    def released_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Reservations that the agent gave back with the batch, before it was judged."""
+
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        batch_number: _builtins.int = ...,
+        batch: _execution_pb2.ReservationBatch | None = ...,
+        verdicts: _execution_pb2.ReservationVerdicts | None = ...,
+        policy_version: _builtins.int = ...,
+        released_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "verdicts", b"verdicts"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "agent_id", b"agent_id", "batch", b"batch", "batch_number", b"batch_number", "policy_version", b"policy_version", "released_ids", b"released_ids", "verdicts", b"verdicts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReservationGranted: _TypeAlias = ReservationGranted  # noqa: Y015
+
+@_typing.final
+class ReservationReleased(_message.Message):
+    """Reservations were given back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    RESERVATION_IDS_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Output only. Account."""
+    @_builtins.property
+    def reservation_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. The reservations."""
+
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        reservation_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "reservation_ids", b"reservation_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReservationReleased: _TypeAlias = ReservationReleased  # noqa: Y015
+
+@_typing.final
+class ReservationExpired(_message.Message):
+    """Reservations reached the end of their time, in market time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    RESERVATION_IDS_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Output only. Account."""
+    @_builtins.property
+    def reservation_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. The reservations."""
+
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        reservation_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "reservation_ids", b"reservation_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReservationExpired: _TypeAlias = ReservationExpired  # noqa: Y015
+
+@_typing.final
+class ReportRefused(_message.Message):
+    """A report of the venue that cannot be true was not booked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    CLIENT_ORDER_ID_FIELD_NUMBER: _builtins.int
+    VENUE_SEQ_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Output only. Account."""
+    client_order_id: _builtins.str
+    """Output only. Order."""
+    venue_seq: _builtins.int
+    """Output only. Sequence of the report."""
+    reason: _builtins.str
+    """Output only. What is wrong with it."""
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        client_order_id: _builtins.str = ...,
+        venue_seq: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "client_order_id", b"client_order_id", "reason", b"reason", "venue_seq", b"venue_seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportRefused: _TypeAlias = ReportRefused  # noqa: Y015
+
+@_typing.final
+class OrderAdopted(_message.Message):
+    """The venue was found working an order that the ledger did not know, and the ledger took it over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
+    VENUE_ORDER_ID_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Output only. Account."""
+    venue_order_id: _builtins.str
+    """Output only. The venue's id."""
+    @_builtins.property
+    def spec(self) -> _order_pb2.OrderSpec:
+        """Output only. The order's terms."""
+
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        spec: _order_pb2.OrderSpec | None = ...,
+        venue_order_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "spec", b"spec", "venue_order_id", b"venue_order_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderAdopted: _TypeAlias = OrderAdopted  # noqa: Y015
+
+@_typing.final
+class ReconciliationCompleted(_message.Message):
+    """The ledger was compared with the venue, and not everything agreed. A comparison without a difference
+    changes nothing and is no event.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECONCILIATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def reconciliation(self) -> _execution_pb2.Reconciliation:
+        """Output only. What was found and done."""
+
+    def __init__(
+        self,
+        *,
+        reconciliation: _execution_pb2.Reconciliation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reconciliation", b"reconciliation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reconciliation", b"reconciliation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReconciliationCompleted: _TypeAlias = ReconciliationCompleted  # noqa: Y015
+
+@_typing.final
+class CorporateActionApplied(_message.Message):
+    """A corporate action was applied to an account's position."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    OLD_QUANTITY_E9_FIELD_NUMBER: _builtins.int
+    NEW_QUANTITY_E9_FIELD_NUMBER: _builtins.int
+    CASH_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    MARK_E9_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Output only. Account."""
+    old_quantity_e9: _builtins.int
+    """Output only. Position before, signed."""
+    new_quantity_e9: _builtins.int
+    """Output only. Position after, signed, in whole lots; after a symbol change under the new id, with what was
+    held there before.
+    """
+    mark_e9: _builtins.int
+    """Optional. The last mark on the terms after it; absent before the first."""
+    @_builtins.property
+    def action(self) -> _execution_pb2.CorporateAction:
+        """Output only. The action."""
+
+    @_builtins.property
+    def cash(self) -> _money_pb2.Money:
+        """Output only. Cash received; negative when paid."""
+
+    @_builtins.property
+    def cost(self) -> _money_pb2.Money:
+        """Output only. Cost of the position after it, signed like it."""
+
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        action: _execution_pb2.CorporateAction | None = ...,
+        old_quantity_e9: _builtins.int = ...,
+        new_quantity_e9: _builtins.int = ...,
+        cash: _money_pb2.Money | None = ...,
+        cost: _money_pb2.Money | None = ...,
+        mark_e9: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mark_e9", b"_mark_e9", "action", b"action", "cash", b"cash", "cost", b"cost", "mark_e9", b"mark_e9"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mark_e9", b"_mark_e9", "account_id", b"account_id", "action", b"action", "cash", b"cash", "cost", b"cost", "mark_e9", b"mark_e9", "new_quantity_e9", b"new_quantity_e9", "old_quantity_e9", b"old_quantity_e9"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__mark_e9: _TypeAlias = _typing.Literal["mark_e9"]  # noqa: Y015
+    _WhichOneofArgType__mark_e9: _TypeAlias = _typing.Literal["_mark_e9", b"_mark_e9"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mark_e9) -> _WhichOneofReturnType__mark_e9 | None: ...
+
+Global___CorporateActionApplied: _TypeAlias = CorporateActionApplied  # noqa: Y015

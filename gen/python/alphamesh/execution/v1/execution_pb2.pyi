@@ -67,6 +67,11 @@ class Account(_message.Message):
     TRADING_STATE_FIELD_NUMBER: _builtins.int
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
     OPEN_ORDERS_FIELD_NUMBER: _builtins.int
+    TRADING_STATE_REASON_FIELD_NUMBER: _builtins.int
+    ALARMS_FIELD_NUMBER: _builtins.int
+    CORPORATE_ACTION_CASH_FIELD_NUMBER: _builtins.int
+    UNREALIZED_PNL_FIELD_NUMBER: _builtins.int
+    RESERVATIONS_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Output only. Account."""
     trading_state: _trading_pb2.TradingState.ValueType
@@ -75,6 +80,10 @@ class Account(_message.Message):
     """Output only. Version of the risk policy in force; 0 before the first."""
     open_orders: _builtins.int
     """Output only. Open orders."""
+    trading_state_reason: _builtins.str
+    """Output only. Why the trading state was last moved; empty while nobody has."""
+    reservations: _builtins.int
+    """Output only. Reservations held that no order has consumed."""
     @_builtins.property
     def cash(self) -> _money_pb2.Money:
         """Output only. Cash, reservations not deducted."""
@@ -99,6 +108,20 @@ class Account(_message.Message):
     def realized_pnl(self) -> _money_pb2.Money:
         """Output only. Realised profit and loss against average cost, fees not deducted."""
 
+    @_builtins.property
+    def alarms(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alarm]:
+        """Output only. What the ledger found wrong, oldest first: broken invariants, overfills, reports that
+        could not be booked.
+        """
+
+    @_builtins.property
+    def corporate_action_cash(self) -> _money_pb2.Money:
+        """Output only. Dividends, and cash paid for fractions of shares; negative when short."""
+
+    @_builtins.property
+    def unrealized_pnl(self) -> _money_pb2.Money:
+        """Output only. Positions at their marks less their cost; absent until every position has a mark."""
+
     def __init__(
         self,
         *,
@@ -112,14 +135,92 @@ class Account(_message.Message):
         trading_state: _trading_pb2.TradingState.ValueType = ...,
         policy_version: _builtins.int = ...,
         open_orders: _builtins.int = ...,
+        trading_state_reason: _builtins.str = ...,
+        alarms: _abc.Iterable[Global___Alarm] | None = ...,
+        corporate_action_cash: _money_pb2.Money | None = ...,
+        unrealized_pnl: _money_pb2.Money | None = ...,
+        reservations: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cash", b"cash", "equity", b"equity", "fees", b"fees", "realized_pnl", b"realized_pnl", "reserved", b"reserved"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cash", b"cash", "corporate_action_cash", b"corporate_action_cash", "equity", b"equity", "fees", b"fees", "realized_pnl", b"realized_pnl", "reserved", b"reserved", "unrealized_pnl", b"unrealized_pnl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "cash", b"cash", "equity", b"equity", "fees", b"fees", "open_orders", b"open_orders", "policy_version", b"policy_version", "positions", b"positions", "realized_pnl", b"realized_pnl", "reserved", b"reserved", "trading_state", b"trading_state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "alarms", b"alarms", "cash", b"cash", "corporate_action_cash", b"corporate_action_cash", "equity", b"equity", "fees", b"fees", "open_orders", b"open_orders", "policy_version", b"policy_version", "positions", b"positions", "realized_pnl", b"realized_pnl", "reservations", b"reservations", "reserved", b"reserved", "trading_state", b"trading_state", "trading_state_reason", b"trading_state_reason", "unrealized_pnl", b"unrealized_pnl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Account: _TypeAlias = Account  # noqa: Y015
+
+@_typing.final
+class Alarm(_message.Message):
+    """Something that must not happen did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Alarm._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: Alarm._Kind.ValueType  # 0
+        """Not stated."""
+        KIND_CASH_BELOW_RESERVED: Alarm._Kind.ValueType  # 1
+        """Cash less reserved cash went below zero."""
+        KIND_GROSS_ABOVE_CAP: Alarm._Kind.ValueType  # 2
+        """Gross exposure with reservations went above its cap."""
+        KIND_POSITION_ABOVE_CAP: Alarm._Kind.ValueType  # 3
+        """A position with reservations went above its cap."""
+        KIND_BOOKS_DO_NOT_BALANCE: Alarm._Kind.ValueType  # 4
+        """Debits and credits of an event differ, or two books of the same thing do."""
+        KIND_OVERFILL: Alarm._Kind.ValueType  # 5
+        """An order filled beyond its quantity."""
+        KIND_REPORT_REFUSED: Alarm._Kind.ValueType  # 6
+        """A report of the venue that cannot be true."""
+        KIND_UNRECONCILED: Alarm._Kind.ValueType  # 7
+        """The venue knows something else, and nothing explains it."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """Kinds of alarms."""
+
+    KIND_UNSPECIFIED: Alarm.Kind.ValueType  # 0
+    """Not stated."""
+    KIND_CASH_BELOW_RESERVED: Alarm.Kind.ValueType  # 1
+    """Cash less reserved cash went below zero."""
+    KIND_GROSS_ABOVE_CAP: Alarm.Kind.ValueType  # 2
+    """Gross exposure with reservations went above its cap."""
+    KIND_POSITION_ABOVE_CAP: Alarm.Kind.ValueType  # 3
+    """A position with reservations went above its cap."""
+    KIND_BOOKS_DO_NOT_BALANCE: Alarm.Kind.ValueType  # 4
+    """Debits and credits of an event differ, or two books of the same thing do."""
+    KIND_OVERFILL: Alarm.Kind.ValueType  # 5
+    """An order filled beyond its quantity."""
+    KIND_REPORT_REFUSED: Alarm.Kind.ValueType  # 6
+    """A report of the venue that cannot be true."""
+    KIND_UNRECONCILED: Alarm.Kind.ValueType  # 7
+    """The venue knows something else, and nothing explains it."""
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """Output only. Event that it was found at."""
+    kind: Global___Alarm.Kind.ValueType
+    """Output only. Kind."""
+    detail: _builtins.str
+    """Output only. What was found, with the figures."""
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+        kind: Global___Alarm.Kind.ValueType = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "kind", b"kind", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Alarm: _TypeAlias = Alarm  # noqa: Y015
 
 @_typing.final
 class Position(_message.Message):
@@ -1146,3 +1247,775 @@ class StreamEventsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamEventsResponse: _TypeAlias = StreamEventsResponse  # noqa: Y015
+
+@_typing.final
+class ReservationBatch(_message.Message):
+    """Proposals to be reserved for, column by column: row i is instrument_ids[i], sides[i], ..."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASKET_MODE_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    SIDES_FIELD_NUMBER: _builtins.int
+    QUANTITY_E9_FIELD_NUMBER: _builtins.int
+    PRICE_BOUND_E9_FIELD_NUMBER: _builtins.int
+    TIME_TO_LIVE_NS_FIELD_NUMBER: _builtins.int
+    basket_mode: Global___BasketMode.ValueType
+    """Required. How the batch passes the gate."""
+    time_to_live_ns: _builtins.int
+    """Required. How long what is granted is held, in market time."""
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Required. Instruments."""
+
+    @_builtins.property
+    def sides(self) -> _containers.RepeatedScalarFieldContainer[_trading_pb2.Side.ValueType]:
+        """Required. Sides."""
+
+    @_builtins.property
+    def quantity_e9(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Required. Quantities, each above zero."""
+
+    @_builtins.property
+    def price_bound_e9(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Required. Worst prices that may be paid or taken; 0: the market's, as far as the price collar."""
+
+    def __init__(
+        self,
+        *,
+        basket_mode: Global___BasketMode.ValueType = ...,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+        sides: _abc.Iterable[_trading_pb2.Side.ValueType] | None = ...,
+        quantity_e9: _abc.Iterable[_builtins.int] | None = ...,
+        price_bound_e9: _abc.Iterable[_builtins.int] | None = ...,
+        time_to_live_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basket_mode", b"basket_mode", "instrument_ids", b"instrument_ids", "price_bound_e9", b"price_bound_e9", "quantity_e9", b"quantity_e9", "sides", b"sides", "time_to_live_ns", b"time_to_live_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReservationBatch: _TypeAlias = ReservationBatch  # noqa: Y015
+
+@_typing.final
+class ReservationVerdicts(_message.Message):
+    """What the gate said to a batch, row by row."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESERVATION_IDS_FIELD_NUMBER: _builtins.int
+    GRANTED_QUANTITY_E9_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    REASON_MASKS_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_NS_FIELD_NUMBER: _builtins.int
+    expire_time_ns: _builtins.int
+    """Output only. Market time at which the reservations expire, Unix nanoseconds UTC."""
+    @_builtins.property
+    def reservation_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Ids of the reservations, 0 where denied; unique within the account for ever."""
+
+    @_builtins.property
+    def granted_quantity_e9(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Granted quantities, 0 where denied."""
+
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_order_pb2.DenialReason.ValueType]:
+        """Output only. What decided: 0 where all was granted. In ALL_OR_NOTHING a row that broke no rule
+        itself is denied with 0.
+        """
+
+    @_builtins.property
+    def reason_masks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Every rule that the whole proposal violates: bit 1 << DenialReason."""
+
+    def __init__(
+        self,
+        *,
+        reservation_ids: _abc.Iterable[_builtins.int] | None = ...,
+        granted_quantity_e9: _abc.Iterable[_builtins.int] | None = ...,
+        reasons: _abc.Iterable[_order_pb2.DenialReason.ValueType] | None = ...,
+        reason_masks: _abc.Iterable[_builtins.int] | None = ...,
+        expire_time_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time_ns", b"expire_time_ns", "granted_quantity_e9", b"granted_quantity_e9", "reason_masks", b"reason_masks", "reasons", b"reasons", "reservation_ids", b"reservation_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReservationVerdicts: _TypeAlias = ReservationVerdicts  # noqa: Y015
+
+@_typing.final
+class Reservation(_message.Message):
+    """One reservation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESERVATION_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    SIDE_FIELD_NUMBER: _builtins.int
+    QUANTITY_E9_FIELD_NUMBER: _builtins.int
+    PRICE_BOUND_E9_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_NS_FIELD_NUMBER: _builtins.int
+    reservation_id: _builtins.int
+    """Output only. Id."""
+    agent_id: _builtins.str
+    """Output only. Whose it is."""
+    instrument_id: _builtins.str
+    """Output only. Instrument."""
+    side: _trading_pb2.Side.ValueType
+    """Output only. Side."""
+    quantity_e9: _builtins.int
+    """Output only. Quantity held."""
+    price_bound_e9: _builtins.int
+    """Output only. Worst price; 0: the market's."""
+    expire_time_ns: _builtins.int
+    """Output only. Market time at which it expires, Unix nanoseconds UTC."""
+    def __init__(
+        self,
+        *,
+        reservation_id: _builtins.int = ...,
+        agent_id: _builtins.str = ...,
+        instrument_id: _builtins.str = ...,
+        side: _trading_pb2.Side.ValueType = ...,
+        quantity_e9: _builtins.int = ...,
+        price_bound_e9: _builtins.int = ...,
+        expire_time_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "expire_time_ns", b"expire_time_ns", "instrument_id", b"instrument_id", "price_bound_e9", b"price_bound_e9", "quantity_e9", b"quantity_e9", "reservation_id", b"reservation_id", "side", b"side"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reservation: _TypeAlias = Reservation  # noqa: Y015
+
+@_typing.final
+class ReserveExposureRequest(_message.Message):
+    """Request of ReserveExposure."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    BATCH_NUMBER_FIELD_NUMBER: _builtins.int
+    RELEASE_IDS_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Required. Account."""
+    agent_id: _builtins.str
+    """Required. Agent or portfolio that proposes."""
+    batch_number: _builtins.int
+    """Required. Number of the batch, the agent's idempotency key: above all that it has sent before, or
+    equal to one of the last 256 to get its answer again.
+    """
+    @_builtins.property
+    def release_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Optional. The agent's reservations given back before the batch is judged; those that have ended are
+        passed over.
+        """
+
+    @_builtins.property
+    def batch(self) -> Global___ReservationBatch:
+        """Optional. What is proposed; absent in a batch that only gives back."""
+
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        batch_number: _builtins.int = ...,
+        release_ids: _abc.Iterable[_builtins.int] | None = ...,
+        batch: Global___ReservationBatch | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "agent_id", b"agent_id", "batch", b"batch", "batch_number", b"batch_number", "release_ids", b"release_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReserveExposureRequest: _TypeAlias = ReserveExposureRequest  # noqa: Y015
+
+@_typing.final
+class ReserveExposureResponse(_message.Message):
+    """Response of ReserveExposure."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_NUMBER_FIELD_NUMBER: _builtins.int
+    VERDICTS_FIELD_NUMBER: _builtins.int
+    RELEASED_FIELD_NUMBER: _builtins.int
+    APPLIED_SEQ_FIELD_NUMBER: _builtins.int
+    batch_number: _builtins.int
+    """Output only. The batch that is answered."""
+    released: _builtins.int
+    """Output only. Of release_ids, how many were held and are given back."""
+    applied_seq: _builtins.int
+    """Output only. Ledger sequence after it."""
+    @_builtins.property
+    def verdicts(self) -> Global___ReservationVerdicts:
+        """Output only. What the gate said; absent when nothing was proposed."""
+
+    def __init__(
+        self,
+        *,
+        batch_number: _builtins.int = ...,
+        verdicts: Global___ReservationVerdicts | None = ...,
+        released: _builtins.int = ...,
+        applied_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["verdicts", b"verdicts"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_seq", b"applied_seq", "batch_number", b"batch_number", "released", b"released", "verdicts", b"verdicts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReserveExposureResponse: _TypeAlias = ReserveExposureResponse  # noqa: Y015
+
+@_typing.final
+class ReleaseReservationsRequest(_message.Message):
+    """Request of ReleaseReservations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    RESERVATION_IDS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required. Idempotency key."""
+    account_id: _builtins.str
+    """Required. Account."""
+    @_builtins.property
+    def reservation_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Required. Reservations."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        reservation_ids: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "request_id", b"request_id", "reservation_ids", b"reservation_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseReservationsRequest: _TypeAlias = ReleaseReservationsRequest  # noqa: Y015
+
+@_typing.final
+class ReleaseReservationsResponse(_message.Message):
+    """Response of ReleaseReservations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELEASED_IDS_FIELD_NUMBER: _builtins.int
+    APPLIED_SEQ_FIELD_NUMBER: _builtins.int
+    applied_seq: _builtins.int
+    """Output only. Ledger sequence after it."""
+    @_builtins.property
+    def released_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Those that were held and are given back."""
+
+    def __init__(
+        self,
+        *,
+        released_ids: _abc.Iterable[_builtins.int] | None = ...,
+        applied_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_seq", b"applied_seq", "released_ids", b"released_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleaseReservationsResponse: _TypeAlias = ReleaseReservationsResponse  # noqa: Y015
+
+@_typing.final
+class ListReservationsRequest(_message.Message):
+    """Request of ListReservations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    MIN_SEQ_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Required. Account."""
+    agent_id: _builtins.str
+    """Optional. Only this agent's."""
+    page_size: _builtins.int
+    """Optional. At most this many; 0 means 500."""
+    page_token: _builtins.str
+    """Optional. next_page_token of the page before."""
+    min_seq: _builtins.int
+    """Optional. Wait until the ledger has applied this sequence."""
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        min_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "agent_id", b"agent_id", "min_seq", b"min_seq", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReservationsRequest: _TypeAlias = ListReservationsRequest  # noqa: Y015
+
+@_typing.final
+class ListReservationsResponse(_message.Message):
+    """Response of ListReservations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESERVATIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    APPLIED_SEQ_FIELD_NUMBER: _builtins.int
+    LAST_BATCH_NUMBER_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Output only. Empty on the last page."""
+    applied_seq: _builtins.int
+    """Output only. Ledger sequence that it shows."""
+    last_batch_number: _builtins.int
+    """Output only. Last batch_number of agent_id that was judged; 0 for none, or without agent_id."""
+    @_builtins.property
+    def reservations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reservation]:
+        """Output only. One page, by reservation_id."""
+
+    def __init__(
+        self,
+        *,
+        reservations: _abc.Iterable[Global___Reservation] | None = ...,
+        next_page_token: _builtins.str = ...,
+        applied_seq: _builtins.int = ...,
+        last_batch_number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_seq", b"applied_seq", "last_batch_number", b"last_batch_number", "next_page_token", b"next_page_token", "reservations", b"reservations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReservationsResponse: _TypeAlias = ListReservationsResponse  # noqa: Y015
+
+@_typing.final
+class GetReconciliationRequest(_message.Message):
+    """Request of GetReconciliation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Required. Account."""
+    run: _builtins.bool
+    """Optional. Compare now instead of reading the last comparison."""
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReconciliationRequest: _TypeAlias = GetReconciliationRequest  # noqa: Y015
+
+@_typing.final
+class GetReconciliationResponse(_message.Message):
+    """Response of GetReconciliation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECONCILIATION_FIELD_NUMBER: _builtins.int
+    APPLIED_SEQ_FIELD_NUMBER: _builtins.int
+    applied_seq: _builtins.int
+    """Output only. Ledger sequence after it."""
+    @_builtins.property
+    def reconciliation(self) -> Global___Reconciliation:
+        """Output only. The comparison."""
+
+    def __init__(
+        self,
+        *,
+        reconciliation: Global___Reconciliation | None = ...,
+        applied_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reconciliation", b"reconciliation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_seq", b"applied_seq", "reconciliation", b"reconciliation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReconciliationResponse: _TypeAlias = GetReconciliationResponse  # noqa: Y015
+
+@_typing.final
+class Reconciliation(_message.Message):
+    """The ledger and the venue, compared."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Trigger:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _TriggerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Reconciliation._Trigger.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        TRIGGER_UNSPECIFIED: Reconciliation._Trigger.ValueType  # 0
+        """Not stated."""
+        TRIGGER_START: Reconciliation._Trigger.ValueType  # 1
+        """The service started."""
+        TRIGGER_RECONNECT: Reconciliation._Trigger.ValueType  # 2
+        """The connection to the venue came back."""
+        TRIGGER_PERIODIC: Reconciliation._Trigger.ValueType  # 3
+        """It is time."""
+        TRIGGER_REQUEST: Reconciliation._Trigger.ValueType  # 4
+        """Somebody asked."""
+
+    class Trigger(_Trigger, metaclass=_TriggerEnumTypeWrapper):
+        """What a comparison is made for."""
+
+    TRIGGER_UNSPECIFIED: Reconciliation.Trigger.ValueType  # 0
+    """Not stated."""
+    TRIGGER_START: Reconciliation.Trigger.ValueType  # 1
+    """The service started."""
+    TRIGGER_RECONNECT: Reconciliation.Trigger.ValueType  # 2
+    """The connection to the venue came back."""
+    TRIGGER_PERIODIC: Reconciliation.Trigger.ValueType  # 3
+    """It is time."""
+    TRIGGER_REQUEST: Reconciliation.Trigger.ValueType  # 4
+    """Somebody asked."""
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    TRIGGER_FIELD_NUMBER: _builtins.int
+    VENUE_SEQ_FIELD_NUMBER: _builtins.int
+    ORDERS_FIELD_NUMBER: _builtins.int
+    DIFFERENCES_FIELD_NUMBER: _builtins.int
+    RECONCILED_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Output only. Account."""
+    trigger: Global___Reconciliation.Trigger.ValueType
+    """Output only. What it was made for."""
+    venue_seq: _builtins.int
+    """Output only. Last report of the venue that it takes into account."""
+    orders: _builtins.int
+    """Output only. Orders of the venue that were compared."""
+    reconciled: _builtins.bool
+    """Output only. Every difference is settled. When not, trading is halted."""
+    @_builtins.property
+    def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Difference]:
+        """Output only. What did not agree; empty when all did."""
+
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        trigger: Global___Reconciliation.Trigger.ValueType = ...,
+        venue_seq: _builtins.int = ...,
+        orders: _builtins.int = ...,
+        differences: _abc.Iterable[Global___Difference] | None = ...,
+        reconciled: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "differences", b"differences", "orders", b"orders", "reconciled", b"reconciled", "trigger", b"trigger", "venue_seq", b"venue_seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reconciliation: _TypeAlias = Reconciliation  # noqa: Y015
+
+@_typing.final
+class Difference(_message.Message):
+    """Something that the ledger and the venue did not agree on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Difference._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: Difference._Kind.ValueType  # 0
+        """Not stated."""
+        KIND_ORDER_UNKNOWN_TO_VENUE: Difference._Kind.ValueType  # 1
+        """The venue does not know an order that the ledger has working."""
+        KIND_ORPHAN_ORDER: Difference._Kind.ValueType  # 2
+        """The venue works an order that the ledger does not know."""
+        KIND_MISSING_FILL: Difference._Kind.ValueType  # 3
+        """The venue has filled more than the ledger has booked."""
+        KIND_SURPLUS_FILL: Difference._Kind.ValueType  # 4
+        """The ledger has booked more than the venue has filled."""
+        KIND_ORDER_STATE: Difference._Kind.ValueType  # 5
+        """One has the order open, the other closed."""
+        KIND_POSITION: Difference._Kind.ValueType  # 6
+        """Positions from fills differ."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """Kinds of differences."""
+
+    KIND_UNSPECIFIED: Difference.Kind.ValueType  # 0
+    """Not stated."""
+    KIND_ORDER_UNKNOWN_TO_VENUE: Difference.Kind.ValueType  # 1
+    """The venue does not know an order that the ledger has working."""
+    KIND_ORPHAN_ORDER: Difference.Kind.ValueType  # 2
+    """The venue works an order that the ledger does not know."""
+    KIND_MISSING_FILL: Difference.Kind.ValueType  # 3
+    """The venue has filled more than the ledger has booked."""
+    KIND_SURPLUS_FILL: Difference.Kind.ValueType  # 4
+    """The ledger has booked more than the venue has filled."""
+    KIND_ORDER_STATE: Difference.Kind.ValueType  # 5
+    """One has the order open, the other closed."""
+    KIND_POSITION: Difference.Kind.ValueType  # 6
+    """Positions from fills differ."""
+
+    KIND_FIELD_NUMBER: _builtins.int
+    CLIENT_ORDER_ID_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    LEDGER_QUANTITY_E9_FIELD_NUMBER: _builtins.int
+    VENUE_QUANTITY_E9_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    kind: Global___Difference.Kind.ValueType
+    """Output only. Kind."""
+    client_order_id: _builtins.str
+    """Output only. Order; empty for a position."""
+    instrument_id: _builtins.str
+    """Output only. Instrument."""
+    ledger_quantity_e9: _builtins.int
+    """Output only. What the ledger has: the order's cumulative quantity, or the position from fills."""
+    venue_quantity_e9: _builtins.int
+    """Output only. What the venue has."""
+    action: _builtins.str
+    """Output only. What was done about it; empty when nothing could be."""
+    def __init__(
+        self,
+        *,
+        kind: Global___Difference.Kind.ValueType = ...,
+        client_order_id: _builtins.str = ...,
+        instrument_id: _builtins.str = ...,
+        ledger_quantity_e9: _builtins.int = ...,
+        venue_quantity_e9: _builtins.int = ...,
+        action: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "client_order_id", b"client_order_id", "instrument_id", b"instrument_id", "kind", b"kind", "ledger_quantity_e9", b"ledger_quantity_e9", "venue_quantity_e9", b"venue_quantity_e9"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Difference: _TypeAlias = Difference  # noqa: Y015
+
+@_typing.final
+class CorporateAction(_message.Message):
+    """A corporate action on one instrument."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_ID_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    TS_EVENT_NS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    SPLIT_FIELD_NUMBER: _builtins.int
+    CASH_DIVIDEND_FIELD_NUMBER: _builtins.int
+    SYMBOL_CHANGE_FIELD_NUMBER: _builtins.int
+    action_id: _builtins.str
+    """Required. The source's id of the action; an account applies each one once."""
+    instrument_id: _builtins.str
+    """Required. Instrument."""
+    ts_event_ns: _builtins.int
+    """Required. Market time at which it takes effect (the ex-date), Unix nanoseconds UTC."""
+    source: _builtins.str
+    """Required. Where it is known from."""
+    @_builtins.property
+    def split(self) -> Global___Split:
+        """New shares for old ones."""
+
+    @_builtins.property
+    def cash_dividend(self) -> Global___CashDividend:
+        """Cash for each share."""
+
+    @_builtins.property
+    def symbol_change(self) -> Global___SymbolChange:
+        """The instrument goes on under another id."""
+
+    def __init__(
+        self,
+        *,
+        action_id: _builtins.str = ...,
+        instrument_id: _builtins.str = ...,
+        ts_event_ns: _builtins.int = ...,
+        source: _builtins.str = ...,
+        split: Global___Split | None = ...,
+        cash_dividend: Global___CashDividend | None = ...,
+        symbol_change: Global___SymbolChange | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cash_dividend", b"cash_dividend", "split", b"split", "symbol_change", b"symbol_change"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "action_id", b"action_id", "cash_dividend", b"cash_dividend", "instrument_id", b"instrument_id", "source", b"source", "split", b"split", "symbol_change", b"symbol_change", "ts_event_ns", b"ts_event_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["split", "cash_dividend", "symbol_change"]  # noqa: Y015
+    _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
+
+Global___CorporateAction: _TypeAlias = CorporateAction  # noqa: Y015
+
+@_typing.final
+class Split(_message.Message):
+    """A split, or a reverse split."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NEW_SHARES_FIELD_NUMBER: _builtins.int
+    OLD_SHARES_FIELD_NUMBER: _builtins.int
+    FRACTION_PRICE_E9_FIELD_NUMBER: _builtins.int
+    new_shares: _builtins.int
+    """Required. New shares."""
+    old_shares: _builtins.int
+    """Required. For so many old ones."""
+    fraction_price_e9: _builtins.int
+    """Required. Price after the split at which fractions below a lot are paid in cash."""
+    def __init__(
+        self,
+        *,
+        new_shares: _builtins.int = ...,
+        old_shares: _builtins.int = ...,
+        fraction_price_e9: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fraction_price_e9", b"fraction_price_e9", "new_shares", b"new_shares", "old_shares", b"old_shares"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Split: _TypeAlias = Split  # noqa: Y015
+
+@_typing.final
+class CashDividend(_message.Message):
+    """A dividend in cash."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PER_SHARE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def per_share(self) -> _money_pb2.Money:
+        """Required. Cash for one share, in the account's currency. Shorts pay it."""
+
+    def __init__(
+        self,
+        *,
+        per_share: _money_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["per_share", b"per_share"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["per_share", b"per_share"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CashDividend: _TypeAlias = CashDividend  # noqa: Y015
+
+@_typing.final
+class SymbolChange(_message.Message):
+    """A new id for the same thing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NEW_INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    new_instrument_id: _builtins.str
+    """Required. New id; known to market data, with the increments, multiplier and currency of the old one."""
+    def __init__(
+        self,
+        *,
+        new_instrument_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_instrument_id", b"new_instrument_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SymbolChange: _TypeAlias = SymbolChange  # noqa: Y015
+
+@_typing.final
+class ApplyCorporateActionRequest(_message.Message):
+    """Request of ApplyCorporateAction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required. Idempotency key."""
+    account_id: _builtins.str
+    """Required. Account."""
+    @_builtins.property
+    def action(self) -> Global___CorporateAction:
+        """Required. The action."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        action: Global___CorporateAction | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "action", b"action", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApplyCorporateActionRequest: _TypeAlias = ApplyCorporateActionRequest  # noqa: Y015
+
+@_typing.final
+class ApplyCorporateActionResponse(_message.Message):
+    """Response of ApplyCorporateAction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    APPLIED_SEQ_FIELD_NUMBER: _builtins.int
+    CANCELLED_ORDER_IDS_FIELD_NUMBER: _builtins.int
+    ORDERS_FIELD_NUMBER: _builtins.int
+    applied_seq: _builtins.int
+    """Output only. Ledger sequence after it."""
+    @_builtins.property
+    def account(self) -> Global___Account:
+        """Output only. The account after it."""
+
+    @_builtins.property
+    def cancelled_order_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. Working orders that were cancelled for it."""
+
+    @_builtins.property
+    def orders(self) -> _containers.RepeatedCompositeFieldContainer[_order_pb2.Order]:
+        """Output only. Orders that were sent for them on the new terms."""
+
+    def __init__(
+        self,
+        *,
+        account: Global___Account | None = ...,
+        applied_seq: _builtins.int = ...,
+        cancelled_order_ids: _abc.Iterable[_builtins.str] | None = ...,
+        orders: _abc.Iterable[_order_pb2.Order] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "applied_seq", b"applied_seq", "cancelled_order_ids", b"cancelled_order_ids", "orders", b"orders"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApplyCorporateActionResponse: _TypeAlias = ApplyCorporateActionResponse  # noqa: Y015

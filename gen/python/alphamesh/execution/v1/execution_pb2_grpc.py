@@ -96,6 +96,31 @@ class ExecutionServiceStub:
                 request_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.SetTradingStateRequest.SerializeToString,
                 response_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.SetTradingStateResponse.FromString,
                 _registered_method=True)
+        self.ReserveExposure = channel.stream_stream(
+                '/alphamesh.execution.v1.ExecutionService/ReserveExposure',
+                request_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ReserveExposureRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ReserveExposureResponse.FromString,
+                _registered_method=True)
+        self.ReleaseReservations = channel.unary_unary(
+                '/alphamesh.execution.v1.ExecutionService/ReleaseReservations',
+                request_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ReleaseReservationsRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ReleaseReservationsResponse.FromString,
+                _registered_method=True)
+        self.ListReservations = channel.unary_unary(
+                '/alphamesh.execution.v1.ExecutionService/ListReservations',
+                request_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ListReservationsRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ListReservationsResponse.FromString,
+                _registered_method=True)
+        self.GetReconciliation = channel.unary_unary(
+                '/alphamesh.execution.v1.ExecutionService/GetReconciliation',
+                request_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.GetReconciliationRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.GetReconciliationResponse.FromString,
+                _registered_method=True)
+        self.ApplyCorporateAction = channel.unary_unary(
+                '/alphamesh.execution.v1.ExecutionService/ApplyCorporateAction',
+                request_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionResponse.FromString,
+                _registered_method=True)
         self.StreamEvents = channel.unary_stream(
                 '/alphamesh.execution.v1.ExecutionService/StreamEvents',
                 request_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.StreamEventsRequest.SerializeToString,
@@ -206,6 +231,55 @@ class ExecutionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReserveExposure(self, request_iterator, context):
+        """Reserves exposure for proposals, batch by batch: what is granted is held, with everything that is
+        granted to others, within the limits until an order consumes it, it is released, or it expires.
+        One answer a batch, in their order, once it is durable. A batch that is sent again gets its first
+        answer, also after a restart. Any error ends the stream; what was answered stays.
+        Errors: NOT_FOUND (account), INVALID_ARGUMENT (columns of unequal length, off-increment price or
+        quantity), FAILED_PRECONDITION (batch_number used for other content, or older than what is remembered).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseReservations(self, request, context):
+        """Gives reservations back. Those that have ended already are left out of the answer.
+        Errors: NOT_FOUND (account).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListReservations(self, request, context):
+        """Lists the reservations that are held, and where an agent's batches stand.
+        Errors: NOT_FOUND (account).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetReconciliation(self, request, context):
+        """Compares the ledger with the venue now, or reads the last comparison.
+        Errors: NOT_FOUND (account, or no comparison yet), UNAVAILABLE (the venue does not answer: that says
+        nothing about positions).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApplyCorporateAction(self, request, context):
+        """Applies a corporate action to positions and average cost, in exact integers; a fraction of a lot is
+        paid in cash. Before a split or a symbol change the instrument's reservations are released and its
+        working orders cancelled; where the new terms are on the increments the rest of an order is sent again
+        under "<client_order_id>~<action_id>". An action that was applied is not applied again.
+        Errors: NOT_FOUND (account, instrument), INVALID_ARGUMENT (ratio), ABORTED (an order of the
+        instrument waits for the venue's answer: try again).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StreamEvents(self, request, context):
         """Streams the ledger's events from from_seq, for consumers that found a gap in the event log.
         """
@@ -275,6 +349,31 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.SetTradingState,
                     request_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.SetTradingStateRequest.FromString,
                     response_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.SetTradingStateResponse.SerializeToString,
+            ),
+            'ReserveExposure': grpc.stream_stream_rpc_method_handler(
+                    servicer.ReserveExposure,
+                    request_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ReserveExposureRequest.FromString,
+                    response_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ReserveExposureResponse.SerializeToString,
+            ),
+            'ReleaseReservations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseReservations,
+                    request_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ReleaseReservationsRequest.FromString,
+                    response_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ReleaseReservationsResponse.SerializeToString,
+            ),
+            'ListReservations': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReservations,
+                    request_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ListReservationsRequest.FromString,
+                    response_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ListReservationsResponse.SerializeToString,
+            ),
+            'GetReconciliation': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReconciliation,
+                    request_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.GetReconciliationRequest.FromString,
+                    response_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.GetReconciliationResponse.SerializeToString,
+            ),
+            'ApplyCorporateAction': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyCorporateAction,
+                    request_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionRequest.FromString,
+                    response_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionResponse.SerializeToString,
             ),
             'StreamEvents': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamEvents,
@@ -608,6 +707,141 @@ class ExecutionService:
             '/alphamesh.execution.v1.ExecutionService/SetTradingState',
             alphamesh_dot_execution_dot_v1_dot_execution__pb2.SetTradingStateRequest.SerializeToString,
             alphamesh_dot_execution_dot_v1_dot_execution__pb2.SetTradingStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReserveExposure(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/alphamesh.execution.v1.ExecutionService/ReserveExposure',
+            alphamesh_dot_execution_dot_v1_dot_execution__pb2.ReserveExposureRequest.SerializeToString,
+            alphamesh_dot_execution_dot_v1_dot_execution__pb2.ReserveExposureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseReservations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.execution.v1.ExecutionService/ReleaseReservations',
+            alphamesh_dot_execution_dot_v1_dot_execution__pb2.ReleaseReservationsRequest.SerializeToString,
+            alphamesh_dot_execution_dot_v1_dot_execution__pb2.ReleaseReservationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReservations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.execution.v1.ExecutionService/ListReservations',
+            alphamesh_dot_execution_dot_v1_dot_execution__pb2.ListReservationsRequest.SerializeToString,
+            alphamesh_dot_execution_dot_v1_dot_execution__pb2.ListReservationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReconciliation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.execution.v1.ExecutionService/GetReconciliation',
+            alphamesh_dot_execution_dot_v1_dot_execution__pb2.GetReconciliationRequest.SerializeToString,
+            alphamesh_dot_execution_dot_v1_dot_execution__pb2.GetReconciliationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyCorporateAction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.execution.v1.ExecutionService/ApplyCorporateAction',
+            alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionRequest.SerializeToString,
+            alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionResponse.FromString,
             options,
             channel_credentials,
             insecure,

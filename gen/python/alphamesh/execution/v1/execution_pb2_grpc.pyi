@@ -82,6 +82,35 @@ class ExecutionServiceStub:
     """Moves an account along the kill ladder. Works when everything but execution and venue is down.
     The stricter of this state and the policy's is in force.
     """
+    ReserveExposure: _grpc.StreamStreamMultiCallable[_execution_pb2.ReserveExposureRequest, _execution_pb2.ReserveExposureResponse]
+    """Reserves exposure for proposals, batch by batch: what is granted is held, with everything that is
+    granted to others, within the limits until an order consumes it, it is released, or it expires.
+    One answer a batch, in their order, once it is durable. A batch that is sent again gets its first
+    answer, also after a restart. Any error ends the stream; what was answered stays.
+    Errors: NOT_FOUND (account), INVALID_ARGUMENT (columns of unequal length, off-increment price or
+    quantity), FAILED_PRECONDITION (batch_number used for other content, or older than what is remembered).
+    """
+    ReleaseReservations: _grpc.UnaryUnaryMultiCallable[_execution_pb2.ReleaseReservationsRequest, _execution_pb2.ReleaseReservationsResponse]
+    """Gives reservations back. Those that have ended already are left out of the answer.
+    Errors: NOT_FOUND (account).
+    """
+    ListReservations: _grpc.UnaryUnaryMultiCallable[_execution_pb2.ListReservationsRequest, _execution_pb2.ListReservationsResponse]
+    """Lists the reservations that are held, and where an agent's batches stand.
+    Errors: NOT_FOUND (account).
+    """
+    GetReconciliation: _grpc.UnaryUnaryMultiCallable[_execution_pb2.GetReconciliationRequest, _execution_pb2.GetReconciliationResponse]
+    """Compares the ledger with the venue now, or reads the last comparison.
+    Errors: NOT_FOUND (account, or no comparison yet), UNAVAILABLE (the venue does not answer: that says
+    nothing about positions).
+    """
+    ApplyCorporateAction: _grpc.UnaryUnaryMultiCallable[_execution_pb2.ApplyCorporateActionRequest, _execution_pb2.ApplyCorporateActionResponse]
+    """Applies a corporate action to positions and average cost, in exact integers; a fraction of a lot is
+    paid in cash. Before a split or a symbol change the instrument's reservations are released and its
+    working orders cancelled; where the new terms are on the increments the rest of an order is sent again
+    under "<client_order_id>~<action_id>". An action that was applied is not applied again.
+    Errors: NOT_FOUND (account, instrument), INVALID_ARGUMENT (ratio), ABORTED (an order of the
+    instrument waits for the venue's answer: try again).
+    """
     StreamEvents: _grpc.UnaryStreamMultiCallable[_execution_pb2.StreamEventsRequest, _execution_pb2.StreamEventsResponse]
     """Streams the ledger's events from from_seq, for consumers that found a gap in the event log."""
 
@@ -138,6 +167,35 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     SetTradingState: _aio.UnaryUnaryMultiCallable[_execution_pb2.SetTradingStateRequest, _execution_pb2.SetTradingStateResponse]  # type: ignore[assignment]
     """Moves an account along the kill ladder. Works when everything but execution and venue is down.
     The stricter of this state and the policy's is in force.
+    """
+    ReserveExposure: _aio.StreamStreamMultiCallable[_execution_pb2.ReserveExposureRequest, _execution_pb2.ReserveExposureResponse]  # type: ignore[assignment]
+    """Reserves exposure for proposals, batch by batch: what is granted is held, with everything that is
+    granted to others, within the limits until an order consumes it, it is released, or it expires.
+    One answer a batch, in their order, once it is durable. A batch that is sent again gets its first
+    answer, also after a restart. Any error ends the stream; what was answered stays.
+    Errors: NOT_FOUND (account), INVALID_ARGUMENT (columns of unequal length, off-increment price or
+    quantity), FAILED_PRECONDITION (batch_number used for other content, or older than what is remembered).
+    """
+    ReleaseReservations: _aio.UnaryUnaryMultiCallable[_execution_pb2.ReleaseReservationsRequest, _execution_pb2.ReleaseReservationsResponse]  # type: ignore[assignment]
+    """Gives reservations back. Those that have ended already are left out of the answer.
+    Errors: NOT_FOUND (account).
+    """
+    ListReservations: _aio.UnaryUnaryMultiCallable[_execution_pb2.ListReservationsRequest, _execution_pb2.ListReservationsResponse]  # type: ignore[assignment]
+    """Lists the reservations that are held, and where an agent's batches stand.
+    Errors: NOT_FOUND (account).
+    """
+    GetReconciliation: _aio.UnaryUnaryMultiCallable[_execution_pb2.GetReconciliationRequest, _execution_pb2.GetReconciliationResponse]  # type: ignore[assignment]
+    """Compares the ledger with the venue now, or reads the last comparison.
+    Errors: NOT_FOUND (account, or no comparison yet), UNAVAILABLE (the venue does not answer: that says
+    nothing about positions).
+    """
+    ApplyCorporateAction: _aio.UnaryUnaryMultiCallable[_execution_pb2.ApplyCorporateActionRequest, _execution_pb2.ApplyCorporateActionResponse]  # type: ignore[assignment]
+    """Applies a corporate action to positions and average cost, in exact integers; a fraction of a lot is
+    paid in cash. Before a split or a symbol change the instrument's reservations are released and its
+    working orders cancelled; where the new terms are on the increments the rest of an order is sent again
+    under "<client_order_id>~<action_id>". An action that was applied is not applied again.
+    Errors: NOT_FOUND (account, instrument), INVALID_ARGUMENT (ratio), ABORTED (an order of the
+    instrument waits for the venue's answer: try again).
     """
     StreamEvents: _aio.UnaryStreamMultiCallable[_execution_pb2.StreamEventsRequest, _execution_pb2.StreamEventsResponse]  # type: ignore[assignment]
     """Streams the ledger's events from from_seq, for consumers that found a gap in the event log."""
@@ -264,6 +322,65 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_execution_pb2.SetTradingStateResponse, _abc.Awaitable[_execution_pb2.SetTradingStateResponse]]:
         """Moves an account along the kill ladder. Works when everything but execution and venue is down.
         The stricter of this state and the policy's is in force.
+        """
+
+    @_abc_1.abstractmethod
+    def ReserveExposure(
+        self,
+        request_iterator: _MaybeAsyncIterator[_execution_pb2.ReserveExposureRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_execution_pb2.ReserveExposureResponse], _abc.AsyncIterator[_execution_pb2.ReserveExposureResponse]]:
+        """Reserves exposure for proposals, batch by batch: what is granted is held, with everything that is
+        granted to others, within the limits until an order consumes it, it is released, or it expires.
+        One answer a batch, in their order, once it is durable. A batch that is sent again gets its first
+        answer, also after a restart. Any error ends the stream; what was answered stays.
+        Errors: NOT_FOUND (account), INVALID_ARGUMENT (columns of unequal length, off-increment price or
+        quantity), FAILED_PRECONDITION (batch_number used for other content, or older than what is remembered).
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseReservations(
+        self,
+        request: _execution_pb2.ReleaseReservationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_pb2.ReleaseReservationsResponse, _abc.Awaitable[_execution_pb2.ReleaseReservationsResponse]]:
+        """Gives reservations back. Those that have ended already are left out of the answer.
+        Errors: NOT_FOUND (account).
+        """
+
+    @_abc_1.abstractmethod
+    def ListReservations(
+        self,
+        request: _execution_pb2.ListReservationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_pb2.ListReservationsResponse, _abc.Awaitable[_execution_pb2.ListReservationsResponse]]:
+        """Lists the reservations that are held, and where an agent's batches stand.
+        Errors: NOT_FOUND (account).
+        """
+
+    @_abc_1.abstractmethod
+    def GetReconciliation(
+        self,
+        request: _execution_pb2.GetReconciliationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_pb2.GetReconciliationResponse, _abc.Awaitable[_execution_pb2.GetReconciliationResponse]]:
+        """Compares the ledger with the venue now, or reads the last comparison.
+        Errors: NOT_FOUND (account, or no comparison yet), UNAVAILABLE (the venue does not answer: that says
+        nothing about positions).
+        """
+
+    @_abc_1.abstractmethod
+    def ApplyCorporateAction(
+        self,
+        request: _execution_pb2.ApplyCorporateActionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_pb2.ApplyCorporateActionResponse, _abc.Awaitable[_execution_pb2.ApplyCorporateActionResponse]]:
+        """Applies a corporate action to positions and average cost, in exact integers; a fraction of a lot is
+        paid in cash. Before a split or a symbol change the instrument's reservations are released and its
+        working orders cancelled; where the new terms are on the increments the rest of an order is sent again
+        under "<client_order_id>~<action_id>". An action that was applied is not applied again.
+        Errors: NOT_FOUND (account, instrument), INVALID_ARGUMENT (ratio), ABORTED (an order of the
+        instrument waits for the venue's answer: try again).
         """
 
     @_abc_1.abstractmethod

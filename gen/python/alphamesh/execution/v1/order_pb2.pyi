@@ -295,6 +295,7 @@ class OrderSpec(_message.Message):
     CONTINGENCY_TYPE_FIELD_NUMBER: _builtins.int
     LINKED_ORDER_IDS_FIELD_NUMBER: _builtins.int
     EXECUTION_ALGORITHM_FIELD_NUMBER: _builtins.int
+    RESERVATION_ID_FIELD_NUMBER: _builtins.int
     client_order_id: _builtins.str
     """Required. Idempotency key of the order, unique within the account for ever."""
     instrument_id: _builtins.str
@@ -329,6 +330,10 @@ class OrderSpec(_message.Message):
     """Optional. client_order_id of the parent of a child order."""
     contingency_type: Global___ContingencyType.ValueType
     """Optional. How linked_order_ids depend on this one."""
+    reservation_id: _builtins.int
+    """Optional. Reservation that the order consumes: the gate judges the order as if the reservation were
+    not there, and the order holds the exposure from then on. What it does not need is free again.
+    """
     @_builtins.property
     def linked_order_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional. client_order_ids of the linked orders."""
@@ -359,10 +364,11 @@ class OrderSpec(_message.Message):
         contingency_type: Global___ContingencyType.ValueType = ...,
         linked_order_ids: _abc.Iterable[_builtins.str] | None = ...,
         execution_algorithm: Global___ExecutionAlgorithm | None = ...,
+        reservation_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_display_quantity_e9", b"_display_quantity_e9", "_expire_time_ns", b"_expire_time_ns", "_limit_offset_e9", b"_limit_offset_e9", "_price_e9", b"_price_e9", "_trailing_offset_e9", b"_trailing_offset_e9", "_trigger_price_e9", b"_trigger_price_e9", "display_quantity_e9", b"display_quantity_e9", "execution_algorithm", b"execution_algorithm", "expire_time_ns", b"expire_time_ns", "limit_offset_e9", b"limit_offset_e9", "price_e9", b"price_e9", "trailing_offset_e9", b"trailing_offset_e9", "trigger_price_e9", b"trigger_price_e9"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_quantity_e9", b"_display_quantity_e9", "_expire_time_ns", b"_expire_time_ns", "_limit_offset_e9", b"_limit_offset_e9", "_price_e9", b"_price_e9", "_trailing_offset_e9", b"_trailing_offset_e9", "_trigger_price_e9", b"_trigger_price_e9", "client_order_id", b"client_order_id", "contingency_type", b"contingency_type", "decision_id", b"decision_id", "display_quantity_e9", b"display_quantity_e9", "execution_algorithm", b"execution_algorithm", "expire_time_ns", b"expire_time_ns", "instrument_id", b"instrument_id", "limit_offset_e9", b"limit_offset_e9", "linked_order_ids", b"linked_order_ids", "order_type", b"order_type", "parent_order_id", b"parent_order_id", "post_only", b"post_only", "price_e9", b"price_e9", "quantity_e9", b"quantity_e9", "reduce_only", b"reduce_only", "side", b"side", "time_in_force", b"time_in_force", "trailing_offset_e9", b"trailing_offset_e9", "trigger_price_e9", b"trigger_price_e9"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_quantity_e9", b"_display_quantity_e9", "_expire_time_ns", b"_expire_time_ns", "_limit_offset_e9", b"_limit_offset_e9", "_price_e9", b"_price_e9", "_trailing_offset_e9", b"_trailing_offset_e9", "_trigger_price_e9", b"_trigger_price_e9", "client_order_id", b"client_order_id", "contingency_type", b"contingency_type", "decision_id", b"decision_id", "display_quantity_e9", b"display_quantity_e9", "execution_algorithm", b"execution_algorithm", "expire_time_ns", b"expire_time_ns", "instrument_id", b"instrument_id", "limit_offset_e9", b"limit_offset_e9", "linked_order_ids", b"linked_order_ids", "order_type", b"order_type", "parent_order_id", b"parent_order_id", "post_only", b"post_only", "price_e9", b"price_e9", "quantity_e9", b"quantity_e9", "reduce_only", b"reduce_only", "reservation_id", b"reservation_id", "side", b"side", "time_in_force", b"time_in_force", "trailing_offset_e9", b"trailing_offset_e9", "trigger_price_e9", b"trigger_price_e9"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__display_quantity_e9: _TypeAlias = _typing.Literal["display_quantity_e9"]  # noqa: Y015
     _WhichOneofArgType__display_quantity_e9: _TypeAlias = _typing.Literal["_display_quantity_e9", b"_display_quantity_e9"]  # noqa: Y015

@@ -113,3 +113,101 @@ class SnapshotCut(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SnapshotCut: _TypeAlias = SnapshotCut  # noqa: Y015
+
+@_typing.final
+class BarsIngested(_message.Message):
+    """Bars came in: versions in columns, one entry each, in the order of the request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_INDEX_FIELD_NUMBER: _builtins.int
+    TS_EVENT_NS_FIELD_NUMBER: _builtins.int
+    KNOWN_AT_NS_FIELD_NUMBER: _builtins.int
+    OPEN_E9_FIELD_NUMBER: _builtins.int
+    HIGH_E9_FIELD_NUMBER: _builtins.int
+    LOW_E9_FIELD_NUMBER: _builtins.int
+    CLOSE_E9_FIELD_NUMBER: _builtins.int
+    VOLUME_E9_FIELD_NUMBER: _builtins.int
+    ADJUSTMENT_STEP_FIELD_NUMBER: _builtins.int
+    SPLIT_RATIO_FIELD_NUMBER: _builtins.int
+    WATERMARK_NS_FIELD_NUMBER: _builtins.int
+    TS_OPEN_NS_FIELD_NUMBER: _builtins.int
+    stream: _builtins.str
+    """Output only. Source that they come from."""
+    watermark_ns: _builtins.int
+    """Output only. The stream is sealed up to here from now on, Unix nanoseconds UTC; 0 when none was stated."""
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. Instruments that occur."""
+
+    @_builtins.property
+    def instrument_index(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Position in instrument_ids of each version."""
+
+    @_builtins.property
+    def ts_event_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Closes of the bars, Unix nanoseconds UTC."""
+
+    @_builtins.property
+    def known_at_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. When they became known, Unix nanoseconds UTC."""
+
+    @_builtins.property
+    def open_e9(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. First prices."""
+
+    @_builtins.property
+    def high_e9(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Highest prices."""
+
+    @_builtins.property
+    def low_e9(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Lowest prices."""
+
+    @_builtins.property
+    def close_e9(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Last prices."""
+
+    @_builtins.property
+    def volume_e9(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Quantities traded."""
+
+    @_builtins.property
+    def adjustment_step(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Output only. Adjustment steps; 0 where none was stated."""
+
+    @_builtins.property
+    def split_ratio(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Output only. Split ratios; 0 where none was stated."""
+
+    @_builtins.property
+    def ts_open_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Opens of the bars, Unix nanoseconds UTC."""
+
+    def __init__(
+        self,
+        *,
+        stream: _builtins.str = ...,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+        instrument_index: _abc.Iterable[_builtins.int] | None = ...,
+        ts_event_ns: _abc.Iterable[_builtins.int] | None = ...,
+        known_at_ns: _abc.Iterable[_builtins.int] | None = ...,
+        open_e9: _abc.Iterable[_builtins.int] | None = ...,
+        high_e9: _abc.Iterable[_builtins.int] | None = ...,
+        low_e9: _abc.Iterable[_builtins.int] | None = ...,
+        close_e9: _abc.Iterable[_builtins.int] | None = ...,
+        volume_e9: _abc.Iterable[_builtins.int] | None = ...,
+        adjustment_step: _abc.Iterable[_builtins.float] | None = ...,
+        split_ratio: _abc.Iterable[_builtins.float] | None = ...,
+        watermark_ns: _builtins.int = ...,
+        ts_open_ns: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adjustment_step", b"adjustment_step", "close_e9", b"close_e9", "high_e9", b"high_e9", "instrument_ids", b"instrument_ids", "instrument_index", b"instrument_index", "known_at_ns", b"known_at_ns", "low_e9", b"low_e9", "open_e9", b"open_e9", "split_ratio", b"split_ratio", "stream", b"stream", "ts_event_ns", b"ts_event_ns", "ts_open_ns", b"ts_open_ns", "volume_e9", b"volume_e9", "watermark_ns", b"watermark_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BarsIngested: _TypeAlias = BarsIngested  # noqa: Y015

@@ -87,6 +87,7 @@ class Bar(_message.Message):
     LOW_E9_FIELD_NUMBER: _builtins.int
     CLOSE_E9_FIELD_NUMBER: _builtins.int
     VOLUME_E9_FIELD_NUMBER: _builtins.int
+    KNOWN_AT_NS_FIELD_NUMBER: _builtins.int
     instrument_id: _builtins.str
     """Output only. Instrument."""
     ts_event_ns: _builtins.int
@@ -103,6 +104,8 @@ class Bar(_message.Message):
     """Output only. Last price."""
     volume_e9: _builtins.int
     """Output only. Quantity traded."""
+    known_at_ns: _builtins.int
+    """Output only. When this version became known, Unix nanoseconds UTC."""
     def __init__(
         self,
         *,
@@ -114,14 +117,86 @@ class Bar(_message.Message):
         low_e9: _builtins.int = ...,
         close_e9: _builtins.int = ...,
         volume_e9: _builtins.int = ...,
+        known_at_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["close_e9", b"close_e9", "high_e9", b"high_e9", "instrument_id", b"instrument_id", "low_e9", b"low_e9", "open_e9", b"open_e9", "ts_event_ns", b"ts_event_ns", "ts_open_ns", b"ts_open_ns", "volume_e9", b"volume_e9"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["close_e9", b"close_e9", "high_e9", b"high_e9", "instrument_id", b"instrument_id", "known_at_ns", b"known_at_ns", "low_e9", b"low_e9", "open_e9", b"open_e9", "ts_event_ns", b"ts_event_ns", "ts_open_ns", b"ts_open_ns", "volume_e9", b"volume_e9"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Bar: _TypeAlias = Bar  # noqa: Y015
+
+@_typing.final
+class BarVersion(_message.Message):
+    """One version of a bar that comes in: new, late or a correction."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    TS_EVENT_NS_FIELD_NUMBER: _builtins.int
+    TS_OPEN_NS_FIELD_NUMBER: _builtins.int
+    KNOWN_AT_NS_FIELD_NUMBER: _builtins.int
+    OPEN_E9_FIELD_NUMBER: _builtins.int
+    HIGH_E9_FIELD_NUMBER: _builtins.int
+    LOW_E9_FIELD_NUMBER: _builtins.int
+    CLOSE_E9_FIELD_NUMBER: _builtins.int
+    VOLUME_E9_FIELD_NUMBER: _builtins.int
+    ADJUSTMENT_STEP_FIELD_NUMBER: _builtins.int
+    SPLIT_RATIO_FIELD_NUMBER: _builtins.int
+    instrument_id: _builtins.str
+    """Required. Instrument."""
+    ts_event_ns: _builtins.int
+    """Required. Close of the bar: the close of a session, Unix nanoseconds UTC."""
+    ts_open_ns: _builtins.int
+    """Required. Open of the bar: the open of that session, Unix nanoseconds UTC."""
+    known_at_ns: _builtins.int
+    """Required. When it became known, not before its close, Unix nanoseconds UTC."""
+    open_e9: _builtins.int
+    """Required. First price, as traded."""
+    high_e9: _builtins.int
+    """Required. Highest price, as traded."""
+    low_e9: _builtins.int
+    """Required. Lowest price, as traded."""
+    close_e9: _builtins.int
+    """Required. Last price, as traded."""
+    volume_e9: _builtins.int
+    """Required. Quantity traded."""
+    adjustment_step: _builtins.float
+    """Optional. Factor by which prices before this bar are scaled down for all actions on its day: 2 for a split of
+    2:1, 1.01 for a dividend of 1 %. Absent means as in the version before, and 1 in a first version.
+    """
+    split_ratio: _builtins.float
+    """Optional. The part of adjustment_step that is a split, by which volumes are scaled. Absent as adjustment_step."""
+    def __init__(
+        self,
+        *,
+        instrument_id: _builtins.str = ...,
+        ts_event_ns: _builtins.int = ...,
+        ts_open_ns: _builtins.int = ...,
+        known_at_ns: _builtins.int = ...,
+        open_e9: _builtins.int = ...,
+        high_e9: _builtins.int = ...,
+        low_e9: _builtins.int = ...,
+        close_e9: _builtins.int = ...,
+        volume_e9: _builtins.int = ...,
+        adjustment_step: _builtins.float | None = ...,
+        split_ratio: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_adjustment_step", b"_adjustment_step", "_split_ratio", b"_split_ratio", "adjustment_step", b"adjustment_step", "split_ratio", b"split_ratio"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adjustment_step", b"_adjustment_step", "_split_ratio", b"_split_ratio", "adjustment_step", b"adjustment_step", "close_e9", b"close_e9", "high_e9", b"high_e9", "instrument_id", b"instrument_id", "known_at_ns", b"known_at_ns", "low_e9", b"low_e9", "open_e9", b"open_e9", "split_ratio", b"split_ratio", "ts_event_ns", b"ts_event_ns", "ts_open_ns", b"ts_open_ns", "volume_e9", b"volume_e9"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__adjustment_step: _TypeAlias = _typing.Literal["adjustment_step"]  # noqa: Y015
+    _WhichOneofArgType__adjustment_step: _TypeAlias = _typing.Literal["_adjustment_step", b"_adjustment_step"]  # noqa: Y015
+    _WhichOneofReturnType__split_ratio: _TypeAlias = _typing.Literal["split_ratio"]  # noqa: Y015
+    _WhichOneofArgType__split_ratio: _TypeAlias = _typing.Literal["_split_ratio", b"_split_ratio"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__adjustment_step) -> _WhichOneofReturnType__adjustment_step | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__split_ratio) -> _WhichOneofReturnType__split_ratio | None: ...
+
+Global___BarVersion: _TypeAlias = BarVersion  # noqa: Y015
 
 @_typing.final
 class Finding(_message.Message):
@@ -264,7 +339,7 @@ class SnapshotHeader(_message.Message):
 
     @_builtins.property
     def watermark(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """Output only. Last sequence number read from each source stream."""
+        """Output only. Bar versions read from each source stream: "bars" is the data set, the others were ingested."""
 
     def __init__(
         self,
@@ -405,10 +480,13 @@ class ListBarsRequest(_message.Message):
     INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
     START_NS_FIELD_NUMBER: _builtins.int
     END_NS_FIELD_NUMBER: _builtins.int
+    KNOWN_AT_NS_FIELD_NUMBER: _builtins.int
     start_ns: _builtins.int
     """Required. Exclusive, Unix nanoseconds UTC."""
     end_ns: _builtins.int
     """Required. Inclusive, Unix nanoseconds UTC."""
+    known_at_ns: _builtins.int
+    """Optional. Only what was known at this moment, Unix nanoseconds UTC; absent means what is known now."""
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Required. Instruments."""
@@ -419,12 +497,15 @@ class ListBarsRequest(_message.Message):
         instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
         start_ns: _builtins.int = ...,
         end_ns: _builtins.int = ...,
+        known_at_ns: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_known_at_ns", b"_known_at_ns", "known_at_ns", b"known_at_ns"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_ns", b"end_ns", "instrument_ids", b"instrument_ids", "start_ns", b"start_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_known_at_ns", b"_known_at_ns", "end_ns", b"end_ns", "instrument_ids", b"instrument_ids", "known_at_ns", b"known_at_ns", "start_ns", b"start_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__known_at_ns: _TypeAlias = _typing.Literal["known_at_ns"]  # noqa: Y015
+    _WhichOneofArgType__known_at_ns: _TypeAlias = _typing.Literal["_known_at_ns", b"_known_at_ns"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__known_at_ns) -> _WhichOneofReturnType__known_at_ns | None: ...
 
 Global___ListBarsRequest: _TypeAlias = ListBarsRequest  # noqa: Y015
 
@@ -435,6 +516,11 @@ class ListBarsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BARS_FIELD_NUMBER: _builtins.int
+    WATERMARK_NS_FIELD_NUMBER: _builtins.int
+    watermark_ns: _builtins.int
+    """Output only. Everything known up to here is held: an answer as of this moment or before never changes. Unix
+    nanoseconds UTC.
+    """
     @_builtins.property
     def bars(self) -> _containers.RepeatedCompositeFieldContainer[Global___Bar]:
         """Output only. Bars."""
@@ -443,10 +529,11 @@ class ListBarsResponse(_message.Message):
         self,
         *,
         bars: _abc.Iterable[Global___Bar] | None = ...,
+        watermark_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bars", b"bars"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bars", b"bars", "watermark_ns", b"watermark_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -577,16 +664,20 @@ class GetSnapshotRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    ACCEPT_FILE_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
     """Required. Hex sha256."""
+    accept_file: _builtins.bool
+    """Optional. The caller can read large content from a file on this host instead of the answer."""
     def __init__(
         self,
         *,
         snapshot_id: _builtins.str = ...,
+        accept_file: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_file", b"accept_file", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -600,10 +691,16 @@ class GetSnapshotResponse(_message.Message):
 
     HEADER_FIELD_NUMBER: _builtins.int
     ARROW_IPC_FIELD_NUMBER: _builtins.int
+    CONTENT_FILE_FIELD_NUMBER: _builtins.int
     arrow_ipc: _builtins.bytes
     """Output only. Arrow IPC file of one record batch, a row per instrument: columns open, high, low,
     close, volume as FixedSizeList<double>[lookback_bars], oldest first, adjusted for splits and
     dividends known at as_of, null where no bar exists; ts_event_ns as FixedSizeList<int64>.
+    """
+    content_file: _builtins.str
+    """Output only. File that holds the same content instead, in memory of this host; only when accept_file was set
+    and the content is large. It is removed when newer snapshots take its room: open it at once, and ask again
+    without accept_file when it is gone. The reader checks the hash either way.
     """
     @_builtins.property
     def header(self) -> Global___SnapshotHeader:
@@ -614,11 +711,86 @@ class GetSnapshotResponse(_message.Message):
         *,
         header: Global___SnapshotHeader | None = ...,
         arrow_ipc: _builtins.bytes = ...,
+        content_file: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrow_ipc", b"arrow_ipc", "header", b"header"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrow_ipc", b"arrow_ipc", "content_file", b"content_file", "header", b"header"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetSnapshotResponse: _TypeAlias = GetSnapshotResponse  # noqa: Y015
+
+@_typing.final
+class IngestBarsRequest(_message.Message):
+    """Request of IngestBars."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    STREAM_FIELD_NUMBER: _builtins.int
+    BARS_FIELD_NUMBER: _builtins.int
+    WATERMARK_NS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required. Idempotency key."""
+    stream: _builtins.str
+    """Required. Source that the bars come from, for example "vendor_a". It has a watermark of its own."""
+    watermark_ns: _builtins.int
+    """Optional. The source has sent everything that it knew up to here, Unix nanoseconds UTC: seals the stream up to
+    this moment, after these bars. Absent leaves the watermark where it is.
+    """
+    @_builtins.property
+    def bars(self) -> _containers.RepeatedCompositeFieldContainer[Global___BarVersion]:
+        """Optional. Versions of bars. None when only the watermark moves."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        stream: _builtins.str = ...,
+        bars: _abc.Iterable[Global___BarVersion] | None = ...,
+        watermark_ns: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_watermark_ns", b"_watermark_ns", "watermark_ns", b"watermark_ns"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_watermark_ns", b"_watermark_ns", "bars", b"bars", "request_id", b"request_id", "stream", b"stream", "watermark_ns", b"watermark_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__watermark_ns: _TypeAlias = _typing.Literal["watermark_ns"]  # noqa: Y015
+    _WhichOneofArgType__watermark_ns: _TypeAlias = _typing.Literal["_watermark_ns", b"_watermark_ns"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__watermark_ns) -> _WhichOneofReturnType__watermark_ns | None: ...
+
+Global___IngestBarsRequest: _TypeAlias = IngestBarsRequest  # noqa: Y015
+
+@_typing.final
+class IngestBarsResponse(_message.Message):
+    """Response of IngestBars."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    DUPLICATES_FIELD_NUMBER: _builtins.int
+    WATERMARK_NS_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    accepted: _builtins.int
+    """Output only. Versions that are new."""
+    duplicates: _builtins.int
+    """Output only. Versions that were held already, equal in every field."""
+    watermark_ns: _builtins.int
+    """Output only. The stream is sealed up to here, Unix nanoseconds UTC."""
+    held: _builtins.int
+    """Output only. Versions that the stream holds now."""
+    def __init__(
+        self,
+        *,
+        accepted: _builtins.int = ...,
+        duplicates: _builtins.int = ...,
+        watermark_ns: _builtins.int = ...,
+        held: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "duplicates", b"duplicates", "held", b"held", "watermark_ns", b"watermark_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IngestBarsResponse: _TypeAlias = IngestBarsResponse  # noqa: Y015

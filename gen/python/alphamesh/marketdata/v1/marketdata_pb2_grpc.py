@@ -26,7 +26,11 @@ if _version_not_supported:
 
 
 class MarketDataServiceStub:
-    """Instruments, bars and immutable point-in-time snapshots. The only writer of both.
+    """Instruments, bars and immutable point-in-time snapshots. The only writer of all three.
+
+    Bars have two times: ts_event_ns, when the bar closed, and known_at_ns, when it became known here. A correction
+    is a further version of a bar with a later known_at_ns; no version is ever changed. Bars of the data set are
+    known at their close.
     """
 
     def __init__(self, channel):
@@ -65,10 +69,19 @@ class MarketDataServiceStub:
                 request_serializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.GetSnapshotRequest.SerializeToString,
                 response_deserializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.GetSnapshotResponse.FromString,
                 _registered_method=True)
+        self.IngestBars = channel.unary_unary(
+                '/alphamesh.marketdata.v1.MarketDataService/IngestBars',
+                request_serializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.IngestBarsRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.IngestBarsResponse.FromString,
+                _registered_method=True)
 
 
 class MarketDataServiceServicer:
-    """Instruments, bars and immutable point-in-time snapshots. The only writer of both.
+    """Instruments, bars and immutable point-in-time snapshots. The only writer of all three.
+
+    Bars have two times: ts_event_ns, when the bar closed, and known_at_ns, when it became known here. A correction
+    is a further version of a bar with a later known_at_ns; no version is ever changed. Bars of the data set are
+    known at their close.
     """
 
     def ListInstruments(self, request, context):
@@ -80,7 +93,8 @@ class MarketDataServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListTradingDays(self, request, context):
-        """Lists the closes of the trading days in a half-open range, ascending.
+        """Lists the closes of the trading days in a half-open range, ascending. A day counts when a bar of it was
+        known by its close: a bar that comes in late adds no day to a past that was traded already.
         Errors: OUT_OF_RANGE (no data in the range; metadata names the range that has data).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -88,7 +102,8 @@ class MarketDataServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListBars(self, request, context):
-        """Lists unadjusted bars with start < ts_event_ns <= end, ascending by time, then instrument.
+        """Lists unadjusted bars with start < ts_event_ns <= end, ascending by time, then instrument: as they were known at
+        any past moment, or as they are known now.
         Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -106,8 +121,8 @@ class MarketDataServiceServicer:
     def CutSnapshot(self, request, context):
         """Cuts an immutable snapshot of all that was known at as_of. The id is the hash of the content,
         so the same cut always has the same id.
-        Errors: NOT_FOUND (unknown instrument), OUT_OF_RANGE (an instrument has no bar at or before
-        as_of; metadata names the range that has data).
+        Errors: NOT_FOUND (unknown instrument), OUT_OF_RANGE (NO_DATA_IN_RANGE: an instrument has no bar at or before
+        as_of; metadata names the range that has data; AS_OF_TOO_LATE: more than a year after anything known).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -116,7 +131,19 @@ class MarketDataServiceServicer:
     def GetSnapshot(self, request, context):
         """Fetches a snapshot by id.
         Errors: NOT_FOUND (never cut here), FAILED_PRECONDITION (DATASET_CHANGED: the data it was cut
-        from is no longer loaded).
+        from is no longer loaded; SNAPSHOT_EXPIRED: too many were cut since; cutting it again gives the same id).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IngestBars(self, request, context):
+        """Takes in bars, late ones and corrections: all of a request or none, durable before the answer. They may come in
+        any order of either time. What was promised is kept: a version that claims to have been known at a moment up to
+        which the stream is sealed (watermark_ns, or the as_of of a snapshot) is refused.
+        Errors: NOT_FOUND (instrument), INVALID_ARGUMENT (a field of a bar, named like "bars[3].high_e9"),
+        FAILED_PRECONDITION (LATE_KNOWLEDGE: known_at_ns is sealed; BAR_CONFLICT: another bar is known for the same
+        moment since the same moment), RESOURCE_EXHAUSTED (INGESTED_BARS_LIMIT).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,6 +182,11 @@ def add_MarketDataServiceServicer_to_server(servicer, server):
                     request_deserializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.GetSnapshotRequest.FromString,
                     response_serializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.GetSnapshotResponse.SerializeToString,
             ),
+            'IngestBars': grpc.unary_unary_rpc_method_handler(
+                    servicer.IngestBars,
+                    request_deserializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.IngestBarsRequest.FromString,
+                    response_serializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.IngestBarsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'alphamesh.marketdata.v1.MarketDataService', rpc_method_handlers)
@@ -164,7 +196,11 @@ def add_MarketDataServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MarketDataService:
-    """Instruments, bars and immutable point-in-time snapshots. The only writer of both.
+    """Instruments, bars and immutable point-in-time snapshots. The only writer of all three.
+
+    Bars have two times: ts_event_ns, when the bar closed, and known_at_ns, when it became known here. A correction
+    is a further version of a bar with a later known_at_ns; no version is ever changed. Bars of the data set are
+    known at their close.
     """
 
     @staticmethod
@@ -319,6 +355,33 @@ class MarketDataService:
             '/alphamesh.marketdata.v1.MarketDataService/GetSnapshot',
             alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.GetSnapshotRequest.SerializeToString,
             alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.GetSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IngestBars(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.marketdata.v1.MarketDataService/IngestBars',
+            alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.IngestBarsRequest.SerializeToString,
+            alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.IngestBarsResponse.FromString,
             options,
             channel_credentials,
             insecure,

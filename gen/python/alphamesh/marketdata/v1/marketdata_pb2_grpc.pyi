@@ -27,7 +27,12 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MarketDataServiceStub:
-    """Instruments, bars and immutable point-in-time snapshots. The only writer of both."""
+    """Instruments, bars and immutable point-in-time snapshots. The only writer of all three.
+
+    Bars have two times: ts_event_ns, when the bar closed, and known_at_ns, when it became known here. A correction
+    is a further version of a bar with a later known_at_ns; no version is ever changed. Bars of the data set are
+    known at their close.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -38,11 +43,13 @@ class MarketDataServiceStub:
     Errors: INVALID_ARGUMENT (page_token not from this method).
     """
     ListTradingDays: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.ListTradingDaysRequest, _marketdata_pb2.ListTradingDaysResponse]
-    """Lists the closes of the trading days in a half-open range, ascending.
+    """Lists the closes of the trading days in a half-open range, ascending. A day counts when a bar of it was
+    known by its close: a bar that comes in late adds no day to a past that was traded already.
     Errors: OUT_OF_RANGE (no data in the range; metadata names the range that has data).
     """
     ListBars: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.ListBarsRequest, _marketdata_pb2.ListBarsResponse]
-    """Lists unadjusted bars with start < ts_event_ns <= end, ascending by time, then instrument.
+    """Lists unadjusted bars with start < ts_event_ns <= end, ascending by time, then instrument: as they were known at
+    any past moment, or as they are known now.
     Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range).
     """
     ListFindings: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.ListFindingsRequest, _marketdata_pb2.ListFindingsResponse]
@@ -52,18 +59,31 @@ class MarketDataServiceStub:
     CutSnapshot: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.CutSnapshotRequest, _marketdata_pb2.CutSnapshotResponse]
     """Cuts an immutable snapshot of all that was known at as_of. The id is the hash of the content,
     so the same cut always has the same id.
-    Errors: NOT_FOUND (unknown instrument), OUT_OF_RANGE (an instrument has no bar at or before
-    as_of; metadata names the range that has data).
+    Errors: NOT_FOUND (unknown instrument), OUT_OF_RANGE (NO_DATA_IN_RANGE: an instrument has no bar at or before
+    as_of; metadata names the range that has data; AS_OF_TOO_LATE: more than a year after anything known).
     """
     GetSnapshot: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.GetSnapshotRequest, _marketdata_pb2.GetSnapshotResponse]
     """Fetches a snapshot by id.
     Errors: NOT_FOUND (never cut here), FAILED_PRECONDITION (DATASET_CHANGED: the data it was cut
-    from is no longer loaded).
+    from is no longer loaded; SNAPSHOT_EXPIRED: too many were cut since; cutting it again gives the same id).
+    """
+    IngestBars: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.IngestBarsRequest, _marketdata_pb2.IngestBarsResponse]
+    """Takes in bars, late ones and corrections: all of a request or none, durable before the answer. They may come in
+    any order of either time. What was promised is kept: a version that claims to have been known at a moment up to
+    which the stream is sealed (watermark_ns, or the as_of of a snapshot) is refused.
+    Errors: NOT_FOUND (instrument), INVALID_ARGUMENT (a field of a bar, named like "bars[3].high_e9"),
+    FAILED_PRECONDITION (LATE_KNOWLEDGE: known_at_ns is sealed; BAR_CONFLICT: another bar is known for the same
+    moment since the same moment), RESOURCE_EXHAUSTED (INGESTED_BARS_LIMIT).
     """
 
 @_typing.type_check_only
 class MarketDataServiceAsyncStub(MarketDataServiceStub):
-    """Instruments, bars and immutable point-in-time snapshots. The only writer of both."""
+    """Instruments, bars and immutable point-in-time snapshots. The only writer of all three.
+
+    Bars have two times: ts_event_ns, when the bar closed, and known_at_ns, when it became known here. A correction
+    is a further version of a bar with a later known_at_ns; no version is ever changed. Bars of the data set are
+    known at their close.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListInstruments: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.ListInstrumentsRequest, _marketdata_pb2.ListInstrumentsResponse]  # type: ignore[assignment]
@@ -71,11 +91,13 @@ class MarketDataServiceAsyncStub(MarketDataServiceStub):
     Errors: INVALID_ARGUMENT (page_token not from this method).
     """
     ListTradingDays: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.ListTradingDaysRequest, _marketdata_pb2.ListTradingDaysResponse]  # type: ignore[assignment]
-    """Lists the closes of the trading days in a half-open range, ascending.
+    """Lists the closes of the trading days in a half-open range, ascending. A day counts when a bar of it was
+    known by its close: a bar that comes in late adds no day to a past that was traded already.
     Errors: OUT_OF_RANGE (no data in the range; metadata names the range that has data).
     """
     ListBars: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.ListBarsRequest, _marketdata_pb2.ListBarsResponse]  # type: ignore[assignment]
-    """Lists unadjusted bars with start < ts_event_ns <= end, ascending by time, then instrument.
+    """Lists unadjusted bars with start < ts_event_ns <= end, ascending by time, then instrument: as they were known at
+    any past moment, or as they are known now.
     Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range).
     """
     ListFindings: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.ListFindingsRequest, _marketdata_pb2.ListFindingsResponse]  # type: ignore[assignment]
@@ -85,17 +107,30 @@ class MarketDataServiceAsyncStub(MarketDataServiceStub):
     CutSnapshot: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.CutSnapshotRequest, _marketdata_pb2.CutSnapshotResponse]  # type: ignore[assignment]
     """Cuts an immutable snapshot of all that was known at as_of. The id is the hash of the content,
     so the same cut always has the same id.
-    Errors: NOT_FOUND (unknown instrument), OUT_OF_RANGE (an instrument has no bar at or before
-    as_of; metadata names the range that has data).
+    Errors: NOT_FOUND (unknown instrument), OUT_OF_RANGE (NO_DATA_IN_RANGE: an instrument has no bar at or before
+    as_of; metadata names the range that has data; AS_OF_TOO_LATE: more than a year after anything known).
     """
     GetSnapshot: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.GetSnapshotRequest, _marketdata_pb2.GetSnapshotResponse]  # type: ignore[assignment]
     """Fetches a snapshot by id.
     Errors: NOT_FOUND (never cut here), FAILED_PRECONDITION (DATASET_CHANGED: the data it was cut
-    from is no longer loaded).
+    from is no longer loaded; SNAPSHOT_EXPIRED: too many were cut since; cutting it again gives the same id).
+    """
+    IngestBars: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.IngestBarsRequest, _marketdata_pb2.IngestBarsResponse]  # type: ignore[assignment]
+    """Takes in bars, late ones and corrections: all of a request or none, durable before the answer. They may come in
+    any order of either time. What was promised is kept: a version that claims to have been known at a moment up to
+    which the stream is sealed (watermark_ns, or the as_of of a snapshot) is refused.
+    Errors: NOT_FOUND (instrument), INVALID_ARGUMENT (a field of a bar, named like "bars[3].high_e9"),
+    FAILED_PRECONDITION (LATE_KNOWLEDGE: known_at_ns is sealed; BAR_CONFLICT: another bar is known for the same
+    moment since the same moment), RESOURCE_EXHAUSTED (INGESTED_BARS_LIMIT).
     """
 
 class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Instruments, bars and immutable point-in-time snapshots. The only writer of both."""
+    """Instruments, bars and immutable point-in-time snapshots. The only writer of all three.
+
+    Bars have two times: ts_event_ns, when the bar closed, and known_at_ns, when it became known here. A correction
+    is a further version of a bar with a later known_at_ns; no version is ever changed. Bars of the data set are
+    known at their close.
+    """
 
     @_abc_1.abstractmethod
     def ListInstruments(
@@ -113,7 +148,8 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _marketdata_pb2.ListTradingDaysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_marketdata_pb2.ListTradingDaysResponse, _abc.Awaitable[_marketdata_pb2.ListTradingDaysResponse]]:
-        """Lists the closes of the trading days in a half-open range, ascending.
+        """Lists the closes of the trading days in a half-open range, ascending. A day counts when a bar of it was
+        known by its close: a bar that comes in late adds no day to a past that was traded already.
         Errors: OUT_OF_RANGE (no data in the range; metadata names the range that has data).
         """
 
@@ -123,7 +159,8 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _marketdata_pb2.ListBarsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_marketdata_pb2.ListBarsResponse, _abc.Awaitable[_marketdata_pb2.ListBarsResponse]]:
-        """Lists unadjusted bars with start < ts_event_ns <= end, ascending by time, then instrument.
+        """Lists unadjusted bars with start < ts_event_ns <= end, ascending by time, then instrument: as they were known at
+        any past moment, or as they are known now.
         Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range).
         """
 
@@ -145,8 +182,8 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_marketdata_pb2.CutSnapshotResponse, _abc.Awaitable[_marketdata_pb2.CutSnapshotResponse]]:
         """Cuts an immutable snapshot of all that was known at as_of. The id is the hash of the content,
         so the same cut always has the same id.
-        Errors: NOT_FOUND (unknown instrument), OUT_OF_RANGE (an instrument has no bar at or before
-        as_of; metadata names the range that has data).
+        Errors: NOT_FOUND (unknown instrument), OUT_OF_RANGE (NO_DATA_IN_RANGE: an instrument has no bar at or before
+        as_of; metadata names the range that has data; AS_OF_TOO_LATE: more than a year after anything known).
         """
 
     @_abc_1.abstractmethod
@@ -157,7 +194,21 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_marketdata_pb2.GetSnapshotResponse, _abc.Awaitable[_marketdata_pb2.GetSnapshotResponse]]:
         """Fetches a snapshot by id.
         Errors: NOT_FOUND (never cut here), FAILED_PRECONDITION (DATASET_CHANGED: the data it was cut
-        from is no longer loaded).
+        from is no longer loaded; SNAPSHOT_EXPIRED: too many were cut since; cutting it again gives the same id).
+        """
+
+    @_abc_1.abstractmethod
+    def IngestBars(
+        self,
+        request: _marketdata_pb2.IngestBarsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_marketdata_pb2.IngestBarsResponse, _abc.Awaitable[_marketdata_pb2.IngestBarsResponse]]:
+        """Takes in bars, late ones and corrections: all of a request or none, durable before the answer. They may come in
+        any order of either time. What was promised is kept: a version that claims to have been known at a moment up to
+        which the stream is sealed (watermark_ns, or the as_of of a snapshot) is refused.
+        Errors: NOT_FOUND (instrument), INVALID_ARGUMENT (a field of a bar, named like "bars[3].high_e9"),
+        FAILED_PRECONDITION (LATE_KNOWLEDGE: known_at_ns is sealed; BAR_CONFLICT: another bar is known for the same
+        moment since the same moment), RESOURCE_EXHAUSTED (INGESTED_BARS_LIMIT).
         """
 
 def add_MarketDataServiceServicer_to_server(servicer: MarketDataServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,7 +26,7 @@ from alphamesh.risk.v1 import risk_pb2 as alphamesh_dot_risk_dot_v1_dot_risk__pb
 from alphamesh.type.v1 import trading_pb2 as alphamesh_dot_type_dot_v1_dot_trading__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61lphamesh/risk/v1/events.proto\x12\x11\x61lphamesh.risk.v1\x1a\x1c\x61lphamesh/risk/v1/risk.proto\x1a\x1f\x61lphamesh/type/v1/trading.proto\"J\n\tLimitsSet\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12)\n\x06limits\x18\x02 \x01(\x0b\x32\x19.alphamesh.risk.v1.Limits\"n\n\x11PortfolioAssessed\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x31\n\nassessment\x18\x02 \x01(\x0b\x32\x1d.alphamesh.risk.v1.Assessment\x12\x12\n\nledger_seq\x18\x03 \x01(\x03\"\x90\x02\n\x15TradingStateRequested\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x36\n\rtrading_state\x18\x02 \x01(\x0e\x32\x1f.alphamesh.type.v1.TradingState\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12=\n\x05\x63\x61use\x18\x04 \x01(\x0e\x32..alphamesh.risk.v1.TradingStateRequested.Cause\"\\\n\x05\x43\x61use\x12\x15\n\x11\x43\x41USE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43\x41USE_OPERATOR\x10\x01\x12\x14\n\x10\x43\x41USE_DAILY_LOSS\x10\x02\x12\x12\n\x0e\x43\x41USE_DRAWDOWN\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61lphamesh/risk/v1/events.proto\x12\x11\x61lphamesh.risk.v1\x1a\x1c\x61lphamesh/risk/v1/risk.proto\x1a\x1f\x61lphamesh/type/v1/trading.proto\"J\n\tLimitsSet\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12)\n\x06limits\x18\x02 \x01(\x0b\x32\x19.alphamesh.risk.v1.Limits\"n\n\x11PortfolioAssessed\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x31\n\nassessment\x18\x02 \x01(\x0b\x32\x1d.alphamesh.risk.v1.Assessment\x12\x12\n\nledger_seq\x18\x03 \x01(\x03\"=\n\x0cRiskReported\x12-\n\x06report\x18\x01 \x01(\x0b\x32\x1d.alphamesh.risk.v1.RiskReport\"\x90\x02\n\x15TradingStateRequested\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x36\n\rtrading_state\x18\x02 \x01(\x0e\x32\x1f.alphamesh.type.v1.TradingState\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12=\n\x05\x63\x61use\x18\x04 \x01(\x0e\x32..alphamesh.risk.v1.TradingStateRequested.Cause\"\\\n\x05\x43\x61use\x12\x15\n\x11\x43\x41USE_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x43\x41USE_OPERATOR\x10\x01\x12\x14\n\x10\x43\x41USE_DAILY_LOSS\x10\x02\x12\x12\n\x0e\x43\x41USE_DRAWDOWN\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,8 +37,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LIMITSSET']._serialized_end=190
   _globals['_PORTFOLIOASSESSED']._serialized_start=192
   _globals['_PORTFOLIOASSESSED']._serialized_end=302
-  _globals['_TRADINGSTATEREQUESTED']._serialized_start=305
-  _globals['_TRADINGSTATEREQUESTED']._serialized_end=577
-  _globals['_TRADINGSTATEREQUESTED_CAUSE']._serialized_start=485
-  _globals['_TRADINGSTATEREQUESTED_CAUSE']._serialized_end=577
+  _globals['_RISKREPORTED']._serialized_start=304
+  _globals['_RISKREPORTED']._serialized_end=365
+  _globals['_TRADINGSTATEREQUESTED']._serialized_start=368
+  _globals['_TRADINGSTATEREQUESTED']._serialized_end=640
+  _globals['_TRADINGSTATEREQUESTED_CAUSE']._serialized_start=548
+  _globals['_TRADINGSTATEREQUESTED_CAUSE']._serialized_end=640
 # @@protoc_insertion_point(module_scope)

@@ -80,6 +80,32 @@ class PortfolioAssessed(_message.Message):
 Global___PortfolioAssessed: _TypeAlias = PortfolioAssessed  # noqa: Y015
 
 @_typing.final
+class RiskReported(_message.Message):
+    """An account was measured after a batch of fills: all its fills between two of its valuations. There
+    is exactly one for each valuation that closes such a batch; report.ledger_seq is that event's.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPORT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def report(self) -> _risk_pb2.RiskReport:
+        """Output only. The report."""
+
+    def __init__(
+        self,
+        *,
+        report: _risk_pb2.RiskReport | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RiskReported: _TypeAlias = RiskReported  # noqa: Y015
+
+@_typing.final
 class TradingStateRequested(_message.Message):
     """Risk wants another trading state."""
 

@@ -41,6 +41,7 @@ class Limits(_message.Message):
     ORDERS_PER_SECOND_FIELD_NUMBER: _builtins.int
     ORDER_MINIMUM_FIELD_NUMBER: _builtins.int
     RESTRICTED_INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    STRESSED_LOSS_BPS_FIELD_NUMBER: _builtins.int
     gross_exposure_bps: _builtins.int
     """Required. Gross exposure."""
     net_exposure_bps: _builtins.int
@@ -65,6 +66,8 @@ class Limits(_message.Message):
     """Required. Age after which the gate no longer trusts a policy or a price, market time."""
     orders_per_second: _builtins.int
     """Required. Orders per second."""
+    stressed_loss_bps: _builtins.int
+    """Optional. Loss in the worst historical or hypothetical stress scenario; absent means no limit."""
     @_builtins.property
     def order_minimum(self) -> _money_pb2.Money:
         """Required. Smallest notional of one order."""
@@ -90,12 +93,15 @@ class Limits(_message.Message):
         orders_per_second: _builtins.int = ...,
         order_minimum: _money_pb2.Money | None = ...,
         restricted_instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+        stressed_loss_bps: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["order_minimum", b"order_minimum"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_stressed_loss_bps", b"_stressed_loss_bps", "order_minimum", b"order_minimum", "stressed_loss_bps", b"stressed_loss_bps"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["daily_loss_bps", b"daily_loss_bps", "drawdown_bps", b"drawdown_bps", "gross_exposure_bps", b"gross_exposure_bps", "max_age_ns", b"max_age_ns", "net_exposure_bps", b"net_exposure_bps", "order_bps", b"order_bps", "order_minimum", b"order_minimum", "orders_per_second", b"orders_per_second", "position_bps", b"position_bps", "price_collar_bps", b"price_collar_bps", "restricted_instrument_ids", b"restricted_instrument_ids", "sector_bps", b"sector_bps", "short_allowed", b"short_allowed", "var_bps", b"var_bps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stressed_loss_bps", b"_stressed_loss_bps", "daily_loss_bps", b"daily_loss_bps", "drawdown_bps", b"drawdown_bps", "gross_exposure_bps", b"gross_exposure_bps", "max_age_ns", b"max_age_ns", "net_exposure_bps", b"net_exposure_bps", "order_bps", b"order_bps", "order_minimum", b"order_minimum", "orders_per_second", b"orders_per_second", "position_bps", b"position_bps", "price_collar_bps", b"price_collar_bps", "restricted_instrument_ids", b"restricted_instrument_ids", "sector_bps", b"sector_bps", "short_allowed", b"short_allowed", "stressed_loss_bps", b"stressed_loss_bps", "var_bps", b"var_bps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__stressed_loss_bps: _TypeAlias = _typing.Literal["stressed_loss_bps"]  # noqa: Y015
+    _WhichOneofArgType__stressed_loss_bps: _TypeAlias = _typing.Literal["_stressed_loss_bps", b"_stressed_loss_bps"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stressed_loss_bps) -> _WhichOneofReturnType__stressed_loss_bps | None: ...
 
 Global___Limits: _TypeAlias = Limits  # noqa: Y015
 
@@ -141,6 +147,9 @@ class Assessment(_message.Message):
     EXPECTED_SHORTFALL_FIELD_NUMBER: _builtins.int
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
     APPROVED_QUANTITY_E9_FIELD_NUMBER: _builtins.int
+    INCREMENTAL_VALUE_AT_RISK_FIELD_NUMBER: _builtins.int
+    STRESSED_LOSS_FIELD_NUMBER: _builtins.int
+    STRESSED_SCENARIO_FIELD_NUMBER: _builtins.int
     assessment_id: _builtins.str
     """Output only. Identifier."""
     decision_id: _builtins.str
@@ -155,6 +164,14 @@ class Assessment(_message.Message):
     """Output only. Mean loss beyond it; absent when history is short."""
     policy_version: _builtins.int
     """Output only. Policy pushed to the gate."""
+    incremental_value_at_risk: _builtins.float
+    """Output only. value_at_risk less that of what is held now; absent when either is."""
+    stressed_loss: _builtins.float
+    """Output only. Loss of the proposed portfolio in its worst historical or hypothetical stress
+    scenario, as a share of equity; absent when none could be computed.
+    """
+    stressed_scenario: _builtins.str
+    """Output only. That scenario; empty when none could be computed."""
     @_builtins.property
     def limit_uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitUse]:
         """Output only. Each limit and how much of it the proposed portfolio uses."""
@@ -177,17 +194,28 @@ class Assessment(_message.Message):
         expected_shortfall: _builtins.float | None = ...,
         policy_version: _builtins.int = ...,
         approved_quantity_e9: _abc.Iterable[_builtins.int] | None = ...,
+        incremental_value_at_risk: _builtins.float | None = ...,
+        stressed_loss: _builtins.float | None = ...,
+        stressed_scenario: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_shortfall", b"_expected_shortfall", "_value_at_risk", b"_value_at_risk", "expected_shortfall", b"expected_shortfall", "value_at_risk", b"value_at_risk"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_shortfall", b"_expected_shortfall", "_incremental_value_at_risk", b"_incremental_value_at_risk", "_stressed_loss", b"_stressed_loss", "_value_at_risk", b"_value_at_risk", "expected_shortfall", b"expected_shortfall", "incremental_value_at_risk", b"incremental_value_at_risk", "stressed_loss", b"stressed_loss", "value_at_risk", b"value_at_risk"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_shortfall", b"_expected_shortfall", "_value_at_risk", b"_value_at_risk", "approved_quantity_e9", b"approved_quantity_e9", "assessment_id", b"assessment_id", "decision_id", b"decision_id", "expected_shortfall", b"expected_shortfall", "limit_uses", b"limit_uses", "policy_version", b"policy_version", "scale", b"scale", "value_at_risk", b"value_at_risk", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_shortfall", b"_expected_shortfall", "_incremental_value_at_risk", b"_incremental_value_at_risk", "_stressed_loss", b"_stressed_loss", "_value_at_risk", b"_value_at_risk", "approved_quantity_e9", b"approved_quantity_e9", "assessment_id", b"assessment_id", "decision_id", b"decision_id", "expected_shortfall", b"expected_shortfall", "incremental_value_at_risk", b"incremental_value_at_risk", "limit_uses", b"limit_uses", "policy_version", b"policy_version", "scale", b"scale", "stressed_loss", b"stressed_loss", "stressed_scenario", b"stressed_scenario", "value_at_risk", b"value_at_risk", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_shortfall: _TypeAlias = _typing.Literal["expected_shortfall"]  # noqa: Y015
     _WhichOneofArgType__expected_shortfall: _TypeAlias = _typing.Literal["_expected_shortfall", b"_expected_shortfall"]  # noqa: Y015
+    _WhichOneofReturnType__incremental_value_at_risk: _TypeAlias = _typing.Literal["incremental_value_at_risk"]  # noqa: Y015
+    _WhichOneofArgType__incremental_value_at_risk: _TypeAlias = _typing.Literal["_incremental_value_at_risk", b"_incremental_value_at_risk"]  # noqa: Y015
+    _WhichOneofReturnType__stressed_loss: _TypeAlias = _typing.Literal["stressed_loss"]  # noqa: Y015
+    _WhichOneofArgType__stressed_loss: _TypeAlias = _typing.Literal["_stressed_loss", b"_stressed_loss"]  # noqa: Y015
     _WhichOneofReturnType__value_at_risk: _TypeAlias = _typing.Literal["value_at_risk"]  # noqa: Y015
     _WhichOneofArgType__value_at_risk: _TypeAlias = _typing.Literal["_value_at_risk", b"_value_at_risk"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_shortfall) -> _WhichOneofReturnType__expected_shortfall | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__incremental_value_at_risk) -> _WhichOneofReturnType__incremental_value_at_risk | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stressed_loss) -> _WhichOneofReturnType__stressed_loss | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__value_at_risk) -> _WhichOneofReturnType__value_at_risk | None: ...
 
@@ -226,6 +254,580 @@ class LimitUse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LimitUse: _TypeAlias = LimitUse  # noqa: Y015
+
+@_typing.final
+class RiskReport(_message.Message):
+    """What an account risks: a function of the ledger at ledger_seq, the snapshot, the limits and the
+    service's configuration. Shares are of equity.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    AS_OF_NS_FIELD_NUMBER: _builtins.int
+    LEDGER_SEQ_FIELD_NUMBER: _builtins.int
+    EQUITY_FIELD_NUMBER: _builtins.int
+    GROSS_EXPOSURE_FIELD_NUMBER: _builtins.int
+    NET_EXPOSURE_FIELD_NUMBER: _builtins.int
+    LEVERAGE_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    TAIL_RISKS_FIELD_NUMBER: _builtins.int
+    STRESS_RESULTS_FIELD_NUMBER: _builtins.int
+    LIMIT_USES_FIELD_NUMBER: _builtins.int
+    LIQUIDITY_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Output only. Account."""
+    snapshot_id: _builtins.str
+    """Output only. Snapshot of prices and history."""
+    as_of_ns: _builtins.int
+    """Output only. Market time of the snapshot, Unix nanoseconds UTC."""
+    ledger_seq: _builtins.int
+    """Output only. Last ledger event that changed the account before this report."""
+    leverage: _builtins.float
+    """Output only. Gross exposure over equity; absent when equity is not above zero, as all its shares are."""
+    @_builtins.property
+    def equity(self) -> _money_pb2.Money:
+        """Output only. Cash plus positions at the snapshot's marks."""
+
+    @_builtins.property
+    def gross_exposure(self) -> _money_pb2.Money:
+        """Output only. Sum of the absolute values of positions."""
+
+    @_builtins.property
+    def net_exposure(self) -> _money_pb2.Money:
+        """Output only. Sum of the signed values of positions."""
+
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PositionRisk]:
+        """Output only. What is held, by instrument_id."""
+
+    @_builtins.property
+    def tail_risks(self) -> _containers.RepeatedCompositeFieldContainer[Global___TailRisk]:
+        """Output only. One for each method and level."""
+
+    @_builtins.property
+    def stress_results(self) -> _containers.RepeatedCompositeFieldContainer[Global___StressResult]:
+        """Output only. One for each scenario, in the order of the configuration."""
+
+    @_builtins.property
+    def limit_uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitUse]:
+        """Output only. Each limit and what the holdings, open orders included, use of it."""
+
+    @_builtins.property
+    def liquidity(self) -> Global___LiquidityRisk:
+        """Output only. Absent where a position has no volume or value at risk was not computed."""
+
+    @_builtins.property
+    def model(self) -> Global___TailModel:
+        """Output only. How the tail was estimated."""
+
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        snapshot_id: _builtins.str = ...,
+        as_of_ns: _builtins.int = ...,
+        ledger_seq: _builtins.int = ...,
+        equity: _money_pb2.Money | None = ...,
+        gross_exposure: _money_pb2.Money | None = ...,
+        net_exposure: _money_pb2.Money | None = ...,
+        leverage: _builtins.float | None = ...,
+        positions: _abc.Iterable[Global___PositionRisk] | None = ...,
+        tail_risks: _abc.Iterable[Global___TailRisk] | None = ...,
+        stress_results: _abc.Iterable[Global___StressResult] | None = ...,
+        limit_uses: _abc.Iterable[Global___LimitUse] | None = ...,
+        liquidity: Global___LiquidityRisk | None = ...,
+        model: Global___TailModel | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_leverage", b"_leverage", "_liquidity", b"_liquidity", "equity", b"equity", "gross_exposure", b"gross_exposure", "leverage", b"leverage", "liquidity", b"liquidity", "model", b"model", "net_exposure", b"net_exposure"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_leverage", b"_leverage", "_liquidity", b"_liquidity", "account_id", b"account_id", "as_of_ns", b"as_of_ns", "equity", b"equity", "gross_exposure", b"gross_exposure", "ledger_seq", b"ledger_seq", "leverage", b"leverage", "limit_uses", b"limit_uses", "liquidity", b"liquidity", "model", b"model", "net_exposure", b"net_exposure", "positions", b"positions", "snapshot_id", b"snapshot_id", "stress_results", b"stress_results", "tail_risks", b"tail_risks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__leverage: _TypeAlias = _typing.Literal["leverage"]  # noqa: Y015
+    _WhichOneofArgType__leverage: _TypeAlias = _typing.Literal["_leverage", b"_leverage"]  # noqa: Y015
+    _WhichOneofReturnType__liquidity: _TypeAlias = _typing.Literal["liquidity"]  # noqa: Y015
+    _WhichOneofArgType__liquidity: _TypeAlias = _typing.Literal["_liquidity", b"_liquidity"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__leverage) -> _WhichOneofReturnType__leverage | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__liquidity) -> _WhichOneofReturnType__liquidity | None: ...
+
+Global___RiskReport: _TypeAlias = RiskReport  # noqa: Y015
+
+@_typing.final
+class PositionRisk(_message.Message):
+    """One position."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    QUANTITY_E9_FIELD_NUMBER: _builtins.int
+    MARK_E9_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    LIQUIDATION_DAYS_FIELD_NUMBER: _builtins.int
+    instrument_id: _builtins.str
+    """Output only. Instrument."""
+    quantity_e9: _builtins.int
+    """Output only. Signed quantity."""
+    mark_e9: _builtins.int
+    """Output only. Price that it is valued at."""
+    weight: _builtins.float
+    """Output only. Signed share of equity; absent when that is not above zero."""
+    liquidation_days: _builtins.float
+    """Output only. Days to close it at the configured share of mean volume; absent without volume."""
+    @_builtins.property
+    def value(self) -> _money_pb2.Money:
+        """Output only. Signed value."""
+
+    def __init__(
+        self,
+        *,
+        instrument_id: _builtins.str = ...,
+        quantity_e9: _builtins.int = ...,
+        mark_e9: _builtins.int = ...,
+        value: _money_pb2.Money | None = ...,
+        weight: _builtins.float | None = ...,
+        liquidation_days: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_liquidation_days", b"_liquidation_days", "_weight", b"_weight", "liquidation_days", b"liquidation_days", "value", b"value", "weight", b"weight"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_liquidation_days", b"_liquidation_days", "_weight", b"_weight", "instrument_id", b"instrument_id", "liquidation_days", b"liquidation_days", "mark_e9", b"mark_e9", "quantity_e9", b"quantity_e9", "value", b"value", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__liquidation_days: _TypeAlias = _typing.Literal["liquidation_days"]  # noqa: Y015
+    _WhichOneofArgType__liquidation_days: _TypeAlias = _typing.Literal["_liquidation_days", b"_liquidation_days"]  # noqa: Y015
+    _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
+    _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__liquidation_days) -> _WhichOneofReturnType__liquidation_days | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
+
+Global___PositionRisk: _TypeAlias = PositionRisk  # noqa: Y015
+
+@_typing.final
+class TailModel(_message.Message):
+    """How tail risk was estimated, the same for every row of a report."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OBSERVATIONS_FIELD_NUMBER: _builtins.int
+    DECAY_FIELD_NUMBER: _builtins.int
+    DEGREES_OF_FREEDOM_FIELD_NUMBER: _builtins.int
+    DRAWS_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    observations: _builtins.int
+    """Output only. Returns in the history."""
+    decay: _builtins.float
+    """Output only. Weight of a bar against the next younger one, in covariances and filters."""
+    degrees_of_freedom: _builtins.float
+    """Output only. Degrees of freedom of Monte Carlo's Student-t returns; absent when they are normal."""
+    draws: _builtins.int
+    """Output only. Monte Carlo draws."""
+    seed: _builtins.int
+    """Output only. Seed of those draws."""
+    def __init__(
+        self,
+        *,
+        observations: _builtins.int = ...,
+        decay: _builtins.float = ...,
+        degrees_of_freedom: _builtins.float | None = ...,
+        draws: _builtins.int = ...,
+        seed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_degrees_of_freedom", b"_degrees_of_freedom", "degrees_of_freedom", b"degrees_of_freedom"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_degrees_of_freedom", b"_degrees_of_freedom", "decay", b"decay", "degrees_of_freedom", b"degrees_of_freedom", "draws", b"draws", "observations", b"observations", "seed", b"seed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__degrees_of_freedom: _TypeAlias = _typing.Literal["degrees_of_freedom"]  # noqa: Y015
+    _WhichOneofArgType__degrees_of_freedom: _TypeAlias = _typing.Literal["_degrees_of_freedom", b"_degrees_of_freedom"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__degrees_of_freedom) -> _WhichOneofReturnType__degrees_of_freedom | None: ...
+
+Global___TailModel: _TypeAlias = TailModel  # noqa: Y015
+
+@_typing.final
+class TailRisk(_message.Message):
+    """Tail risk by one method at one level. Lists are in the order of the report's positions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Method:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _MethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[TailRisk._Method.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        METHOD_UNSPECIFIED: TailRisk._Method.ValueType  # 0
+        """Not stated."""
+        METHOD_PARAMETRIC: TailRisk._Method.ValueType  # 1
+        """Normal returns with an exponentially weighted covariance."""
+        METHOD_HISTORICAL: TailRisk._Method.ValueType  # 2
+        """Historical simulation."""
+        METHOD_MONTE_CARLO: TailRisk._Method.ValueType  # 3
+        """Simulated returns with that covariance; components are exact for elliptical returns."""
+
+    class Method(_Method, metaclass=_MethodEnumTypeWrapper):
+        """Methods."""
+
+    METHOD_UNSPECIFIED: TailRisk.Method.ValueType  # 0
+    """Not stated."""
+    METHOD_PARAMETRIC: TailRisk.Method.ValueType  # 1
+    """Normal returns with an exponentially weighted covariance."""
+    METHOD_HISTORICAL: TailRisk.Method.ValueType  # 2
+    """Historical simulation."""
+    METHOD_MONTE_CARLO: TailRisk.Method.ValueType  # 3
+    """Simulated returns with that covariance; components are exact for elliptical returns."""
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    VALUE_AT_RISK_FIELD_NUMBER: _builtins.int
+    EXPECTED_SHORTFALL_FIELD_NUMBER: _builtins.int
+    MARGINAL_VALUE_AT_RISK_FIELD_NUMBER: _builtins.int
+    COMPONENT_VALUE_AT_RISK_FIELD_NUMBER: _builtins.int
+    COMPONENT_EXPECTED_SHORTFALL_FIELD_NUMBER: _builtins.int
+    ABSENT_REASON_FIELD_NUMBER: _builtins.int
+    method: Global___TailRisk.Method.ValueType
+    """Output only. Method."""
+    variant: _builtins.str
+    """Output only. Which one of its kind: "normal", "student_t", "plain", "filtered"."""
+    level: _builtins.float
+    """Output only. Confidence, for example 0.99."""
+    value_at_risk: _builtins.float
+    """Output only. One-day loss not exceeded at that confidence; absent when it was not computed."""
+    expected_shortfall: _builtins.float
+    """Output only. Mean loss beyond it; absent when it was not computed."""
+    absent_reason: _builtins.str
+    """Output only. Why it was not computed; empty when it was."""
+    @_builtins.property
+    def marginal_value_at_risk(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Output only. Change of value_at_risk per unit of weight."""
+
+    @_builtins.property
+    def component_value_at_risk(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Output only. Each position's part; they sum to value_at_risk."""
+
+    @_builtins.property
+    def component_expected_shortfall(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Output only. Each position's part; they sum to expected_shortfall."""
+
+    def __init__(
+        self,
+        *,
+        method: Global___TailRisk.Method.ValueType = ...,
+        variant: _builtins.str = ...,
+        level: _builtins.float = ...,
+        value_at_risk: _builtins.float | None = ...,
+        expected_shortfall: _builtins.float | None = ...,
+        marginal_value_at_risk: _abc.Iterable[_builtins.float] | None = ...,
+        component_value_at_risk: _abc.Iterable[_builtins.float] | None = ...,
+        component_expected_shortfall: _abc.Iterable[_builtins.float] | None = ...,
+        absent_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_shortfall", b"_expected_shortfall", "_value_at_risk", b"_value_at_risk", "expected_shortfall", b"expected_shortfall", "value_at_risk", b"value_at_risk"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_shortfall", b"_expected_shortfall", "_value_at_risk", b"_value_at_risk", "absent_reason", b"absent_reason", "component_expected_shortfall", b"component_expected_shortfall", "component_value_at_risk", b"component_value_at_risk", "expected_shortfall", b"expected_shortfall", "level", b"level", "marginal_value_at_risk", b"marginal_value_at_risk", "method", b"method", "value_at_risk", b"value_at_risk", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_shortfall: _TypeAlias = _typing.Literal["expected_shortfall"]  # noqa: Y015
+    _WhichOneofArgType__expected_shortfall: _TypeAlias = _typing.Literal["_expected_shortfall", b"_expected_shortfall"]  # noqa: Y015
+    _WhichOneofReturnType__value_at_risk: _TypeAlias = _typing.Literal["value_at_risk"]  # noqa: Y015
+    _WhichOneofArgType__value_at_risk: _TypeAlias = _typing.Literal["_value_at_risk", b"_value_at_risk"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_shortfall) -> _WhichOneofReturnType__expected_shortfall | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value_at_risk) -> _WhichOneofReturnType__value_at_risk | None: ...
+
+Global___TailRisk: _TypeAlias = TailRisk  # noqa: Y015
+
+@_typing.final
+class StressResult(_message.Message):
+    """One stress scenario."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Kind:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _KindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[StressResult._Kind.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        KIND_UNSPECIFIED: StressResult._Kind.ValueType  # 0
+        """Not stated."""
+        KIND_HISTORICAL: StressResult._Kind.ValueType  # 1
+        """A stretch of history happens again."""
+        KIND_HYPOTHETICAL: StressResult._Kind.ValueType  # 2
+        """Given moves of instruments, sectors or everything."""
+        KIND_COVARIANCE: StressResult._Kind.ValueType  # 3
+        """Volatilities and correlations change: minus the parametric value at risk at 99% then."""
+        KIND_REVERSE: StressResult._Kind.ValueType  # 4
+        """The likeliest market that loses a given share of equity."""
+
+    class Kind(_Kind, metaclass=_KindEnumTypeWrapper):
+        """Kinds."""
+
+    KIND_UNSPECIFIED: StressResult.Kind.ValueType  # 0
+    """Not stated."""
+    KIND_HISTORICAL: StressResult.Kind.ValueType  # 1
+    """A stretch of history happens again."""
+    KIND_HYPOTHETICAL: StressResult.Kind.ValueType  # 2
+    """Given moves of instruments, sectors or everything."""
+    KIND_COVARIANCE: StressResult.Kind.ValueType  # 3
+    """Volatilities and correlations change: minus the parametric value at risk at 99% then."""
+    KIND_REVERSE: StressResult.Kind.ValueType  # 4
+    """The likeliest market that loses a given share of equity."""
+
+    SCENARIO_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    PNL_FIELD_NUMBER: _builtins.int
+    WORST_INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    WORST_INSTRUMENT_PNL_FIELD_NUMBER: _builtins.int
+    DISTANCE_FIELD_NUMBER: _builtins.int
+    ABSENT_REASON_FIELD_NUMBER: _builtins.int
+    scenario: _builtins.str
+    """Output only. Name in the configuration."""
+    kind: Global___StressResult.Kind.ValueType
+    """Output only. Kind."""
+    description: _builtins.str
+    """Output only. What it supposes."""
+    pnl: _builtins.float
+    """Output only. Profit of the holdings, a loss is negative; absent when it was not computed."""
+    worst_instrument_id: _builtins.str
+    """Output only. Position that loses most; empty when there is none."""
+    worst_instrument_pnl: _builtins.float
+    """Output only. That position's part of pnl."""
+    distance: _builtins.float
+    """Output only. REVERSE only: how many standard deviations out the likeliest such market is."""
+    absent_reason: _builtins.str
+    """Output only. Why it was not computed; empty when it was."""
+    def __init__(
+        self,
+        *,
+        scenario: _builtins.str = ...,
+        kind: Global___StressResult.Kind.ValueType = ...,
+        description: _builtins.str = ...,
+        pnl: _builtins.float | None = ...,
+        worst_instrument_id: _builtins.str = ...,
+        worst_instrument_pnl: _builtins.float | None = ...,
+        distance: _builtins.float | None = ...,
+        absent_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_distance", b"_distance", "_pnl", b"_pnl", "_worst_instrument_pnl", b"_worst_instrument_pnl", "distance", b"distance", "pnl", b"pnl", "worst_instrument_pnl", b"worst_instrument_pnl"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_distance", b"_distance", "_pnl", b"_pnl", "_worst_instrument_pnl", b"_worst_instrument_pnl", "absent_reason", b"absent_reason", "description", b"description", "distance", b"distance", "kind", b"kind", "pnl", b"pnl", "scenario", b"scenario", "worst_instrument_id", b"worst_instrument_id", "worst_instrument_pnl", b"worst_instrument_pnl"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__distance: _TypeAlias = _typing.Literal["distance"]  # noqa: Y015
+    _WhichOneofArgType__distance: _TypeAlias = _typing.Literal["_distance", b"_distance"]  # noqa: Y015
+    _WhichOneofReturnType__pnl: _TypeAlias = _typing.Literal["pnl"]  # noqa: Y015
+    _WhichOneofArgType__pnl: _TypeAlias = _typing.Literal["_pnl", b"_pnl"]  # noqa: Y015
+    _WhichOneofReturnType__worst_instrument_pnl: _TypeAlias = _typing.Literal["worst_instrument_pnl"]  # noqa: Y015
+    _WhichOneofArgType__worst_instrument_pnl: _TypeAlias = _typing.Literal["_worst_instrument_pnl", b"_worst_instrument_pnl"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__distance) -> _WhichOneofReturnType__distance | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pnl) -> _WhichOneofReturnType__pnl | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__worst_instrument_pnl) -> _WhichOneofReturnType__worst_instrument_pnl | None: ...
+
+Global___StressResult: _TypeAlias = StressResult  # noqa: Y015
+
+@_typing.final
+class LiquidityRisk(_message.Message):
+    """What closing the positions adds to their risk."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEVEL_FIELD_NUMBER: _builtins.int
+    VALUE_AT_RISK_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    LIQUIDATION_DAYS_FIELD_NUMBER: _builtins.int
+    level: _builtins.float
+    """Output only. Confidence."""
+    value_at_risk: _builtins.float
+    """Output only. Parametric value at risk while positions are sold evenly over their days, plus cost."""
+    cost: _builtins.float
+    """Output only. Cost of crossing spreads in a bad moment."""
+    liquidation_days: _builtins.float
+    """Output only. Days until the last position is closed."""
+    def __init__(
+        self,
+        *,
+        level: _builtins.float = ...,
+        value_at_risk: _builtins.float = ...,
+        cost: _builtins.float = ...,
+        liquidation_days: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "level", b"level", "liquidation_days", b"liquidation_days", "value_at_risk", b"value_at_risk"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiquidityRisk: _TypeAlias = LiquidityRisk  # noqa: Y015
+
+@_typing.final
+class BacktestResult(_message.Message):
+    """How forecasts by one method at one level held."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Zone:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ZoneEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[BacktestResult._Zone.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ZONE_UNSPECIFIED: BacktestResult._Zone.ValueType  # 0
+        """Not computed: there are no days."""
+        ZONE_GREEN: BacktestResult._Zone.ValueType  # 1
+        """As expected."""
+        ZONE_YELLOW: BacktestResult._Zone.ValueType  # 2
+        """In doubt."""
+        ZONE_RED: BacktestResult._Zone.ValueType  # 3
+        """The model is wrong."""
+
+    class Zone(_Zone, metaclass=_ZoneEnumTypeWrapper):
+        """Basel Committee (1996)."""
+
+    ZONE_UNSPECIFIED: BacktestResult.Zone.ValueType  # 0
+    """Not computed: there are no days."""
+    ZONE_GREEN: BacktestResult.Zone.ValueType  # 1
+    """As expected."""
+    ZONE_YELLOW: BacktestResult.Zone.ValueType  # 2
+    """In doubt."""
+    ZONE_RED: BacktestResult.Zone.ValueType  # 3
+    """The model is wrong."""
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    VALUE_AT_RISK_FIELD_NUMBER: _builtins.int
+    EXCEPTIONS_FIELD_NUMBER: _builtins.int
+    EXPECTED_EXCEPTIONS_FIELD_NUMBER: _builtins.int
+    COVERAGE_FIELD_NUMBER: _builtins.int
+    INDEPENDENCE_FIELD_NUMBER: _builtins.int
+    CONDITIONAL_COVERAGE_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    method: Global___TailRisk.Method.ValueType
+    """Output only. Method."""
+    variant: _builtins.str
+    """Output only. Which one of its kind, as in TailRisk."""
+    level: _builtins.float
+    """Output only. Confidence."""
+    exceptions: _builtins.int
+    """Output only. Days whose loss exceeded the forecast."""
+    expected_exceptions: _builtins.float
+    """Output only. Days x (1 - level)."""
+    zone: Global___BacktestResult.Zone.ValueType
+    """Output only. Basel's zone by the probability of at most so many exceptions."""
+    @_builtins.property
+    def value_at_risk(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Output only. Forecast of each day, in the order of the response's days."""
+
+    @_builtins.property
+    def coverage(self) -> Global___LikelihoodRatio:
+        """Output only. Are exceptions as frequent as expected? Kupiec (1995)."""
+
+    @_builtins.property
+    def independence(self) -> Global___LikelihoodRatio:
+        """Output only. Do exceptions come alone? Christoffersen (1998); absent for fewer than two days."""
+
+    @_builtins.property
+    def conditional_coverage(self) -> Global___LikelihoodRatio:
+        """Output only. Both together; absent for fewer than two days."""
+
+    def __init__(
+        self,
+        *,
+        method: Global___TailRisk.Method.ValueType = ...,
+        variant: _builtins.str = ...,
+        level: _builtins.float = ...,
+        value_at_risk: _abc.Iterable[_builtins.float] | None = ...,
+        exceptions: _builtins.int = ...,
+        expected_exceptions: _builtins.float = ...,
+        coverage: Global___LikelihoodRatio | None = ...,
+        independence: Global___LikelihoodRatio | None = ...,
+        conditional_coverage: Global___LikelihoodRatio | None = ...,
+        zone: Global___BacktestResult.Zone.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_conditional_coverage", b"_conditional_coverage", "_coverage", b"_coverage", "_independence", b"_independence", "conditional_coverage", b"conditional_coverage", "coverage", b"coverage", "independence", b"independence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conditional_coverage", b"_conditional_coverage", "_coverage", b"_coverage", "_independence", b"_independence", "conditional_coverage", b"conditional_coverage", "coverage", b"coverage", "exceptions", b"exceptions", "expected_exceptions", b"expected_exceptions", "independence", b"independence", "level", b"level", "method", b"method", "value_at_risk", b"value_at_risk", "variant", b"variant", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__conditional_coverage: _TypeAlias = _typing.Literal["conditional_coverage"]  # noqa: Y015
+    _WhichOneofArgType__conditional_coverage: _TypeAlias = _typing.Literal["_conditional_coverage", b"_conditional_coverage"]  # noqa: Y015
+    _WhichOneofReturnType__coverage: _TypeAlias = _typing.Literal["coverage"]  # noqa: Y015
+    _WhichOneofArgType__coverage: _TypeAlias = _typing.Literal["_coverage", b"_coverage"]  # noqa: Y015
+    _WhichOneofReturnType__independence: _TypeAlias = _typing.Literal["independence"]  # noqa: Y015
+    _WhichOneofArgType__independence: _TypeAlias = _typing.Literal["_independence", b"_independence"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__conditional_coverage) -> _WhichOneofReturnType__conditional_coverage | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__coverage) -> _WhichOneofReturnType__coverage | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__independence) -> _WhichOneofReturnType__independence | None: ...
+
+Global___BacktestResult: _TypeAlias = BacktestResult  # noqa: Y015
+
+@_typing.final
+class LikelihoodRatio(_message.Message):
+    """A likelihood-ratio test."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATISTIC_FIELD_NUMBER: _builtins.int
+    P_VALUE_FIELD_NUMBER: _builtins.int
+    statistic: _builtins.float
+    """Output only. Statistic."""
+    p_value: _builtins.float
+    """Output only. Chance of one at least as large if the model is right."""
+    def __init__(
+        self,
+        *,
+        statistic: _builtins.float = ...,
+        p_value: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["p_value", b"p_value", "statistic", b"statistic"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LikelihoodRatio: _TypeAlias = LikelihoodRatio  # noqa: Y015
+
+@_typing.final
+class BacktestDay(_message.Message):
+    """One day of a backtest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FORECAST_NS_FIELD_NUMBER: _builtins.int
+    REALIZED_NS_FIELD_NUMBER: _builtins.int
+    PNL_FIELD_NUMBER: _builtins.int
+    forecast_ns: _builtins.int
+    """Output only. When the forecast was made, Unix nanoseconds UTC."""
+    realized_ns: _builtins.int
+    """Output only. Next valuation, Unix nanoseconds UTC."""
+    pnl: _builtins.float
+    """Output only. Profit in between of the positions held at the forecast, as a share of equity then;
+    by adjusted closes, without trades and fees.
+    """
+    def __init__(
+        self,
+        *,
+        forecast_ns: _builtins.int = ...,
+        realized_ns: _builtins.int = ...,
+        pnl: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forecast_ns", b"forecast_ns", "pnl", b"pnl", "realized_ns", b"realized_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BacktestDay: _TypeAlias = BacktestDay  # noqa: Y015
 
 @_typing.final
 class SetLimitsRequest(_message.Message):
@@ -484,3 +1086,206 @@ class SetTradingStateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetTradingStateResponse: _TypeAlias = SetTradingStateResponse  # noqa: Y015
+
+@_typing.final
+class GetRiskReportRequest(_message.Message):
+    """Request of GetRiskReport."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    MIN_SEQ_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Optional. Account; may be left out when the ledger has one only."""
+    snapshot_id: _builtins.str
+    """Optional. Snapshot; absent means that of the last valuation."""
+    min_seq: _builtins.int
+    """Optional. Answer only when the view has applied this ledger sequence."""
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        snapshot_id: _builtins.str = ...,
+        min_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "min_seq", b"min_seq", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRiskReportRequest: _TypeAlias = GetRiskReportRequest  # noqa: Y015
+
+@_typing.final
+class GetRiskReportResponse(_message.Message):
+    """Response of GetRiskReport."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REPORT_FIELD_NUMBER: _builtins.int
+    APPLIED_SEQ_FIELD_NUMBER: _builtins.int
+    applied_seq: _builtins.int
+    """Output only. Ledger sequence that the view had applied."""
+    @_builtins.property
+    def report(self) -> Global___RiskReport:
+        """Output only. The report."""
+
+    def __init__(
+        self,
+        *,
+        report: Global___RiskReport | None = ...,
+        applied_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_seq", b"applied_seq", "report", b"report"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRiskReportResponse: _TypeAlias = GetRiskReportResponse  # noqa: Y015
+
+@_typing.final
+class WatchRiskReportsRequest(_message.Message):
+    """Request of WatchRiskReports."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    FROM_SEQ_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Optional. Only of this account; empty means of all."""
+    from_seq: _builtins.int
+    """Required. First event of the risk stream wanted, from 1."""
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        from_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "from_seq", b"from_seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRiskReportsRequest: _TypeAlias = WatchRiskReportsRequest  # noqa: Y015
+
+@_typing.final
+class WatchRiskReportsResponse(_message.Message):
+    """Response of WatchRiskReports. Without reports and without an end reason it is a heartbeat."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _EndReason:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _EndReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[WatchRiskReportsResponse._EndReason.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        END_REASON_UNSPECIFIED: WatchRiskReportsResponse._EndReason.ValueType  # 0
+        """It goes on."""
+        END_REASON_DRAINING: WatchRiskReportsResponse._EndReason.ValueType  # 1
+        """The service is draining; connect again and read on from seq + 1."""
+
+    class EndReason(_EndReason, metaclass=_EndReasonEnumTypeWrapper):
+        """Why a stream ended."""
+
+    END_REASON_UNSPECIFIED: WatchRiskReportsResponse.EndReason.ValueType  # 0
+    """It goes on."""
+    END_REASON_DRAINING: WatchRiskReportsResponse.EndReason.ValueType  # 1
+    """The service is draining; connect again and read on from seq + 1."""
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    REPORTS_FIELD_NUMBER: _builtins.int
+    END_REASON_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """Output only. Event of the risk stream up to which it was searched; never falls."""
+    end_reason: Global___WatchRiskReportsResponse.EndReason.ValueType
+    """Output only. Set on the last message only."""
+    @_builtins.property
+    def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___RiskReport]:
+        """Output only. Reports, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+        reports: _abc.Iterable[Global___RiskReport] | None = ...,
+        end_reason: Global___WatchRiskReportsResponse.EndReason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_reason", b"end_reason", "reports", b"reports", "seq", b"seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRiskReportsResponse: _TypeAlias = WatchRiskReportsResponse  # noqa: Y015
+
+@_typing.final
+class BacktestValueAtRiskRequest(_message.Message):
+    """Request of BacktestValueAtRisk."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    MIN_SEQ_FIELD_NUMBER: _builtins.int
+    MAX_DAYS_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Optional. Account; may be left out when the ledger has one only."""
+    min_seq: _builtins.int
+    """Optional. Answer only when the view has applied this ledger sequence."""
+    max_days: _builtins.int
+    """Optional. At most so many of the latest days; 0 means 1000."""
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        min_seq: _builtins.int = ...,
+        max_days: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "max_days", b"max_days", "min_seq", b"min_seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BacktestValueAtRiskRequest: _TypeAlias = BacktestValueAtRiskRequest  # noqa: Y015
+
+@_typing.final
+class BacktestValueAtRiskResponse(_message.Message):
+    """Response of BacktestValueAtRisk."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    DAYS_FIELD_NUMBER: _builtins.int
+    DAYS_SKIPPED_FIELD_NUMBER: _builtins.int
+    APPLIED_SEQ_FIELD_NUMBER: _builtins.int
+    days_skipped: _builtins.int
+    """Output only. Days with positions for which a forecast or the profit could not be computed."""
+    applied_seq: _builtins.int
+    """Output only. Ledger sequence that the view had applied."""
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BacktestResult]:
+        """Output only. One for each method and level."""
+
+    @_builtins.property
+    def days(self) -> _containers.RepeatedCompositeFieldContainer[Global___BacktestDay]:
+        """Output only. Days with a forecast, oldest first; days without positions are no test."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___BacktestResult] | None = ...,
+        days: _abc.Iterable[Global___BacktestDay] | None = ...,
+        days_skipped: _builtins.int = ...,
+        applied_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied_seq", b"applied_seq", "days", b"days", "days_skipped", b"days_skipped", "results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BacktestValueAtRiskResponse: _TypeAlias = BacktestValueAtRiskResponse  # noqa: Y015

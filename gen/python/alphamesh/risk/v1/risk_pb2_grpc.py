@@ -56,6 +56,21 @@ class RiskServiceStub:
                 request_serializer=alphamesh_dot_risk_dot_v1_dot_risk__pb2.SetTradingStateRequest.SerializeToString,
                 response_deserializer=alphamesh_dot_risk_dot_v1_dot_risk__pb2.SetTradingStateResponse.FromString,
                 _registered_method=True)
+        self.GetRiskReport = channel.unary_unary(
+                '/alphamesh.risk.v1.RiskService/GetRiskReport',
+                request_serializer=alphamesh_dot_risk_dot_v1_dot_risk__pb2.GetRiskReportRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_risk_dot_v1_dot_risk__pb2.GetRiskReportResponse.FromString,
+                _registered_method=True)
+        self.WatchRiskReports = channel.unary_stream(
+                '/alphamesh.risk.v1.RiskService/WatchRiskReports',
+                request_serializer=alphamesh_dot_risk_dot_v1_dot_risk__pb2.WatchRiskReportsRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_risk_dot_v1_dot_risk__pb2.WatchRiskReportsResponse.FromString,
+                _registered_method=True)
+        self.BacktestValueAtRisk = channel.unary_unary(
+                '/alphamesh.risk.v1.RiskService/BacktestValueAtRisk',
+                request_serializer=alphamesh_dot_risk_dot_v1_dot_risk__pb2.BacktestValueAtRiskRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_risk_dot_v1_dot_risk__pb2.BacktestValueAtRiskResponse.FromString,
+                _registered_method=True)
 
 
 class RiskServiceServicer:
@@ -96,6 +111,34 @@ class RiskServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRiskReport(self, request, context):
+        """Measures what an account holds at min_seq: value at risk by three methods, contributions, stress
+        table, use of limits. Reports of all batches of fills up to there were made before it answers.
+        Errors: NOT_FOUND (account, snapshot), INVALID_ARGUMENT (several accounts and none named),
+        FAILED_PRECONDITION (never valued and no snapshot given; mark missing),
+        DEADLINE_EXCEEDED (view did not reach min_seq).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchRiskReports(self, request, context):
+        """Follows the reports made after each batch of fills, of the past and as they come.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BacktestValueAtRisk(self, request, context):
+        """Compares the value at risk that was forecast at each valuation of an account with what the
+        positions held then made until the next one.
+        Errors: NOT_FOUND (account), INVALID_ARGUMENT (several accounts and none named),
+        DEADLINE_EXCEEDED (view did not reach min_seq).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RiskServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -118,6 +161,21 @@ def add_RiskServiceServicer_to_server(servicer, server):
                     servicer.SetTradingState,
                     request_deserializer=alphamesh_dot_risk_dot_v1_dot_risk__pb2.SetTradingStateRequest.FromString,
                     response_serializer=alphamesh_dot_risk_dot_v1_dot_risk__pb2.SetTradingStateResponse.SerializeToString,
+            ),
+            'GetRiskReport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRiskReport,
+                    request_deserializer=alphamesh_dot_risk_dot_v1_dot_risk__pb2.GetRiskReportRequest.FromString,
+                    response_serializer=alphamesh_dot_risk_dot_v1_dot_risk__pb2.GetRiskReportResponse.SerializeToString,
+            ),
+            'WatchRiskReports': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRiskReports,
+                    request_deserializer=alphamesh_dot_risk_dot_v1_dot_risk__pb2.WatchRiskReportsRequest.FromString,
+                    response_serializer=alphamesh_dot_risk_dot_v1_dot_risk__pb2.WatchRiskReportsResponse.SerializeToString,
+            ),
+            'BacktestValueAtRisk': grpc.unary_unary_rpc_method_handler(
+                    servicer.BacktestValueAtRisk,
+                    request_deserializer=alphamesh_dot_risk_dot_v1_dot_risk__pb2.BacktestValueAtRiskRequest.FromString,
+                    response_serializer=alphamesh_dot_risk_dot_v1_dot_risk__pb2.BacktestValueAtRiskResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -230,6 +288,87 @@ class RiskService:
             '/alphamesh.risk.v1.RiskService/SetTradingState',
             alphamesh_dot_risk_dot_v1_dot_risk__pb2.SetTradingStateRequest.SerializeToString,
             alphamesh_dot_risk_dot_v1_dot_risk__pb2.SetTradingStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRiskReport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.risk.v1.RiskService/GetRiskReport',
+            alphamesh_dot_risk_dot_v1_dot_risk__pb2.GetRiskReportRequest.SerializeToString,
+            alphamesh_dot_risk_dot_v1_dot_risk__pb2.GetRiskReportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchRiskReports(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/alphamesh.risk.v1.RiskService/WatchRiskReports',
+            alphamesh_dot_risk_dot_v1_dot_risk__pb2.WatchRiskReportsRequest.SerializeToString,
+            alphamesh_dot_risk_dot_v1_dot_risk__pb2.WatchRiskReportsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BacktestValueAtRisk(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.risk.v1.RiskService/BacktestValueAtRisk',
+            alphamesh_dot_risk_dot_v1_dot_risk__pb2.BacktestValueAtRiskRequest.SerializeToString,
+            alphamesh_dot_risk_dot_v1_dot_risk__pb2.BacktestValueAtRiskResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,21 @@ class RiskServiceStub:
     """Moves an account along the kill ladder, with the next policy and at once.
     Errors: ABORTED (etag is not the current one).
     """
+    GetRiskReport: _grpc.UnaryUnaryMultiCallable[_risk_pb2.GetRiskReportRequest, _risk_pb2.GetRiskReportResponse]
+    """Measures what an account holds at min_seq: value at risk by three methods, contributions, stress
+    table, use of limits. Reports of all batches of fills up to there were made before it answers.
+    Errors: NOT_FOUND (account, snapshot), INVALID_ARGUMENT (several accounts and none named),
+    FAILED_PRECONDITION (never valued and no snapshot given; mark missing),
+    DEADLINE_EXCEEDED (view did not reach min_seq).
+    """
+    WatchRiskReports: _grpc.UnaryStreamMultiCallable[_risk_pb2.WatchRiskReportsRequest, _risk_pb2.WatchRiskReportsResponse]
+    """Follows the reports made after each batch of fills, of the past and as they come."""
+    BacktestValueAtRisk: _grpc.UnaryUnaryMultiCallable[_risk_pb2.BacktestValueAtRiskRequest, _risk_pb2.BacktestValueAtRiskResponse]
+    """Compares the value at risk that was forecast at each valuation of an account with what the
+    positions held then made until the next one.
+    Errors: NOT_FOUND (account), INVALID_ARGUMENT (several accounts and none named),
+    DEADLINE_EXCEEDED (view did not reach min_seq).
+    """
 
 @_typing.type_check_only
 class RiskServiceAsyncStub(RiskServiceStub):
@@ -76,6 +91,21 @@ class RiskServiceAsyncStub(RiskServiceStub):
     SetTradingState: _aio.UnaryUnaryMultiCallable[_risk_pb2.SetTradingStateRequest, _risk_pb2.SetTradingStateResponse]  # type: ignore[assignment]
     """Moves an account along the kill ladder, with the next policy and at once.
     Errors: ABORTED (etag is not the current one).
+    """
+    GetRiskReport: _aio.UnaryUnaryMultiCallable[_risk_pb2.GetRiskReportRequest, _risk_pb2.GetRiskReportResponse]  # type: ignore[assignment]
+    """Measures what an account holds at min_seq: value at risk by three methods, contributions, stress
+    table, use of limits. Reports of all batches of fills up to there were made before it answers.
+    Errors: NOT_FOUND (account, snapshot), INVALID_ARGUMENT (several accounts and none named),
+    FAILED_PRECONDITION (never valued and no snapshot given; mark missing),
+    DEADLINE_EXCEEDED (view did not reach min_seq).
+    """
+    WatchRiskReports: _aio.UnaryStreamMultiCallable[_risk_pb2.WatchRiskReportsRequest, _risk_pb2.WatchRiskReportsResponse]  # type: ignore[assignment]
+    """Follows the reports made after each batch of fills, of the past and as they come."""
+    BacktestValueAtRisk: _aio.UnaryUnaryMultiCallable[_risk_pb2.BacktestValueAtRiskRequest, _risk_pb2.BacktestValueAtRiskResponse]  # type: ignore[assignment]
+    """Compares the value at risk that was forecast at each valuation of an account with what the
+    positions held then made until the next one.
+    Errors: NOT_FOUND (account), INVALID_ARGUMENT (several accounts and none named),
+    DEADLINE_EXCEEDED (view did not reach min_seq).
     """
 
 class RiskServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -122,6 +152,39 @@ class RiskServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_risk_pb2.SetTradingStateResponse, _abc.Awaitable[_risk_pb2.SetTradingStateResponse]]:
         """Moves an account along the kill ladder, with the next policy and at once.
         Errors: ABORTED (etag is not the current one).
+        """
+
+    @_abc_1.abstractmethod
+    def GetRiskReport(
+        self,
+        request: _risk_pb2.GetRiskReportRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_risk_pb2.GetRiskReportResponse, _abc.Awaitable[_risk_pb2.GetRiskReportResponse]]:
+        """Measures what an account holds at min_seq: value at risk by three methods, contributions, stress
+        table, use of limits. Reports of all batches of fills up to there were made before it answers.
+        Errors: NOT_FOUND (account, snapshot), INVALID_ARGUMENT (several accounts and none named),
+        FAILED_PRECONDITION (never valued and no snapshot given; mark missing),
+        DEADLINE_EXCEEDED (view did not reach min_seq).
+        """
+
+    @_abc_1.abstractmethod
+    def WatchRiskReports(
+        self,
+        request: _risk_pb2.WatchRiskReportsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_risk_pb2.WatchRiskReportsResponse], _abc.AsyncIterator[_risk_pb2.WatchRiskReportsResponse]]:
+        """Follows the reports made after each batch of fills, of the past and as they come."""
+
+    @_abc_1.abstractmethod
+    def BacktestValueAtRisk(
+        self,
+        request: _risk_pb2.BacktestValueAtRiskRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_risk_pb2.BacktestValueAtRiskResponse, _abc.Awaitable[_risk_pb2.BacktestValueAtRiskResponse]]:
+        """Compares the value at risk that was forecast at each valuation of an account with what the
+        positions held then made until the next one.
+        Errors: NOT_FOUND (account), INVALID_ARGUMENT (several accounts and none named),
+        DEADLINE_EXCEEDED (view did not reach min_seq).
         """
 
 def add_RiskServiceServicer_to_server(servicer: RiskServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

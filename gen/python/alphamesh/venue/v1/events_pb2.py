@@ -22,17 +22,30 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from alphamesh.venue.v1 import venue_pb2 as alphamesh_dot_venue_dot_v1_dot_venue__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61lphamesh/venue/v1/events.proto\x12\x12\x61lphamesh.venue.v1\"W\n\x0eMarketAdvanced\x12\r\n\x05to_ns\x18\x01 \x01(\x03\x12\x36\n\x07resting\x18\x02 \x03(\x0b\x32%.alphamesh.venue.v1.RestingOrderState\"{\n\x11RestingOrderState\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x02 \x01(\t\x12\x15\n\rtrigger_ticks\x18\x03 \x01(\x03\x12\x13\n\x0bprice_ticks\x18\x04 \x01(\x03\x12\r\n\x05\x66lags\x18\x05 \x01(\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x61lphamesh/venue/v1/events.proto\x12\x12\x61lphamesh.venue.v1\x1a\x1e\x61lphamesh/venue/v1/venue.proto\"W\n\x0eMarketAdvanced\x12\r\n\x05to_ns\x18\x01 \x01(\x03\x12\x36\n\x07resting\x18\x02 \x03(\x0b\x32%.alphamesh.venue.v1.RestingOrderState\"{\n\x11RestingOrderState\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x02 \x01(\t\x12\x15\n\rtrigger_ticks\x18\x03 \x01(\x03\x12\x13\n\x0bprice_ticks\x18\x04 \x01(\x03\x12\r\n\x05\x66lags\x18\x05 \x01(\x05\"\x84\x03\n\x0b\x42ookCommand\x12\r\n\x05ts_ns\x18\x01 \x01(\x03\x12\x30\n\x06submit\x18\x02 \x01(\x0b\x32\x1e.alphamesh.venue.v1.VenueOrderH\x00\x12.\n\x06\x63\x61ncel\x18\x03 \x01(\x0b\x32\x1c.alphamesh.venue.v1.OrderKeyH\x00\x12\x31\n\x07replace\x18\x04 \x01(\x0b\x32\x1e.alphamesh.venue.v1.VenueOrderH\x00\x12\x31\n\x07\x61\x64vance\x18\x05 \x01(\x0b\x32\x1e.alphamesh.venue.v1.TimePassedH\x00\x12-\n\x05phase\x18\x06 \x01(\x0b\x32\x1c.alphamesh.venue.v1.PhaseSetH\x00\x12/\n\x06limits\x18\x07 \x01(\x0b\x32\x1d.alphamesh.venue.v1.LimitsSetH\x00\x12\x33\n\x08schedule\x18\x08 \x01(\x0b\x32\x1f.alphamesh.venue.v1.ScheduleSetH\x00\x42\t\n\x07\x63ommand\"7\n\x08OrderKey\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x02 \x01(\t\"\x0c\n\nTimePassed\"S\n\x08PhaseSet\x12\x16\n\x0einstrument_ids\x18\x01 \x03(\t\x12/\n\x05phase\x18\x02 \x01(\x0e\x32 .alphamesh.venue.v1.SessionPhase\"S\n\tLimitsSet\x12\x15\n\rinstrument_id\x18\x01 \x01(\t\x12/\n\x06limits\x18\x02 \x01(\x0b\x32\x1f.alphamesh.venue.v1.PriceLimits\"\xfe\x01\n\x0bScheduleSet\x12\x16\n\x0e\x66\x65\x65_per_lot_e9\x18\x01 \x01(\x03\x12\x15\n\rtaker_rate_e8\x18\x02 \x01(\x03\x12\x15\n\rmaker_rate_e8\x18\x03 \x01(\x03\x12\x16\n\x0eminimum_fee_e9\x18\x04 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\x12\x46\n\x15self_trade_prevention\x18\x06 \x01(\x0e\x32\'.alphamesh.venue.v1.SelfTradePrevention\x12\x37\n\rinitial_phase\x18\x07 \x01(\x0e\x32 .alphamesh.venue.v1.SessionPhaseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'alphamesh.venue.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MARKETADVANCED']._serialized_start=55
-  _globals['_MARKETADVANCED']._serialized_end=142
-  _globals['_RESTINGORDERSTATE']._serialized_start=144
-  _globals['_RESTINGORDERSTATE']._serialized_end=267
+  _globals['_MARKETADVANCED']._serialized_start=87
+  _globals['_MARKETADVANCED']._serialized_end=174
+  _globals['_RESTINGORDERSTATE']._serialized_start=176
+  _globals['_RESTINGORDERSTATE']._serialized_end=299
+  _globals['_BOOKCOMMAND']._serialized_start=302
+  _globals['_BOOKCOMMAND']._serialized_end=690
+  _globals['_ORDERKEY']._serialized_start=692
+  _globals['_ORDERKEY']._serialized_end=747
+  _globals['_TIMEPASSED']._serialized_start=749
+  _globals['_TIMEPASSED']._serialized_end=761
+  _globals['_PHASESET']._serialized_start=763
+  _globals['_PHASESET']._serialized_end=846
+  _globals['_LIMITSSET']._serialized_start=848
+  _globals['_LIMITSSET']._serialized_end=931
+  _globals['_SCHEDULESET']._serialized_start=934
+  _globals['_SCHEDULESET']._serialized_end=1188
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from alphamesh.venue.v1 import venue_pb2 as _venue_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -83,3 +84,216 @@ class RestingOrderState(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RestingOrderState: _TypeAlias = RestingOrderState  # noqa: Y015
+
+@_typing.final
+class BookCommand(_message.Message):
+    """A command to the books, before the reports that it caused: carrying out all commands again gives the
+    same books and the same reports.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TS_NS_FIELD_NUMBER: _builtins.int
+    SUBMIT_FIELD_NUMBER: _builtins.int
+    CANCEL_FIELD_NUMBER: _builtins.int
+    REPLACE_FIELD_NUMBER: _builtins.int
+    ADVANCE_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    ts_ns: _builtins.int
+    """Output only. Market time at which it was carried out, Unix nanoseconds UTC."""
+    @_builtins.property
+    def submit(self) -> _venue_pb2.VenueOrder:
+        """A new order."""
+
+    @_builtins.property
+    def cancel(self) -> Global___OrderKey:
+        """An order to cancel."""
+
+    @_builtins.property
+    def replace(self) -> _venue_pb2.VenueOrder:
+        """An order with its new terms."""
+
+    @_builtins.property
+    def advance(self) -> Global___TimePassed:
+        """Time passed."""
+
+    @_builtins.property
+    def phase(self) -> Global___PhaseSet:
+        """A new phase of some books."""
+
+    @_builtins.property
+    def limits(self) -> Global___LimitsSet:
+        """New limits of one book."""
+
+    @_builtins.property
+    def schedule(self) -> Global___ScheduleSet:
+        """The venue's schedule from now on."""
+
+    def __init__(
+        self,
+        *,
+        ts_ns: _builtins.int = ...,
+        submit: _venue_pb2.VenueOrder | None = ...,
+        cancel: Global___OrderKey | None = ...,
+        replace: _venue_pb2.VenueOrder | None = ...,
+        advance: Global___TimePassed | None = ...,
+        phase: Global___PhaseSet | None = ...,
+        limits: Global___LimitsSet | None = ...,
+        schedule: Global___ScheduleSet | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["advance", b"advance", "cancel", b"cancel", "command", b"command", "limits", b"limits", "phase", b"phase", "replace", b"replace", "schedule", b"schedule", "submit", b"submit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advance", b"advance", "cancel", b"cancel", "command", b"command", "limits", b"limits", "phase", b"phase", "replace", b"replace", "schedule", b"schedule", "submit", b"submit", "ts_ns", b"ts_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["submit", "cancel", "replace", "advance", "phase", "limits", "schedule"]  # noqa: Y015
+    _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
+
+Global___BookCommand: _TypeAlias = BookCommand  # noqa: Y015
+
+@_typing.final
+class OrderKey(_message.Message):
+    """Which order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    CLIENT_ORDER_ID_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Output only. Account."""
+    client_order_id: _builtins.str
+    """Output only. The client's id."""
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        client_order_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "client_order_id", b"client_order_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderKey: _TypeAlias = OrderKey  # noqa: Y015
+
+@_typing.final
+class TimePassed(_message.Message):
+    """Time passed in every book."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimePassed: _TypeAlias = TimePassed  # noqa: Y015
+
+@_typing.final
+class PhaseSet(_message.Message):
+    """A new phase of some books."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    phase: _venue_pb2.SessionPhase.ValueType
+    """Output only. Their phase."""
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. Instruments."""
+
+    def __init__(
+        self,
+        *,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+        phase: _venue_pb2.SessionPhase.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instrument_ids", b"instrument_ids", "phase", b"phase"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PhaseSet: _TypeAlias = PhaseSet  # noqa: Y015
+
+@_typing.final
+class LimitsSet(_message.Message):
+    """New limits of one book."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    instrument_id: _builtins.str
+    """Output only. Instrument."""
+    @_builtins.property
+    def limits(self) -> _venue_pb2.PriceLimits:
+        """Output only. Its limits."""
+
+    def __init__(
+        self,
+        *,
+        instrument_id: _builtins.str = ...,
+        limits: _venue_pb2.PriceLimits | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instrument_id", b"instrument_id", "limits", b"limits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitsSet: _TypeAlias = LimitsSet  # noqa: Y015
+
+@_typing.final
+class ScheduleSet(_message.Message):
+    """What of the configuration the books depend on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEE_PER_LOT_E9_FIELD_NUMBER: _builtins.int
+    TAKER_RATE_E8_FIELD_NUMBER: _builtins.int
+    MAKER_RATE_E8_FIELD_NUMBER: _builtins.int
+    MINIMUM_FEE_E9_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    SELF_TRADE_PREVENTION_FIELD_NUMBER: _builtins.int
+    INITIAL_PHASE_FIELD_NUMBER: _builtins.int
+    fee_per_lot_e9: _builtins.int
+    """Output only. Fee per lot in nano units."""
+    taker_rate_e8: _builtins.int
+    """Output only. Fee on notional that removes liquidity, in 1e-8."""
+    maker_rate_e8: _builtins.int
+    """Output only. Fee on notional that adds liquidity, in 1e-8; negative is a rebate."""
+    minimum_fee_e9: _builtins.int
+    """Output only. Smallest fee of an order that fills, in nano units."""
+    currency: _builtins.str
+    """Output only. Currency of the fees."""
+    self_trade_prevention: _venue_pb2.SelfTradePrevention.ValueType
+    """Output only. For orders that state none."""
+    initial_phase: _venue_pb2.SessionPhase.ValueType
+    """Output only. Phase that a book begins in."""
+    def __init__(
+        self,
+        *,
+        fee_per_lot_e9: _builtins.int = ...,
+        taker_rate_e8: _builtins.int = ...,
+        maker_rate_e8: _builtins.int = ...,
+        minimum_fee_e9: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        self_trade_prevention: _venue_pb2.SelfTradePrevention.ValueType = ...,
+        initial_phase: _venue_pb2.SessionPhase.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency", b"currency", "fee_per_lot_e9", b"fee_per_lot_e9", "initial_phase", b"initial_phase", "maker_rate_e8", b"maker_rate_e8", "minimum_fee_e9", b"minimum_fee_e9", "self_trade_prevention", b"self_trade_prevention", "taker_rate_e8", b"taker_rate_e8"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScheduleSet: _TypeAlias = ScheduleSet  # noqa: Y015

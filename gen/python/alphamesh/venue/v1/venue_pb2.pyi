@@ -21,6 +21,80 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _SessionPhase:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SessionPhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionPhase.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SESSION_PHASE_UNSPECIFIED: _SessionPhase.ValueType  # 0
+    """Not stated."""
+    SESSION_PHASE_OPENING_AUCTION: _SessionPhase.ValueType  # 2
+    """Orders gather for the opening auction."""
+    SESSION_PHASE_CONTINUOUS: _SessionPhase.ValueType  # 3
+    """Orders trade as they come."""
+    SESSION_PHASE_CLOSING_AUCTION: _SessionPhase.ValueType  # 4
+    """Orders gather for the closing auction."""
+    SESSION_PHASE_CLOSED: _SessionPhase.ValueType  # 5
+    """No trading; day orders have expired."""
+    SESSION_PHASE_INTRADAY_AUCTION: _SessionPhase.ValueType  # 6
+    """Orders gather for an auction between continuous trading."""
+    SESSION_PHASE_HALTED: _SessionPhase.ValueType  # 7
+    """Trading is suspended; orders can only be cancelled."""
+
+class SessionPhase(_SessionPhase, metaclass=_SessionPhaseEnumTypeWrapper):
+    """What the orders of a book may do. FIX TradingSessionSubID (625)."""
+
+SESSION_PHASE_UNSPECIFIED: SessionPhase.ValueType  # 0
+"""Not stated."""
+SESSION_PHASE_OPENING_AUCTION: SessionPhase.ValueType  # 2
+"""Orders gather for the opening auction."""
+SESSION_PHASE_CONTINUOUS: SessionPhase.ValueType  # 3
+"""Orders trade as they come."""
+SESSION_PHASE_CLOSING_AUCTION: SessionPhase.ValueType  # 4
+"""Orders gather for the closing auction."""
+SESSION_PHASE_CLOSED: SessionPhase.ValueType  # 5
+"""No trading; day orders have expired."""
+SESSION_PHASE_INTRADAY_AUCTION: SessionPhase.ValueType  # 6
+"""Orders gather for an auction between continuous trading."""
+SESSION_PHASE_HALTED: SessionPhase.ValueType  # 7
+"""Trading is suspended; orders can only be cancelled."""
+Global___SessionPhase: _TypeAlias = SessionPhase  # noqa: Y015
+
+class _SelfTradePrevention:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SelfTradePreventionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SelfTradePrevention.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SELF_TRADE_PREVENTION_UNSPECIFIED: _SelfTradePrevention.ValueType  # 0
+    """Not stated: the venue's default."""
+    SELF_TRADE_PREVENTION_CANCEL_NEWEST: _SelfTradePrevention.ValueType  # 1
+    """The incoming order is canceled."""
+    SELF_TRADE_PREVENTION_CANCEL_OLDEST: _SelfTradePrevention.ValueType  # 2
+    """The resting order is canceled."""
+    SELF_TRADE_PREVENTION_CANCEL_BOTH: _SelfTradePrevention.ValueType  # 3
+    """Both are canceled."""
+    SELF_TRADE_PREVENTION_DECREMENT_AND_CANCEL: _SelfTradePrevention.ValueType  # 4
+    """Both lose the quantity that would have traded."""
+
+class SelfTradePrevention(_SelfTradePrevention, metaclass=_SelfTradePreventionEnumTypeWrapper):
+    """Which order gives way when two of one account would trade. FIX SelfMatchPreventionInstruction (2964).
+    Auctions trade them.
+    """
+
+SELF_TRADE_PREVENTION_UNSPECIFIED: SelfTradePrevention.ValueType  # 0
+"""Not stated: the venue's default."""
+SELF_TRADE_PREVENTION_CANCEL_NEWEST: SelfTradePrevention.ValueType  # 1
+"""The incoming order is canceled."""
+SELF_TRADE_PREVENTION_CANCEL_OLDEST: SelfTradePrevention.ValueType  # 2
+"""The resting order is canceled."""
+SELF_TRADE_PREVENTION_CANCEL_BOTH: SelfTradePrevention.ValueType  # 3
+"""Both are canceled."""
+SELF_TRADE_PREVENTION_DECREMENT_AND_CANCEL: SelfTradePrevention.ValueType  # 4
+"""Both lose the quantity that would have traded."""
+Global___SelfTradePrevention: _TypeAlias = SelfTradePrevention  # noqa: Y015
+
 @_typing.final
 class VenueOrder(_message.Message):
     """An order as a venue sees it."""
@@ -43,6 +117,7 @@ class VenueOrder(_message.Message):
     POST_ONLY_FIELD_NUMBER: _builtins.int
     TS_INIT_NS_FIELD_NUMBER: _builtins.int
     REDUCE_ONLY_FIELD_NUMBER: _builtins.int
+    SELF_TRADE_PREVENTION_FIELD_NUMBER: _builtins.int
     client_order_id: _builtins.str
     """Required. The client's id."""
     account_id: _builtins.str
@@ -75,6 +150,10 @@ class VenueOrder(_message.Message):
     """Required. Market time of the submission, Unix nanoseconds UTC."""
     reduce_only: _builtins.bool
     """Optional. Never increase or flip the account's position."""
+    self_trade_prevention: Global___SelfTradePrevention.ValueType
+    """Optional. What happens when the order would trade with one of its own account; the venue's
+    configuration decides where it is not stated.
+    """
     def __init__(
         self,
         *,
@@ -94,10 +173,11 @@ class VenueOrder(_message.Message):
         post_only: _builtins.bool = ...,
         ts_init_ns: _builtins.int = ...,
         reduce_only: _builtins.bool = ...,
+        self_trade_prevention: Global___SelfTradePrevention.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_display_quantity_e9", b"_display_quantity_e9", "_expire_time_ns", b"_expire_time_ns", "_limit_offset_e9", b"_limit_offset_e9", "_price_e9", b"_price_e9", "_trailing_offset_e9", b"_trailing_offset_e9", "_trigger_price_e9", b"_trigger_price_e9", "display_quantity_e9", b"display_quantity_e9", "expire_time_ns", b"expire_time_ns", "limit_offset_e9", b"limit_offset_e9", "price_e9", b"price_e9", "trailing_offset_e9", b"trailing_offset_e9", "trigger_price_e9", b"trigger_price_e9"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_quantity_e9", b"_display_quantity_e9", "_expire_time_ns", b"_expire_time_ns", "_limit_offset_e9", b"_limit_offset_e9", "_price_e9", b"_price_e9", "_trailing_offset_e9", b"_trailing_offset_e9", "_trigger_price_e9", b"_trigger_price_e9", "account_id", b"account_id", "client_order_id", b"client_order_id", "display_quantity_e9", b"display_quantity_e9", "expire_time_ns", b"expire_time_ns", "instrument_id", b"instrument_id", "limit_offset_e9", b"limit_offset_e9", "order_type", b"order_type", "post_only", b"post_only", "price_e9", b"price_e9", "quantity_e9", b"quantity_e9", "reduce_only", b"reduce_only", "side", b"side", "time_in_force", b"time_in_force", "trailing_offset_e9", b"trailing_offset_e9", "trigger_price_e9", b"trigger_price_e9", "ts_init_ns", b"ts_init_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_quantity_e9", b"_display_quantity_e9", "_expire_time_ns", b"_expire_time_ns", "_limit_offset_e9", b"_limit_offset_e9", "_price_e9", b"_price_e9", "_trailing_offset_e9", b"_trailing_offset_e9", "_trigger_price_e9", b"_trigger_price_e9", "account_id", b"account_id", "client_order_id", b"client_order_id", "display_quantity_e9", b"display_quantity_e9", "expire_time_ns", b"expire_time_ns", "instrument_id", b"instrument_id", "limit_offset_e9", b"limit_offset_e9", "order_type", b"order_type", "post_only", b"post_only", "price_e9", b"price_e9", "quantity_e9", b"quantity_e9", "reduce_only", b"reduce_only", "self_trade_prevention", b"self_trade_prevention", "side", b"side", "time_in_force", b"time_in_force", "trailing_offset_e9", b"trailing_offset_e9", "trigger_price_e9", b"trigger_price_e9", "ts_init_ns", b"ts_init_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__display_quantity_e9: _TypeAlias = _typing.Literal["display_quantity_e9"]  # noqa: Y015
     _WhichOneofArgType__display_quantity_e9: _TypeAlias = _typing.Literal["_display_quantity_e9", b"_display_quantity_e9"]  # noqa: Y015
@@ -153,7 +233,7 @@ class Report(_message.Message):
         KIND_EXPIRED: Report._Kind.ValueType  # 6
         """Its time in force ended."""
         KIND_REPLACED: Report._Kind.ValueType  # 7
-        """A replace took effect."""
+        """A replace took effect, or self-trade prevention took away a part (reason SELF_TRADE)."""
         KIND_REPLACE_REJECTED: Report._Kind.ValueType  # 8
         """A replace was refused; the order is as before."""
         KIND_CANCEL_REJECTED: Report._Kind.ValueType  # 9
@@ -177,7 +257,7 @@ class Report(_message.Message):
     KIND_EXPIRED: Report.Kind.ValueType  # 6
     """Its time in force ended."""
     KIND_REPLACED: Report.Kind.ValueType  # 7
-    """A replace took effect."""
+    """A replace took effect, or self-trade prevention took away a part (reason SELF_TRADE)."""
     KIND_REPLACE_REJECTED: Report.Kind.ValueType  # 8
     """A replace was refused; the order is as before."""
     KIND_CANCEL_REJECTED: Report.Kind.ValueType  # 9
@@ -214,7 +294,9 @@ class Report(_message.Message):
     ts_event_ns: _builtins.int
     """Output only. When, market time, Unix nanoseconds UTC."""
     trade_id: _builtins.str
-    """Output only. Id of the trade, in fills."""
+    """Output only. Id of the fill. Where orders trade with each other it is the trade's id with "-B" on
+    the buyer's side and "-S" on the seller's.
+    """
     last_price_e9: _builtins.int
     """Output only. Price, in fills."""
     last_quantity_e9: _builtins.int
@@ -352,6 +434,155 @@ class FillModel(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FillModel: _TypeAlias = FillModel  # noqa: Y015
+
+@_typing.final
+class BookLevel(_message.Message):
+    """One price of a book."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRICE_E9_FIELD_NUMBER: _builtins.int
+    QUANTITY_E9_FIELD_NUMBER: _builtins.int
+    ORDERS_FIELD_NUMBER: _builtins.int
+    price_e9: _builtins.int
+    """Output only. Price."""
+    quantity_e9: _builtins.int
+    """Output only. Quantity shown; the reserve of icebergs is not."""
+    orders: _builtins.int
+    """Output only. Orders at the price."""
+    def __init__(
+        self,
+        *,
+        price_e9: _builtins.int = ...,
+        quantity_e9: _builtins.int = ...,
+        orders: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["orders", b"orders", "price_e9", b"price_e9", "quantity_e9", b"quantity_e9"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BookLevel: _TypeAlias = BookLevel  # noqa: Y015
+
+@_typing.final
+class PriceLimits(_message.Message):
+    """The prices that a book trades at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOWER_PRICE_E9_FIELD_NUMBER: _builtins.int
+    UPPER_PRICE_E9_FIELD_NUMBER: _builtins.int
+    REFERENCE_PRICE_E9_FIELD_NUMBER: _builtins.int
+    lower_price_e9: _builtins.int
+    """Optional. Lowest price of the band; absent: no limit."""
+    upper_price_e9: _builtins.int
+    """Optional. Highest price of the band; absent: no limit."""
+    reference_price_e9: _builtins.int
+    """Optional. Where auctions and trailing stops start from; absent: the last trade's price."""
+    def __init__(
+        self,
+        *,
+        lower_price_e9: _builtins.int | None = ...,
+        upper_price_e9: _builtins.int | None = ...,
+        reference_price_e9: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_lower_price_e9", b"_lower_price_e9", "_reference_price_e9", b"_reference_price_e9", "_upper_price_e9", b"_upper_price_e9", "lower_price_e9", b"lower_price_e9", "reference_price_e9", b"reference_price_e9", "upper_price_e9", b"upper_price_e9"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_lower_price_e9", b"_lower_price_e9", "_reference_price_e9", b"_reference_price_e9", "_upper_price_e9", b"_upper_price_e9", "lower_price_e9", b"lower_price_e9", "reference_price_e9", b"reference_price_e9", "upper_price_e9", b"upper_price_e9"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__lower_price_e9: _TypeAlias = _typing.Literal["lower_price_e9"]  # noqa: Y015
+    _WhichOneofArgType__lower_price_e9: _TypeAlias = _typing.Literal["_lower_price_e9", b"_lower_price_e9"]  # noqa: Y015
+    _WhichOneofReturnType__reference_price_e9: _TypeAlias = _typing.Literal["reference_price_e9"]  # noqa: Y015
+    _WhichOneofArgType__reference_price_e9: _TypeAlias = _typing.Literal["_reference_price_e9", b"_reference_price_e9"]  # noqa: Y015
+    _WhichOneofReturnType__upper_price_e9: _TypeAlias = _typing.Literal["upper_price_e9"]  # noqa: Y015
+    _WhichOneofArgType__upper_price_e9: _TypeAlias = _typing.Literal["_upper_price_e9", b"_upper_price_e9"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__lower_price_e9) -> _WhichOneofReturnType__lower_price_e9 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reference_price_e9) -> _WhichOneofReturnType__reference_price_e9 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__upper_price_e9) -> _WhichOneofReturnType__upper_price_e9 | None: ...
+
+Global___PriceLimits: _TypeAlias = PriceLimits  # noqa: Y015
+
+@_typing.final
+class Trade(_message.Message):
+    """Two orders met. Public: no accounts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    TRADE_ID_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    TS_EVENT_NS_FIELD_NUMBER: _builtins.int
+    PRICE_E9_FIELD_NUMBER: _builtins.int
+    QUANTITY_E9_FIELD_NUMBER: _builtins.int
+    AGGRESSOR_SIDE_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """Output only. Position in the venue's tape, from 1, without gaps."""
+    trade_id: _builtins.str
+    """Output only. Id: instrument and number of the trade in its book."""
+    instrument_id: _builtins.str
+    """Output only. Instrument."""
+    ts_event_ns: _builtins.int
+    """Output only. When, market time, Unix nanoseconds UTC."""
+    price_e9: _builtins.int
+    """Output only. Price."""
+    quantity_e9: _builtins.int
+    """Output only. Quantity."""
+    aggressor_side: _trading_pb2.Side.ValueType
+    """Output only. Side of the order that took liquidity; unspecified in auctions."""
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+        trade_id: _builtins.str = ...,
+        instrument_id: _builtins.str = ...,
+        ts_event_ns: _builtins.int = ...,
+        price_e9: _builtins.int = ...,
+        quantity_e9: _builtins.int = ...,
+        aggressor_side: _trading_pb2.Side.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggressor_side", b"aggressor_side", "instrument_id", b"instrument_id", "price_e9", b"price_e9", "quantity_e9", b"quantity_e9", "seq", b"seq", "trade_id", b"trade_id", "ts_event_ns", b"ts_event_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Trade: _TypeAlias = Trade  # noqa: Y015
+
+@_typing.final
+class PhaseOutcome(_message.Message):
+    """What a change of phase did to one book."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    AUCTION_PRICE_E9_FIELD_NUMBER: _builtins.int
+    AUCTION_QUANTITY_E9_FIELD_NUMBER: _builtins.int
+    instrument_id: _builtins.str
+    """Output only. Instrument."""
+    auction_price_e9: _builtins.int
+    """Output only. Price of the auction that ended; absent when nothing traded in one."""
+    auction_quantity_e9: _builtins.int
+    """Output only. Quantity traded in the auction."""
+    def __init__(
+        self,
+        *,
+        instrument_id: _builtins.str = ...,
+        auction_price_e9: _builtins.int | None = ...,
+        auction_quantity_e9: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_auction_price_e9", b"_auction_price_e9", "auction_price_e9", b"auction_price_e9"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_auction_price_e9", b"_auction_price_e9", "auction_price_e9", b"auction_price_e9", "auction_quantity_e9", b"auction_quantity_e9", "instrument_id", b"instrument_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__auction_price_e9: _TypeAlias = _typing.Literal["auction_price_e9"]  # noqa: Y015
+    _WhichOneofArgType__auction_price_e9: _TypeAlias = _typing.Literal["_auction_price_e9", b"_auction_price_e9"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__auction_price_e9) -> _WhichOneofReturnType__auction_price_e9 | None: ...
+
+Global___PhaseOutcome: _TypeAlias = PhaseOutcome  # noqa: Y015
 
 @_typing.final
 class SubmitOrdersRequest(_message.Message):
@@ -655,6 +886,287 @@ class StreamReportsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamReportsResponse: _TypeAlias = StreamReportsResponse  # noqa: Y015
+
+@_typing.final
+class GetBookRequest(_message.Message):
+    """Request of GetBook."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    LEVELS_FIELD_NUMBER: _builtins.int
+    instrument_id: _builtins.str
+    """Required. Instrument."""
+    levels: _builtins.int
+    """Optional. Price levels of each side; 0 means 10."""
+    def __init__(
+        self,
+        *,
+        instrument_id: _builtins.str = ...,
+        levels: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instrument_id", b"instrument_id", "levels", b"levels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetBookRequest: _TypeAlias = GetBookRequest  # noqa: Y015
+
+@_typing.final
+class GetBookResponse(_message.Message):
+    """Response of GetBook."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    BIDS_FIELD_NUMBER: _builtins.int
+    ASKS_FIELD_NUMBER: _builtins.int
+    LAST_PRICE_E9_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    VENUE_TIME_NS_FIELD_NUMBER: _builtins.int
+    APPLIED_SEQ_FIELD_NUMBER: _builtins.int
+    instrument_id: _builtins.str
+    """Output only. Instrument."""
+    phase: Global___SessionPhase.ValueType
+    """Output only. Session phase."""
+    last_price_e9: _builtins.int
+    """Output only. Price of the last trade; absent before the first."""
+    venue_time_ns: _builtins.int
+    """Output only. The venue's time, Unix nanoseconds UTC."""
+    applied_seq: _builtins.int
+    """Output only. Last report that the book takes into account."""
+    @_builtins.property
+    def bids(self) -> _containers.RepeatedCompositeFieldContainer[Global___BookLevel]:
+        """Output only. Bids, best first."""
+
+    @_builtins.property
+    def asks(self) -> _containers.RepeatedCompositeFieldContainer[Global___BookLevel]:
+        """Output only. Asks, best first."""
+
+    @_builtins.property
+    def limits(self) -> Global___PriceLimits:
+        """Output only. Limits in force."""
+
+    def __init__(
+        self,
+        *,
+        instrument_id: _builtins.str = ...,
+        phase: Global___SessionPhase.ValueType = ...,
+        bids: _abc.Iterable[Global___BookLevel] | None = ...,
+        asks: _abc.Iterable[Global___BookLevel] | None = ...,
+        last_price_e9: _builtins.int | None = ...,
+        limits: Global___PriceLimits | None = ...,
+        venue_time_ns: _builtins.int = ...,
+        applied_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_price_e9", b"_last_price_e9", "last_price_e9", b"last_price_e9", "limits", b"limits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_price_e9", b"_last_price_e9", "applied_seq", b"applied_seq", "asks", b"asks", "bids", b"bids", "instrument_id", b"instrument_id", "last_price_e9", b"last_price_e9", "limits", b"limits", "phase", b"phase", "venue_time_ns", b"venue_time_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__last_price_e9: _TypeAlias = _typing.Literal["last_price_e9"]  # noqa: Y015
+    _WhichOneofArgType__last_price_e9: _TypeAlias = _typing.Literal["_last_price_e9", b"_last_price_e9"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_price_e9) -> _WhichOneofReturnType__last_price_e9 | None: ...
+
+Global___GetBookResponse: _TypeAlias = GetBookResponse  # noqa: Y015
+
+@_typing.final
+class StreamTradesRequest(_message.Message):
+    """Request of StreamTrades."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FROM_SEQ_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    from_seq: _builtins.int
+    """Required. First trade wanted, from 1."""
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Optional. Only these instruments; empty: all. The sequence then has gaps."""
+
+    def __init__(
+        self,
+        *,
+        from_seq: _builtins.int = ...,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_seq", b"from_seq", "instrument_ids", b"instrument_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamTradesRequest: _TypeAlias = StreamTradesRequest  # noqa: Y015
+
+@_typing.final
+class StreamTradesResponse(_message.Message):
+    """Response of StreamTrades."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _EndReason:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _EndReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[StreamTradesResponse._EndReason.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        END_REASON_UNSPECIFIED: StreamTradesResponse._EndReason.ValueType  # 0
+        """It goes on."""
+        END_REASON_DRAINING: StreamTradesResponse._EndReason.ValueType  # 1
+        """The venue is draining."""
+
+    class EndReason(_EndReason, metaclass=_EndReasonEnumTypeWrapper):
+        """Why a stream ended."""
+
+    END_REASON_UNSPECIFIED: StreamTradesResponse.EndReason.ValueType  # 0
+    """It goes on."""
+    END_REASON_DRAINING: StreamTradesResponse.EndReason.ValueType  # 1
+    """The venue is draining."""
+
+    TRADES_FIELD_NUMBER: _builtins.int
+    LAST_SEQ_FIELD_NUMBER: _builtins.int
+    END_REASON_FIELD_NUMBER: _builtins.int
+    last_seq: _builtins.int
+    """Output only. Last trade that was looked at: ask from the next one on after a disconnection."""
+    end_reason: Global___StreamTradesResponse.EndReason.ValueType
+    """Output only. Set on the last message only."""
+    @_builtins.property
+    def trades(self) -> _containers.RepeatedCompositeFieldContainer[Global___Trade]:
+        """Output only. Next trades; empty in a heartbeat."""
+
+    def __init__(
+        self,
+        *,
+        trades: _abc.Iterable[Global___Trade] | None = ...,
+        last_seq: _builtins.int = ...,
+        end_reason: Global___StreamTradesResponse.EndReason.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_reason", b"end_reason", "last_seq", b"last_seq", "trades", b"trades"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StreamTradesResponse: _TypeAlias = StreamTradesResponse  # noqa: Y015
+
+@_typing.final
+class SetPhaseRequest(_message.Message):
+    """Request of SetPhase."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required. Idempotency key."""
+    phase: Global___SessionPhase.ValueType
+    """Required. The phase from now on."""
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Required. Instruments."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+        phase: Global___SessionPhase.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instrument_ids", b"instrument_ids", "phase", b"phase", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPhaseRequest: _TypeAlias = SetPhaseRequest  # noqa: Y015
+
+@_typing.final
+class SetPhaseResponse(_message.Message):
+    """Response of SetPhase."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    LAST_SEQ_FIELD_NUMBER: _builtins.int
+    last_seq: _builtins.int
+    """Output only. Last report that exists now."""
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PhaseOutcome]:
+        """Output only. One outcome per instrument, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _abc.Iterable[Global___PhaseOutcome] | None = ...,
+        last_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_seq", b"last_seq", "outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPhaseResponse: _TypeAlias = SetPhaseResponse  # noqa: Y015
+
+@_typing.final
+class SetPriceLimitsRequest(_message.Message):
+    """Request of SetPriceLimits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required. Idempotency key."""
+    instrument_id: _builtins.str
+    """Required. Instrument."""
+    @_builtins.property
+    def limits(self) -> Global___PriceLimits:
+        """Required. All limits from now on; what is absent no longer holds."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        instrument_id: _builtins.str = ...,
+        limits: Global___PriceLimits | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instrument_id", b"instrument_id", "limits", b"limits", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPriceLimitsRequest: _TypeAlias = SetPriceLimitsRequest  # noqa: Y015
+
+@_typing.final
+class SetPriceLimitsResponse(_message.Message):
+    """Response of SetPriceLimits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANCELED_ORDERS_FIELD_NUMBER: _builtins.int
+    LAST_SEQ_FIELD_NUMBER: _builtins.int
+    canceled_orders: _builtins.int
+    """Output only. Orders canceled because they lay beyond the band."""
+    last_seq: _builtins.int
+    """Output only. Last report that exists now."""
+    def __init__(
+        self,
+        *,
+        canceled_orders: _builtins.int = ...,
+        last_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canceled_orders", b"canceled_orders", "last_seq", b"last_seq"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPriceLimitsResponse: _TypeAlias = SetPriceLimitsResponse  # noqa: Y015
 
 @_typing.final
 class AdvanceMarketRequest(_message.Message):

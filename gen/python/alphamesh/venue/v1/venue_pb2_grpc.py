@@ -60,6 +60,16 @@ class VenueServiceStub:
                 request_serializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.StreamReportsRequest.SerializeToString,
                 response_deserializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.StreamReportsResponse.FromString,
                 _registered_method=True)
+        self.GetBook = channel.unary_unary(
+                '/alphamesh.venue.v1.VenueService/GetBook',
+                request_serializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.GetBookRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.GetBookResponse.FromString,
+                _registered_method=True)
+        self.StreamTrades = channel.unary_stream(
+                '/alphamesh.venue.v1.VenueService/StreamTrades',
+                request_serializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.StreamTradesRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.StreamTradesResponse.FromString,
+                _registered_method=True)
 
 
 class VenueServiceServicer:
@@ -102,6 +112,22 @@ class VenueServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetBook(self, request, context):
+        """Reads the best price levels of an instrument's book, its session phase and price limits.
+        Errors: INVALID_ARGUMENT (instrument not traded here), FAILED_PRECONDITION (a venue without books).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamTrades(self, request, context):
+        """Streams the trades of all books from from_seq on.
+        Errors: FAILED_PRECONDITION (a venue without books).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VenueServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -129,6 +155,16 @@ def add_VenueServiceServicer_to_server(servicer, server):
                     servicer.StreamReports,
                     request_deserializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.StreamReportsRequest.FromString,
                     response_serializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.StreamReportsResponse.SerializeToString,
+            ),
+            'GetBook': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetBook,
+                    request_deserializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.GetBookRequest.FromString,
+                    response_serializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.GetBookResponse.SerializeToString,
+            ),
+            'StreamTrades': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamTrades,
+                    request_deserializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.StreamTradesRequest.FromString,
+                    response_serializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.StreamTradesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -277,9 +313,64 @@ class VenueService:
             metadata,
             _registered_method=True)
 
+    @staticmethod
+    def GetBook(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.venue.v1.VenueService/GetBook',
+            alphamesh_dot_venue_dot_v1_dot_venue__pb2.GetBookRequest.SerializeToString,
+            alphamesh_dot_venue_dot_v1_dot_venue__pb2.GetBookResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamTrades(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/alphamesh.venue.v1.VenueService/StreamTrades',
+            alphamesh_dot_venue_dot_v1_dot_venue__pb2.StreamTradesRequest.SerializeToString,
+            alphamesh_dot_venue_dot_v1_dot_venue__pb2.StreamTradesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
 
 class PaperMarketServiceStub:
-    """The clock of the paper venue. Only the session that drives market time calls it.
+    """The clock and the market control of the paper venue. Only the session that drives market time, and
+    the operator, call it.
     """
 
     def __init__(self, channel):
@@ -293,6 +384,16 @@ class PaperMarketServiceStub:
                 request_serializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.AdvanceMarketRequest.SerializeToString,
                 response_deserializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.AdvanceMarketResponse.FromString,
                 _registered_method=True)
+        self.SetPhase = channel.unary_unary(
+                '/alphamesh.venue.v1.PaperMarketService/SetPhase',
+                request_serializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.SetPhaseRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.SetPhaseResponse.FromString,
+                _registered_method=True)
+        self.SetPriceLimits = channel.unary_unary(
+                '/alphamesh.venue.v1.PaperMarketService/SetPriceLimits',
+                request_serializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.SetPriceLimitsRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.SetPriceLimitsResponse.FromString,
+                _registered_method=True)
         self.GetFillModel = channel.unary_unary(
                 '/alphamesh.venue.v1.PaperMarketService/GetFillModel',
                 request_serializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.GetFillModelRequest.SerializeToString,
@@ -301,13 +402,33 @@ class PaperMarketServiceStub:
 
 
 class PaperMarketServiceServicer:
-    """The clock of the paper venue. Only the session that drives market time calls it.
+    """The clock and the market control of the paper venue. Only the session that drives market time, and
+    the operator, call it.
     """
 
     def AdvanceMarket(self, request, context):
-        """Moves the venue's market to a moment: fetches the bars since the last one and matches the
-        orders that were there before, so that no order ever sees the bar that made its signal.
+        """Moves the venue's market to a moment. On bars: fetches the bars since the last one and matches the
+        orders that were there before, so that no order ever sees the bar that made its signal. With books:
+        lets time pass, so that orders expire.
         Errors: FAILED_PRECONDITION (to_ns is not after the venue's time).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPhase(self, request, context):
+        """Opens an auction, ends it with its trades, halts, resumes or closes trading in some books.
+        Errors: INVALID_ARGUMENT (instrument not traded here), FAILED_PRECONDITION (a venue without books).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPriceLimits(self, request, context):
+        """Sets the price band and the reference price of one book; resting orders beyond the band are canceled.
+        Errors: INVALID_ARGUMENT (instrument not traded here, lower above upper, off the increment),
+        FAILED_PRECONDITION (a venue without books; limits further apart than a book's ladder, or too far
+        from its orders).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -328,6 +449,16 @@ def add_PaperMarketServiceServicer_to_server(servicer, server):
                     request_deserializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.AdvanceMarketRequest.FromString,
                     response_serializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.AdvanceMarketResponse.SerializeToString,
             ),
+            'SetPhase': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPhase,
+                    request_deserializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.SetPhaseRequest.FromString,
+                    response_serializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.SetPhaseResponse.SerializeToString,
+            ),
+            'SetPriceLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPriceLimits,
+                    request_deserializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.SetPriceLimitsRequest.FromString,
+                    response_serializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.SetPriceLimitsResponse.SerializeToString,
+            ),
             'GetFillModel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetFillModel,
                     request_deserializer=alphamesh_dot_venue_dot_v1_dot_venue__pb2.GetFillModelRequest.FromString,
@@ -342,7 +473,8 @@ def add_PaperMarketServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PaperMarketService:
-    """The clock of the paper venue. Only the session that drives market time calls it.
+    """The clock and the market control of the paper venue. Only the session that drives market time, and
+    the operator, call it.
     """
 
     @staticmethod
@@ -362,6 +494,60 @@ class PaperMarketService:
             '/alphamesh.venue.v1.PaperMarketService/AdvanceMarket',
             alphamesh_dot_venue_dot_v1_dot_venue__pb2.AdvanceMarketRequest.SerializeToString,
             alphamesh_dot_venue_dot_v1_dot_venue__pb2.AdvanceMarketResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPhase(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.venue.v1.PaperMarketService/SetPhase',
+            alphamesh_dot_venue_dot_v1_dot_venue__pb2.SetPhaseRequest.SerializeToString,
+            alphamesh_dot_venue_dot_v1_dot_venue__pb2.SetPhaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPriceLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.venue.v1.PaperMarketService/SetPriceLimits',
+            alphamesh_dot_venue_dot_v1_dot_venue__pb2.SetPriceLimitsRequest.SerializeToString,
+            alphamesh_dot_venue_dot_v1_dot_venue__pb2.SetPriceLimitsResponse.FromString,
             options,
             channel_credentials,
             insecure,

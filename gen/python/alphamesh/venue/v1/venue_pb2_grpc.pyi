@@ -45,6 +45,14 @@ class VenueServiceStub:
     """Lists the orders that the venue knows, for reconciliation."""
     StreamReports: _grpc.UnaryStreamMultiCallable[_venue_pb2.StreamReportsRequest, _venue_pb2.StreamReportsResponse]
     """Streams reports from from_seq on."""
+    GetBook: _grpc.UnaryUnaryMultiCallable[_venue_pb2.GetBookRequest, _venue_pb2.GetBookResponse]
+    """Reads the best price levels of an instrument's book, its session phase and price limits.
+    Errors: INVALID_ARGUMENT (instrument not traded here), FAILED_PRECONDITION (a venue without books).
+    """
+    StreamTrades: _grpc.UnaryStreamMultiCallable[_venue_pb2.StreamTradesRequest, _venue_pb2.StreamTradesResponse]
+    """Streams the trades of all books from from_seq on.
+    Errors: FAILED_PRECONDITION (a venue without books).
+    """
 
 @_typing.type_check_only
 class VenueServiceAsyncStub(VenueServiceStub):
@@ -63,6 +71,14 @@ class VenueServiceAsyncStub(VenueServiceStub):
     """Lists the orders that the venue knows, for reconciliation."""
     StreamReports: _aio.UnaryStreamMultiCallable[_venue_pb2.StreamReportsRequest, _venue_pb2.StreamReportsResponse]  # type: ignore[assignment]
     """Streams reports from from_seq on."""
+    GetBook: _aio.UnaryUnaryMultiCallable[_venue_pb2.GetBookRequest, _venue_pb2.GetBookResponse]  # type: ignore[assignment]
+    """Reads the best price levels of an instrument's book, its session phase and price limits.
+    Errors: INVALID_ARGUMENT (instrument not traded here), FAILED_PRECONDITION (a venue without books).
+    """
+    StreamTrades: _aio.UnaryStreamMultiCallable[_venue_pb2.StreamTradesRequest, _venue_pb2.StreamTradesResponse]  # type: ignore[assignment]
+    """Streams the trades of all books from from_seq on.
+    Errors: FAILED_PRECONDITION (a venue without books).
+    """
 
 class VenueServiceServicer(metaclass=_abc_1.ABCMeta):
     """A place that matches orders: the paper venue, or an adapter of a real one."""
@@ -109,38 +125,86 @@ class VenueServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_venue_pb2.StreamReportsResponse], _abc.AsyncIterator[_venue_pb2.StreamReportsResponse]]:
         """Streams reports from from_seq on."""
 
+    @_abc_1.abstractmethod
+    def GetBook(
+        self,
+        request: _venue_pb2.GetBookRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_venue_pb2.GetBookResponse, _abc.Awaitable[_venue_pb2.GetBookResponse]]:
+        """Reads the best price levels of an instrument's book, its session phase and price limits.
+        Errors: INVALID_ARGUMENT (instrument not traded here), FAILED_PRECONDITION (a venue without books).
+        """
+
+    @_abc_1.abstractmethod
+    def StreamTrades(
+        self,
+        request: _venue_pb2.StreamTradesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_venue_pb2.StreamTradesResponse], _abc.AsyncIterator[_venue_pb2.StreamTradesResponse]]:
+        """Streams the trades of all books from from_seq on.
+        Errors: FAILED_PRECONDITION (a venue without books).
+        """
+
 def add_VenueServiceServicer_to_server(servicer: VenueServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class PaperMarketServiceStub:
-    """The clock of the paper venue. Only the session that drives market time calls it."""
+    """The clock and the market control of the paper venue. Only the session that drives market time, and
+    the operator, call it.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PaperMarketServiceAsyncStub: ...
     AdvanceMarket: _grpc.UnaryUnaryMultiCallable[_venue_pb2.AdvanceMarketRequest, _venue_pb2.AdvanceMarketResponse]
-    """Moves the venue's market to a moment: fetches the bars since the last one and matches the
-    orders that were there before, so that no order ever sees the bar that made its signal.
+    """Moves the venue's market to a moment. On bars: fetches the bars since the last one and matches the
+    orders that were there before, so that no order ever sees the bar that made its signal. With books:
+    lets time pass, so that orders expire.
     Errors: FAILED_PRECONDITION (to_ns is not after the venue's time).
+    """
+    SetPhase: _grpc.UnaryUnaryMultiCallable[_venue_pb2.SetPhaseRequest, _venue_pb2.SetPhaseResponse]
+    """Opens an auction, ends it with its trades, halts, resumes or closes trading in some books.
+    Errors: INVALID_ARGUMENT (instrument not traded here), FAILED_PRECONDITION (a venue without books).
+    """
+    SetPriceLimits: _grpc.UnaryUnaryMultiCallable[_venue_pb2.SetPriceLimitsRequest, _venue_pb2.SetPriceLimitsResponse]
+    """Sets the price band and the reference price of one book; resting orders beyond the band are canceled.
+    Errors: INVALID_ARGUMENT (instrument not traded here, lower above upper, off the increment),
+    FAILED_PRECONDITION (a venue without books; limits further apart than a book's ladder, or too far
+    from its orders).
     """
     GetFillModel: _grpc.UnaryUnaryMultiCallable[_venue_pb2.GetFillModelRequest, _venue_pb2.GetFillModelResponse]
     """Reads how the paper venue fills: spread, impact, participation cap, fees."""
 
 @_typing.type_check_only
 class PaperMarketServiceAsyncStub(PaperMarketServiceStub):
-    """The clock of the paper venue. Only the session that drives market time calls it."""
+    """The clock and the market control of the paper venue. Only the session that drives market time, and
+    the operator, call it.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     AdvanceMarket: _aio.UnaryUnaryMultiCallable[_venue_pb2.AdvanceMarketRequest, _venue_pb2.AdvanceMarketResponse]  # type: ignore[assignment]
-    """Moves the venue's market to a moment: fetches the bars since the last one and matches the
-    orders that were there before, so that no order ever sees the bar that made its signal.
+    """Moves the venue's market to a moment. On bars: fetches the bars since the last one and matches the
+    orders that were there before, so that no order ever sees the bar that made its signal. With books:
+    lets time pass, so that orders expire.
     Errors: FAILED_PRECONDITION (to_ns is not after the venue's time).
+    """
+    SetPhase: _aio.UnaryUnaryMultiCallable[_venue_pb2.SetPhaseRequest, _venue_pb2.SetPhaseResponse]  # type: ignore[assignment]
+    """Opens an auction, ends it with its trades, halts, resumes or closes trading in some books.
+    Errors: INVALID_ARGUMENT (instrument not traded here), FAILED_PRECONDITION (a venue without books).
+    """
+    SetPriceLimits: _aio.UnaryUnaryMultiCallable[_venue_pb2.SetPriceLimitsRequest, _venue_pb2.SetPriceLimitsResponse]  # type: ignore[assignment]
+    """Sets the price band and the reference price of one book; resting orders beyond the band are canceled.
+    Errors: INVALID_ARGUMENT (instrument not traded here, lower above upper, off the increment),
+    FAILED_PRECONDITION (a venue without books; limits further apart than a book's ladder, or too far
+    from its orders).
     """
     GetFillModel: _aio.UnaryUnaryMultiCallable[_venue_pb2.GetFillModelRequest, _venue_pb2.GetFillModelResponse]  # type: ignore[assignment]
     """Reads how the paper venue fills: spread, impact, participation cap, fees."""
 
 class PaperMarketServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The clock of the paper venue. Only the session that drives market time calls it."""
+    """The clock and the market control of the paper venue. Only the session that drives market time, and
+    the operator, call it.
+    """
 
     @_abc_1.abstractmethod
     def AdvanceMarket(
@@ -148,9 +212,32 @@ class PaperMarketServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _venue_pb2.AdvanceMarketRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_venue_pb2.AdvanceMarketResponse, _abc.Awaitable[_venue_pb2.AdvanceMarketResponse]]:
-        """Moves the venue's market to a moment: fetches the bars since the last one and matches the
-        orders that were there before, so that no order ever sees the bar that made its signal.
+        """Moves the venue's market to a moment. On bars: fetches the bars since the last one and matches the
+        orders that were there before, so that no order ever sees the bar that made its signal. With books:
+        lets time pass, so that orders expire.
         Errors: FAILED_PRECONDITION (to_ns is not after the venue's time).
+        """
+
+    @_abc_1.abstractmethod
+    def SetPhase(
+        self,
+        request: _venue_pb2.SetPhaseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_venue_pb2.SetPhaseResponse, _abc.Awaitable[_venue_pb2.SetPhaseResponse]]:
+        """Opens an auction, ends it with its trades, halts, resumes or closes trading in some books.
+        Errors: INVALID_ARGUMENT (instrument not traded here), FAILED_PRECONDITION (a venue without books).
+        """
+
+    @_abc_1.abstractmethod
+    def SetPriceLimits(
+        self,
+        request: _venue_pb2.SetPriceLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_venue_pb2.SetPriceLimitsResponse, _abc.Awaitable[_venue_pb2.SetPriceLimitsResponse]]:
+        """Sets the price band and the reference price of one book; resting orders beyond the band are canceled.
+        Errors: INVALID_ARGUMENT (instrument not traded here, lower above upper, off the increment),
+        FAILED_PRECONDITION (a venue without books; limits further apart than a book's ladder, or too far
+        from its orders).
         """
 
     @_abc_1.abstractmethod

@@ -11,11 +11,11 @@ from alphamesh.marketdata.v1 import marketdata_pb2
 from alphamesh.type.v1 import trading_pb2
 from alphamesh.venue.v1 import events_pb2, venue_pb2
 from python_services.kit import convert
-from python_services.kit.journal import Event, Journal
+from python_services.kit.journal import Event, Journal, JournalError
 
-from .book import Books, Fact, Order, Terms, bar_array
-from .config import Config
-from .model import REPORT_KINDS, fee_model, fill_model
+from ..config import Config
+from ..model import REPORT_KINDS, fee_model, fill_model
+from .books import Books, Fact, Key, Order, Terms, bar_array
 
 Kind = venue_pb2.Report.Kind
 
@@ -29,14 +29,34 @@ class Desk:
         self.instruments = list(instruments)
         self.index = {instrument.instrument_id: i for i, instrument in enumerate(instruments)}
         self.reports: list[venue_pb2.Report] = []
+        self.trades: list[venue_pb2.Trade] = []  # nobody trades with anybody here
         values = [
             convert.notional_e9(i.price_increment_e9, i.size_increment_e9, i.multiplier_e9) for i in self.instruments
         ]
         self.books = Books(fee_model(config), fill_model(config), values)
         self._recover()
 
-    def submit(self, order: venue_pb2.VenueOrder) -> venue_pb2.Report:
-        """Accepts or rejects a new order; one that is known is answered with its first report."""
+    @property
+    def now_ns(self) -> int:
+        """The venue's time."""
+        return self.books.now_ns
+
+    @property
+    def wanted(self) -> list[str]:
+        """Instruments whose bars are needed to advance."""
+        return sorted({self.instruments[order.terms.instrument].instrument_id for order in self.books.resting})
+
+    def submit(self, orders: Sequence[venue_pb2.VenueOrder]) -> list[venue_pb2.Report]:
+        """Accepts or rejects new orders; one that is known is answered with its first report.
+
+        Raises ServiceError, changing nothing, for a price or quantity off its increment.
+        """
+        for order in orders:
+            if order.instrument_id in self.index:
+                self.terms(order)
+        return [self._submit(order) for order in orders]
+
+    def _submit(self, order: venue_pb2.VenueOrder) -> venue_pb2.Report:
         first = self._first_report.get((order.account_id, order.client_order_id))
         if first is not None:
             return first
@@ -52,8 +72,11 @@ class Desk:
         report.order.CopyFrom(order)
         return self._append(report)
 
-    def cancel(self, account_id: str, client_order_id: str) -> venue_pb2.Report:
-        """Cancels an order that rests, or says why not."""
+    def cancel(self, account_id: str, client_order_ids: Sequence[str]) -> list[venue_pb2.Report]:
+        """Cancels orders that rest, or says why not."""
+        return [self._cancel(account_id, client_order_id) for client_order_id in client_order_ids]
+
+    def _cancel(self, account_id: str, client_order_id: str) -> venue_pb2.Report:
         order = self.books.orders.get((account_id, client_order_id))
         if order is None or not order.leaves:
             why = "the order is not known here" if order is None else "the order is closed"
@@ -103,8 +126,14 @@ class Desk:
             )
         self._record(moved, to_ns)
 
-    def status(self, order: Order) -> venue_pb2.VenueOrderStatus:
+    def orders(self, account_id: str, *, open_only: bool) -> list[Key]:
+        """The orders of an account, in order of arrival."""
+        known = self.books.orders.items()
+        return [key for key, order in known if key[0] == account_id and (order.leaves or not open_only)]
+
+    def status(self, key: Key) -> venue_pb2.VenueOrderStatus:
         """Where an order stands."""
+        order = self.books.orders[key]
         lot = self.instruments[order.terms.instrument].size_increment_e9
         accepted = self._first_report[order.terms.key].order
         return venue_pb2.VenueOrderStatus(
@@ -213,6 +242,11 @@ class Desk:
                     self._replay(venue_pb2.Report.FromString(envelope.payload))
                 elif envelope.schema == events_pb2.MarketAdvanced.DESCRIPTOR.full_name:
                     self._replay_advance(events_pb2.MarketAdvanced.FromString(envelope.payload))
+                else:
+                    raise JournalError(
+                        f"the journal of {self._journal.stream} was written with another market than `bars`; "
+                        "set the venue's `market` as it was, or use another data directory"
+                    )
 
     def _replay(self, report: venue_pb2.Report) -> None:
         self._keep(report)

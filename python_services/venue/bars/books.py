@@ -1,4 +1,4 @@
-"""The paper venue's books: orders that rest, matched on bars by the core. No gRPC, no I/O.
+"""The books of a market on bars: orders that rest, matched on bars by the core. No gRPC, no I/O.
 
 Prices in ticks, quantities in lots, money in nano units. Order of arrival is time priority.
 """

@@ -1,0 +1,163 @@
+"""Where the frames of a run come from: its services and its event log while it is up, else copies of their files.
+
+Looking changes nothing: journals are locked by their writers and a store belongs to its server, so of a run that is
+down everything is read from a copy in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import orjson
+
+from alphamesh.audit.v1 import event_pb2, state_pb2, state_pb2_grpc
+from python_services.kit import jetstream, telemetry
+from python_services.kit.eventlog import EventLogError, Reader
+from python_services.kit.journal_file import read_frames
+
+from .connect import SocketSystem, run_topology, running
+from .errors import MeshError
+from .nats import NAME, NatsServers
+from .process import Process
+from .rundir import RunDir
+
+Frames = AsyncIterator[event_pb2.EventFrame]
+_BATCH = 256
+_READY_S = 20.0
+
+
+class Source(Protocol):
+    """The journals of a run."""
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of the streams, sorted."""
+
+    def journal(self, stream: str, from_seq: int = 1, *, follow: bool = False) -> Frames:
+        """Frames as their writer has them, from the one that holds `from_seq`; with `follow`, for ever."""
+
+
+@dataclass(frozen=True)
+class _Running:
+    system: SocketSystem
+    streams: tuple[str, ...]
+
+    async def journal(self, stream: str, from_seq: int = 1, *, follow: bool = False) -> Frames:
+        stub = self.system.stub(state_pb2_grpc.StateServiceStub, stream)
+        async for response in stub.ReadEvents(state_pb2.ReadEventsRequest(from_seq=from_seq, stop_at_end=not follow)):
+            for frame in response.frames:
+                yield frame
+
+
+@dataclass(frozen=True)
+class _Stopped:
+    folder: Path
+    streams: tuple[str, ...]
+
+    async def journal(self, stream: str, from_seq: int = 1, *, follow: bool = False) -> Frames:
+        if follow:
+            raise MeshError("nothing is up, so nothing new can come; leave --follow out")
+        for frame in read_frames(self.folder / stream / "journal.db", from_seq):
+            yield frame
+
+
+@asynccontextmanager
+async def journals(run: RunDir) -> AsyncIterator[Source]:
+    """The journals of `run`, up or down."""
+    streams = tuple(sorted(run_topology(run).event_log.streams))
+    if run.holder() is not None:
+        async with running(run) as system:
+            yield _Running(system, streams)
+        return
+    if run_topology(run).journals.address != "sqlite":
+        raise MeshError(f"the journals of {run.path} are on a server; start the system with `alphamesh up` to look")
+    with tempfile.TemporaryDirectory(prefix="alphamesh-") as folder:
+        found = tuple(name for name in streams if (run.path / "data" / name / "journal.db").is_file())
+        for name in found:
+            (Path(folder) / name).mkdir()
+            for path in (run.path / "data" / name).glob("journal.db*"):
+                shutil.copy2(path, Path(folder) / name / path.name)
+        yield _Stopped(Path(folder), found)
+
+
+class Copies:
+    """The event log's copies of the journals."""
+
+    def __init__(self, log: jetstream.NatsEventLog) -> None:
+        self._log = log
+
+    async def read(self, stream: str, from_seq: int = 1) -> Frames:
+        """Frames as the event log has them now; none when it has no such stream."""
+        try:
+            reader: Reader = await self._log.open(stream, from_seq)
+        except EventLogError as error:
+            if "no stream" in str(error):
+                return
+            raise MeshError(str(error)) from error
+        try:
+            while frames := await reader.take(_BATCH):
+                for frame in frames:
+                    yield frame
+        finally:
+            await reader.close()
+
+
+@asynccontextmanager
+async def copies(run: RunDir) -> AsyncIterator[Copies | None]:
+    """The event log of `run`, up or down; None for a run that had none (`session --local`)."""
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(telemetry.logging_to("reader", level="error"))  # what matters is in the answer
+        url = _url(run) if run.holder() is not None else await stack.enter_async_context(_on_a_copy(run))
+        if not url:
+            yield None
+            return
+        log = jetstream.NatsEventLog(url, "operator")
+        await log.start()
+        stack.push_async_callback(log.close)
+        yield Copies(log)
+
+
+def _url(run: RunDir) -> str:
+    """Of the event log that `run` was started with; empty when it had none."""
+    for path in (run.path / "config").glob("*.json"):
+        return str(orjson.loads(path.read_bytes())["nats_url"])
+    return ""
+
+
+@asynccontextmanager
+async def _on_a_copy(run: RunDir) -> AsyncIterator[str]:
+    """Servers of our own on a copy of the store."""
+    clustered = sorted((run.path / NAME).glob(f"{NAME}-*"))
+    if not clustered and not (run.path / NAME / "store").is_dir():
+        yield ""
+        return
+    event_log = replace(run_topology(run).event_log, servers=len(clustered) or 1)
+    with tempfile.TemporaryDirectory(prefix="alphamesh-") as folder:
+        copy = RunDir(Path(folder))
+        shutil.copytree(run.path / NAME, copy.path / NAME)
+        (copy.path / "logs").mkdir()
+        servers = NatsServers(copy, event_log)
+        started: list[Process] = []
+        try:
+            for node in servers.nodes:
+                process = await Process.start(node.name, node.command(), copy.log(node.name), dict(os.environ))
+                started.append(process)
+            async with asyncio.timeout(_READY_S):
+                await asyncio.gather(*(node.ready() for node in servers.nodes))
+                await servers.recovered()
+            yield servers.url
+        except TimeoutError:
+            raise MeshError(f"the event log's store in {run.path / NAME} cannot be opened") from None
+        finally:
+            for process in started:
+                process.kill()
+                await process.wait()

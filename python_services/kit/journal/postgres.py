@@ -1,0 +1,174 @@
+"""PostgreSQL as journal, for when one machine is not enough.
+
+One append is one statement: it moves the stream's head from the sequence that this writer believes in, under its
+epoch, and writes the frame and the answers only if the head moved. `synchronous_commit` is on; a server that does
+not sync, or whose pages carry no checksums, is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+from google.protobuf.message import DecodeError
+
+from alphamesh.audit.v1 import event_pb2
+
+from .remote import RemoteStore
+from .store import Batch, JournalError, Stored
+
+_PAGE = 500  # frames
+_LOCK = 7_046_029_254_386_353_131  # advisory lock around creating the tables
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS alphamesh_head (
+    stream text PRIMARY KEY, last_seq bigint NOT NULL, answers bigint NOT NULL,
+    epoch bigint NOT NULL, holder text NOT NULL, lease_until timestamptz NOT NULL
+);
+CREATE TABLE IF NOT EXISTS alphamesh_frame (
+    stream text NOT NULL, first_seq bigint NOT NULL, count integer NOT NULL, body bytea NOT NULL,
+    PRIMARY KEY (stream, first_seq)
+);
+CREATE TABLE IF NOT EXISTS alphamesh_answer (
+    stream text NOT NULL, request_id text NOT NULL, body bytea NOT NULL, sha256 bytea NOT NULL,
+    PRIMARY KEY (stream, request_id)
+);
+"""
+_TAKE = """
+INSERT INTO alphamesh_head AS head VALUES ($1, 0, 0, 1, $2, clock_timestamp() + $3::float8 * interval '1 second')
+ON CONFLICT (stream) DO UPDATE SET epoch = head.epoch + 1, holder = $2, lease_until = EXCLUDED.lease_until
+    WHERE head.holder = $2 OR head.lease_until < clock_timestamp()
+RETURNING epoch, last_seq, answers
+"""
+_RENEW = """
+UPDATE alphamesh_head SET lease_until = clock_timestamp() + $3::float8 * interval '1 second'
+WHERE stream = $1 AND epoch = $2 RETURNING 1
+"""
+_APPEND = """
+WITH head AS (
+    UPDATE alphamesh_head SET last_seq = last_seq + $4, answers = answers + $9
+    WHERE stream = $1 AND epoch = $2 AND last_seq = $3 RETURNING stream
+), frame AS (
+    INSERT INTO alphamesh_frame SELECT stream, $3 + 1, $4, $5 FROM head WHERE $4 > 0
+), answer AS (
+    INSERT INTO alphamesh_answer
+    SELECT stream, a.* FROM head, unnest($6::text[], $7::bytea[], $8::bytea[]) AS a ON CONFLICT DO NOTHING
+)
+SELECT count(*) FROM head
+"""
+_PAGE_QUERY = f"""
+SELECT first_seq, count, body FROM alphamesh_frame WHERE stream = $1 AND first_seq + count > $2 AND first_seq >=
+    COALESCE((SELECT max(first_seq) FROM alphamesh_frame WHERE stream = $1 AND first_seq <= $2), 0)
+ORDER BY first_seq LIMIT {_PAGE}
+"""
+
+
+class PostgresStore(RemoteStore):
+    """The tables of all streams of one run; another run uses another database, or `?search_path=schema`."""
+
+    def __init__(self, dsn: str, stream: str, holder: str, **options: float) -> None:
+        """Raises JournalError."""
+        parts = urlsplit(dsn)
+        self._dsn = dsn
+        self._answered: set[str] = set()
+        self._database: Any = None  # asyncpg carries no types
+        super().__init__(f"postgresql://{parts.hostname or ''}{parts.path}", stream, holder, **options)
+
+    @property
+    def answers(self) -> int:
+        """Of this stream."""
+        return len(self._answered)
+
+    async def _open(self) -> None:
+        self._database = await asyncpg.connect(self._dsn, server_settings={"synchronous_commit": "on"})
+        for setting in ("fsync", "full_page_writes", "data_checksums", "synchronous_commit"):
+            if await self._database.fetchval(f"SHOW {setting}") != "on":
+                remedy = "run pg_checksums --enable" if setting == "data_checksums" else f"set {setting} = on"
+                raise JournalError(f"{self.where} has {setting} off and could lose what was answered; {remedy}")
+        async with self._database.transaction():
+            await self._database.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+            await self._database.execute(_SCHEMA)
+        taken = await self._database.fetchrow(_TAKE, self._stream, self._holder, self._lease_s)
+        if taken is None:
+            query = "SELECT holder FROM alphamesh_head WHERE stream = $1"
+            raise self._held(str(await self._database.fetchval(query, self._stream)))
+        self.epoch = taken["epoch"]
+        last = await self._database.fetchval(
+            "SELECT COALESCE(max(first_seq + count - 1), 0) FROM alphamesh_frame WHERE stream = $1", self._stream
+        )
+        if last != taken["last_seq"]:
+            raise self._damaged(f"it ends at seq {last}, and {taken['last_seq']} was durable")
+        self._answered = {answer.request_id for answer in await self._all_answers()}
+        if len(self._answered) < taken["answers"]:
+            raise self._damaged(f"it holds {len(self._answered)} answers, and {taken['answers']} were durable")
+
+    async def _renew(self) -> None:
+        if await self._database.fetchval(_RENEW, self._stream, self.epoch, self._lease_s) is None:
+            raise self._fenced()
+
+    async def _release(self) -> None:
+        await self._database.fetchval(_RENEW, self._stream, self.epoch, -1.0)
+
+    async def _disconnect(self) -> None:
+        if self._database is not None:
+            await self._database.close()
+
+    async def _page(self, from_seq: int) -> list[Stored]:
+        return [tuple(row) for row in await self._database.fetch(_PAGE_QUERY, self._stream, from_seq)]
+
+    async def _append(self, batch: Batch) -> None:
+        new = {answer.request_id for answer in batch.answers} - self._answered
+        bodies = [answer.SerializeToString(deterministic=True) for answer in batch.answers]
+        moved = await self._database.fetchval(
+            _APPEND,
+            self._stream,
+            self.epoch,
+            batch.after_seq,
+            batch.count,
+            batch.body,
+            [answer.request_id for answer in batch.answers],
+            bodies,
+            [sha256(body).digest() for body in bodies],
+            len(new),
+        )
+        if moved != 1:
+            raise self._fenced()
+        self._answered |= new
+
+    def _is_answered(self, request_id: str) -> bool:
+        return request_id in self._answered
+
+    async def _answer(self, request_id: str) -> event_pb2.Answer:
+        query = "SELECT request_id, body, sha256 FROM alphamesh_answer WHERE stream = $1 AND request_id = $2"
+        rows = await self._database.fetch(query, self._stream, request_id)
+        return self._checked(rows)[0]
+
+    async def _all_answers(self) -> list[event_pb2.Answer]:
+        query = "SELECT request_id, body, sha256 FROM alphamesh_answer WHERE stream = $1"
+        return self._checked(await self._database.fetch(query, self._stream))
+
+    def _checked(self, rows: Iterable[Any]) -> list[event_pb2.Answer]:
+        answers = []
+        for request_id, body, digest in rows:
+            answer = event_pb2.Answer()
+            if sha256(body).digest() != digest or answer.ParseFromString(body) < 0 or answer.request_id != request_id:
+                raise self._damaged(f"altered answer to request {request_id!r}")
+            answers.append(answer)
+        return answers
+
+    def _damaged(self, problem: str) -> JournalError:
+        return JournalError(f"{self.where} was damaged ({problem}); restore it from a backup or the event log")
+
+    def _explain(self, error: Exception) -> JournalError | None:
+        match error:
+            case asyncpg.DataCorruptedError() | asyncpg.IndexCorruptedError() | DecodeError():
+                return self._damaged(str(error))
+            case asyncpg.UniqueViolationError():
+                return self._fenced()
+            case asyncpg.DiskFullError():
+                return JournalError(f"cannot write {self.where}: {error}; free disk space, then restart")
+            case asyncpg.PostgresError() | asyncpg.InterfaceError():
+                return JournalError(f"cannot use {self.where}: {error}; see the server's log, then restart")
+        return None

@@ -1,0 +1,1 @@
+"""`market: bars`: orders fill on the bars that come after them."""
