@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from execution_core.errors import InvalidValueError
 from execution_core.gate import InstrumentFacts, Mode, Policy
-from execution_core.gate.layout import LOTS_MAX, MONEY_MAX, PRICE_MAX
-from execution_core.types import DenialReason, OrderFlag, OrderType, Side, TimeInForce, TradingState
+from execution_core.gate.layout import LOTS_MAX, MONEY_MAX, PRICE_MAX, Array
+from execution_core.types import GATE_ORDER, DenialReason, OrderFlag, OrderType, Side, TimeInForce, TradingState
 from tests.unit.execution_core.gate.pair import Pair, as_rows
 from tests.unit.execution_core.gate.twin import Order, Verdict
 
@@ -453,3 +453,38 @@ def test_a_replay_and_a_restored_snapshot_give_the_same_state(seed: int) -> None
         first.step()
         second.step()
         assert first.pair.gate.digest() == second.pair.gate.digest()
+
+
+def shaken(random: np.random.Generator, count: int) -> Array:
+    """GATE_ORDER rows of any bytes at all, of extreme values, and of orders that are nearly right."""
+    rows = np.zeros(count, GATE_ORDER)
+    shape = random.integers(3)
+    if shape == 0:
+        return np.frombuffer(random.bytes(rows.nbytes), GATE_ORDER).copy()
+    for name in GATE_ORDER.names or ():
+        kind = np.iinfo(GATE_ORDER[name])
+        extremes = [kind.min, kind.max, 0, 1, 2, 3, 100, kind.max - 1]
+        if shape == 2 and random.random() < 0.8:
+            extremes = [1, 1, 2, 100 % (int(kind.max) + 1)]
+        rows[name] = random.choice(np.array(extremes, GATE_ORDER[name]), count)
+    return rows
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), mode=st.sampled_from(Mode))
+def test_any_bytes_are_judged_or_refused_and_nothing_breaks(seed: int, mode: Mode) -> None:
+    world = World(seed)
+    gate = world.pair.gate
+    for _ in range(20):
+        before = gate.digest()
+        rows = shaken(world.random, int(world.random.integers(0, 5)))
+        try:
+            verdicts = gate.check(rows, world.now, mode=mode)
+        except InvalidValueError:
+            assert gate.digest() == before, "a refused call changed the state"
+            continue
+        assert (verdicts["lots"] <= rows["lots"]).all()
+        assert ((verdicts["lots"] > 0) == (verdicts["reservation"] > 0)).all()
+        gate.restore(gate.snapshot())  # refuses sums that do not follow from what is held and reserved
+        for handle in verdicts["reservation"][verdicts["lots"] > 0].tolist():
+            gate.release(handle)
