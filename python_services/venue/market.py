@@ -48,14 +48,11 @@ class PaperMarket(venue_pb2_grpc.PaperMarketServiceServicer):
                     instrument_ids=wanted, start_ns=desk.now_ns, end_ns=request.to_ns, known_at_ns=request.to_ns
                 )
             )
-        before = len(desk.reports)
         desk.advance(request.to_ns, bars.bars)
         response = venue_pb2.AdvanceMarketResponse(last_seq=len(desk.reports))
-        if len(desk.reports) == before:
-            # Only the clock moved: a repeat moves it again, so the answer need not wait for the disk.
-            self._publisher.journal.commit_later(response)
-        else:
-            await self._publisher.commit(response)
+        # Also when only the clock moved: the stream is the same after a kill, and the snapshot, cut meanwhile, waits
+        # for the disk anyway.
+        await self._publisher.commit(response)
         return response
 
     async def SetPhase(self, request: venue_pb2.SetPhaseRequest, context: object) -> venue_pb2.SetPhaseResponse:
