@@ -7,6 +7,7 @@ Every run compares the answers: ours must reach the peer's objective to 1e-6 of 
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 from functools import cache, partial
@@ -29,6 +30,7 @@ from execution_core.risk.tail import tail
 Arrays = dict[str, NDArray[Any]]
 Weights = NDArray[np.float64]
 AVERSION = 10.0
+SHORT_MS, CALLS = 1.0, 101
 
 
 @cache
@@ -83,9 +85,13 @@ def _check_shortfall(data: Arrays, ours: Weights, theirs: Weights) -> None:
 
 
 def _ours(work: Callable[[Arrays], Weights], data: Arrays) -> float:
-    started = time.perf_counter()
-    work(data)
-    return (time.perf_counter() - started) * 1e3
+    """Milliseconds of a call; of a short one, in which the caches decide, the median of many."""
+    times: list[float] = []
+    while not times or (times[0] < SHORT_MS and len(times) < CALLS):
+        started = time.perf_counter()
+        work(data)
+        times.append((time.perf_counter() - started) * 1e3)
+    return statistics.median(times)
 
 
 def _theirs(
