@@ -17,6 +17,7 @@ from execution_core.errors import InvalidArrayError, InvalidValueError
 from execution_core.jit import kernel
 from execution_core.risk.covariance import Matrix, Vector
 from execution_core.risk.fastmath import exp, log, normal_density, normal_tail
+from execution_core.risk.random import in_threads
 
 Flags = NDArray[np.bool_]
 
@@ -51,14 +52,16 @@ def _greeks(
     volatility: Vector,
     future: bool,
     out: Matrix,
+    first: int,
+    end: int,
 ) -> None:
-    """Fill out (6, n).
+    """Fill out (6, n) for the blocks first..end - 1.
 
     Inputs are copied to one buffer at constant distances: the compiler need not prove thirteen
     arrays apart, and vectorises the formulas.
     """
     w = np.ones(13 * BLOCK)
-    for begin in range(0, spot.size, BLOCK):
+    for begin in range(first * BLOCK, min(end * BLOCK, spot.size), BLOCK):
         width = min(BLOCK, spot.size - begin)
         for i in range(width):
             w[i] = 1.0 if call[begin + i] else -1.0
@@ -162,12 +165,14 @@ def _implied(
     rate: Vector,
     carry: Vector,
     out: Vector,
+    first: int,
+    end: int,
 ) -> None:
-    """All options of a block take their steps together, SIMD; stragglers are bisected after."""
+    """All options of a block take their steps together, SIMD; stragglers are bisected after. Blocks first..end - 1."""
     x, target, s, last = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
     low = np.empty(BLOCK, np.bool_)
     x[:], target[:] = -1.0, 0.1
-    for begin in range(0, price.size, BLOCK):
+    for begin in range(first * BLOCK, min(end * BLOCK, price.size), BLOCK):
         width = min(BLOCK, price.size - begin)
         for i in range(width):
             at = begin + i
@@ -255,10 +260,12 @@ def greeks(
     *,
     carry: Any = None,
     future: bool = False,
+    workers: int = 1,
 ) -> Greeks:
     """Return price and five Greeks of n European options; every argument is (n,) or one number.
 
     carry   b, the rate itself when None; with `future` b must stay 0 and rho changes meaning
+    workers threads; the result does not depend on them
     """
     if future and carry is not None and np.any(np.asarray(carry) != 0.0):
         raise InvalidValueError("carry", "not zero", "a future has no carry")
@@ -269,12 +276,13 @@ def greeks(
         {"rate": rate, "carry": costs},
     )
     out = np.empty((6, flags.size))
-    _greeks(flags, c["spot"], c["strike"], c["years"], c["rate"], c["carry"], c["volatility"], future, out)
+    values = [c[name] for name in ("spot", "strike", "years", "rate", "carry", "volatility")]
+    in_threads(lambda a, b: _greeks(flags, *values, future, out, a, b), -(-flags.size // BLOCK), workers)
     return Greeks(*out)
 
 
 def implied_volatility(
-    call: Any, price: Any, spot: Any, strike: Any, years: Any, rate: Any, *, carry: Any = None
+    call: Any, price: Any, spot: Any, strike: Any, years: Any, rate: Any, *, carry: Any = None, workers: int = 1
 ) -> Vector:
     """Return the volatility (n,) at which each option has its price; NaN where none does.
 
@@ -288,7 +296,8 @@ def implied_volatility(
         {"rate": rate, "carry": rate if carry is None else carry},
     )
     out = np.empty(flags.size)
-    _implied(flags, c["price"], c["spot"], c["strike"], c["years"], c["rate"], c["carry"], out)
+    values = [c[name] for name in ("price", "spot", "strike", "years", "rate", "carry")]
+    in_threads(lambda a, b: _implied(flags, *values, out, a, b), -(-flags.size // BLOCK), workers)
     return out
 
 

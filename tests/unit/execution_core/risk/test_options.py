@@ -220,3 +220,14 @@ def test_bad_trees_are_refused() -> None:
     for steps in (2, 100, -1, 3.0):
         with pytest.raises(InvalidValueError, match=r"^steps"):
             american.leisen_reimer(True, 1.0, 1.0, 1.0, 0.0, 0.2, steps=steps)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [1, 64, 1_000])
+def test_threads_change_nothing(count: int) -> None:
+    spot = np.linspace(80.0, 120.0, count)
+    alone = greeks(True, spot, 100.0, 1.0, 0.03, 0.2)
+    together = greeks(True, spot, 100.0, 1.0, 0.03, 0.2, workers=3)
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+    solved = [implied_volatility(True, alone.price, spot, 100.0, 1.0, 0.03, workers=n) for n in (1, 3)]
+    np.testing.assert_array_equal(solved[0], solved[1])
