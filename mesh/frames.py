@@ -22,7 +22,7 @@ import orjson
 from alphamesh.audit.v1 import event_pb2, state_pb2, state_pb2_grpc
 from python_services.kit import jetstream, telemetry
 from python_services.kit.eventlog import EventLogError, Reader
-from python_services.kit.journal_file import read_frames
+from python_services.kit.journal import read_frames
 
 from .connect import SocketSystem, run_topology, running
 from .errors import MeshError

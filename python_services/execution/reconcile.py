@@ -188,6 +188,11 @@ class Reconciler:
         if difference.kind == Kind.KIND_ORDER_UNKNOWN_TO_VENUE:
             if order.HasField("venue_order_id") or order.cumulative_quantity_e9:
                 return ""
+            if order.state == S.SUBMITTED and order.ts_event_ns >= self._desk.ledger.now_ns:
+                # Nobody was told anything about it, the market has not moved since, and the venue knows a request that
+                # it has taken: a kill of the whole system between the two changes nothing.
+                await self._desk.send([order])
+                return "sent again"
             telemetry.logger().warning("order never reached the venue", order=difference.client_order_id)
             self._desk.resolve(order, S.REJECTED, "the venue does not know the order")
             return "rejected"

@@ -38,14 +38,22 @@ def verify(frames: Iterable[event_pb2.EventFrame]) -> Verdict:
     return Verdict(seq=seq, frames=number, event_hash=last_event, frame_hash=last_frame, problem=problem)
 
 
-def read_frames(path: Path) -> Iterator[event_pb2.EventFrame]:
-    """Frames of a SQLite journal that nobody has open; nothing is changed. Raises JournalError."""
+def read_frames(path: Path, from_seq: int = 1) -> Iterator[event_pb2.EventFrame]:
+    """Frames from the one that holds `from_seq` on, unchecked, so that damage can be looked at.
+
+    `path`: a SQLite journal at rest, or a copy of one that was killed, with its -wal file.
+    Raises JournalError for a file or a frame that cannot be read.
+    """
     try:
-        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        database = sqlite3.connect(path)
         try:
-            for (body,) in database.execute("SELECT body FROM frame ORDER BY first_seq"):
-                yield event_pb2.EventFrame.FromString(body)
+            query = "SELECT first_seq, body FROM frame WHERE first_seq + count > ? ORDER BY first_seq"
+            for first_seq, body in database.execute(query, (from_seq,)):
+                try:
+                    yield event_pb2.EventFrame.FromString(body)
+                except DecodeError as error:
+                    raise JournalError(f"the frame at seq {first_seq} cannot be read") from error
         finally:
             database.close()
-    except (sqlite3.Error, DecodeError) as error:
-        raise JournalError(f"cannot read {path}: {error}; stop the service that has it open, or restore it") from error
+    except sqlite3.Error as error:
+        raise JournalError(f"the file cannot be read: {error}") from error
