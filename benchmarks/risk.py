@@ -59,12 +59,12 @@ def chain() -> Arrays:
 
 def _greeks(data: Arrays) -> options.Greeks:
     inputs = [data[name] for name in ("call", "spot", "strike", "years", "rate", "volatility")]
-    return options.greeks(*inputs, carry=data["rate"] - data["dividend"], workers=THREADS)
+    return options.greeks(*inputs, carry=data["rate"] - data["dividend"])
 
 
 def _implied(data: Arrays) -> NDArray[np.float64]:
     inputs = [data[name] for name in ("call", "price", "spot", "strike", "years", "rate")]
-    return options.implied_volatility(*inputs, carry=data["rate"] - data["dividend"], workers=THREADS)
+    return options.implied_volatility(*inputs, carry=data["rate"] - data["dividend"])
 
 
 def _simulated(degrees: float | None) -> Any:
