@@ -14,11 +14,12 @@ import orjson
 
 from alphamesh.audit.v1 import event_pb2
 from alphamesh.decision.v1 import decision_pb2, events_pb2
+from alphamesh.execution.v1 import execution_pb2, execution_pb2_grpc
 from alphamesh.marketdata.v1 import events_pb2 as marketdata_events
 from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
 from python_services.kit import telemetry
 
-from . import comparison, recording, tables
+from . import comparison, recording, risk_report, tables
 from . import session as sessions
 from .errors import MeshError
 from .progress import ProgressView
@@ -82,6 +83,7 @@ async def _again(recorded: Recording, inputs: _Inputs, scratch: Path, *, quiet: 
                     show = view.show if view is not None else lambda *_: None
                     await sessions.trade(system, inputs.session.spec, show)
                 await _settled(system, recorded)
+                await _reported(system, inputs.session.spec.account_id)
 
 
 async def _settled(system: LocalSystem, recorded: Recording) -> None:
@@ -99,6 +101,13 @@ async def _settled(system: LocalSystem, recorded: Recording) -> None:
     for task in late:
         task.cancel()
     await asyncio.gather(*late, return_exceptions=True)
+
+
+async def _reported(system: LocalSystem, account_id: str) -> None:
+    """Returns when risk has reported every batch of the account's fills."""
+    ledger = system.stub(execution_pb2_grpc.ExecutionServiceStub, "execution")
+    account = await ledger.GetAccount(execution_pb2.GetAccountRequest(account_id=account_id))
+    await risk_report.read_report(system, account_id, account.applied_seq)
 
 
 @asynccontextmanager

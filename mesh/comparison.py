@@ -44,9 +44,8 @@ def compare(recorded: Events, replayed: Events, *, unfinished: bool) -> Stream:
     found = _compare(recorded(), replayed(), lambda ours, theirs: ours == theirs, unfinished)
     if found.difference is None or not any(envelope.schema in BACKGROUND for envelope in replayed()):
         return found
-    # A recording may end before the work behind its last background events did.
     parts = [
-        _compare(_part(recorded, background), _part(replayed, background), _same_content, unfinished or background)
+        _compare(_part(recorded, background), _part(replayed, background), _same_content, unfinished)
         for background in (False, True)
     ]
     return Stream(

@@ -26,14 +26,18 @@ async def read(
     No report for an account that was never valued; no backtest where thousands of instruments and days take
     longer than its deadline.
     """
+    report = await read_report(system, account_id, min_seq)
     stub = system.stub(risk_pb2_grpc.RiskServiceStub, "risk")
-    report = await _unless(
-        grpc.StatusCode.FAILED_PRECONDITION,
-        stub.GetRiskReport(risk_pb2.GetRiskReportRequest(account_id=account_id, min_seq=min_seq)),
-    )
     request = risk_pb2.BacktestValueAtRiskRequest(account_id=account_id, min_seq=min_seq)
-    backtest = await _unless(grpc.StatusCode.DEADLINE_EXCEEDED, stub.BacktestValueAtRisk(request))
-    return None if report is None else report.report, backtest
+    return report, await _unless(grpc.StatusCode.DEADLINE_EXCEEDED, stub.BacktestValueAtRisk(request))
+
+
+async def read_report(system: System, account_id: str, min_seq: int) -> risk_pb2.RiskReport | None:
+    """A report of now, made after those of every batch of fills up to `min_seq`; None for an account never valued."""
+    stub = system.stub(risk_pb2_grpc.RiskServiceStub, "risk")
+    request = risk_pb2.GetRiskReportRequest(account_id=account_id, min_seq=min_seq)
+    answer = await _unless(grpc.StatusCode.FAILED_PRECONDITION, stub.GetRiskReport(request))
+    return None if answer is None else answer.report
 
 
 async def _unless(code: grpc.StatusCode, call: Awaitable[T]) -> T | None:

@@ -52,6 +52,7 @@ class Reconciler:
         await self._desk.link.caught_up()
         for account in accounts:
             self._accept_parents(account)
+            await self._send_unsent(account)
             await self.run(account, Trigger.TRIGGER_START)
             if account.gate.trading_state == modes.HALTED and account.open_ids:
                 # The alarm's cancels were cut short.
@@ -67,6 +68,21 @@ class Reconciler:
         for order in account.open_orders():
             if order.spec.HasField("execution_algorithm") and order.state == S.SUBMITTED:
                 self._desk.resolve(order, S.ACCEPTED, "worked in child orders")
+
+    async def _send_unsent(self, account: Account) -> None:
+        """Ends what a kill of the whole system cut short: orders that are durable and never reached the venue.
+
+        Nobody was told anything about them, the market has not moved since, and the venue knows every request that it
+        has taken: sent now, they are as if nothing had happened, so no event tells of it.
+        """
+        waiting = [
+            order
+            for order in account.open_orders()
+            if order.state == S.SUBMITTED and order.ts_event_ns >= self._desk.ledger.now_ns
+        ]
+        if waiting:
+            _, statuses = await self._ask(account.account_id)
+            await self._desk.send([order for order in waiting if order.spec.client_order_id not in statuses])
 
     async def follow(self) -> None:
         """Compares all accounts after every reconnect, and at the configured interval."""
@@ -188,11 +204,6 @@ class Reconciler:
         if difference.kind == Kind.KIND_ORDER_UNKNOWN_TO_VENUE:
             if order.HasField("venue_order_id") or order.cumulative_quantity_e9:
                 return ""
-            if order.state == S.SUBMITTED and order.ts_event_ns >= self._desk.ledger.now_ns:
-                # Nobody was told anything about it, the market has not moved since, and the venue knows a request that
-                # it has taken: a kill of the whole system between the two changes nothing.
-                await self._desk.send([order])
-                return "sent again"
             telemetry.logger().warning("order never reached the venue", order=difference.client_order_id)
             self._desk.resolve(order, S.REJECTED, "the venue does not know the order")
             return "rejected"

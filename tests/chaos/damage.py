@@ -52,17 +52,18 @@ CHANGES: tuple[Callable[[bytearray, random.Random], tuple[str, bytes]], ...] = (
 def damage_journal(folder: Path, stream: str, samples: int, seed: int) -> Damage:
     """Opens copies of a service's data folder, each damaged at one place.
 
-    `folder` holds journal.db as a kill or a stop left it; nothing in it is changed.
+    `folder` holds journal.db as a kill left it; nothing in it is changed. Much of that is written twice, in the file
+    and in its write-ahead log, so every other copy is one in which the log was brought into the file first.
     """
     chance, result = random.Random(seed), Damage()
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
-        copy = Path(name) / "copy"
-        shutil.copytree(folder, copy)
-        requests = _requests(copy)
-        before = _content(copy, stream, requests)
+        copy, settled = Path(name) / "copy", Path(name) / "settled"
+        shutil.copytree(folder, settled)
+        requests = _settle(settled)
+        before = _content(settled, stream, requests)
         for number in range(samples):
-            shutil.rmtree(copy)
-            shutil.copytree(folder, copy)
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree((folder, settled)[number // len(CHANGES) % 2], copy)
             files = sorted(path for path in copy.glob("journal.*") if path.stat().st_size and path.suffix != ".db-shm")
             path = chance.choices(files, [path.stat().st_size for path in files])[0]
             what, content = CHANGES[number % len(CHANGES)](bytearray(path.read_bytes()), chance)
@@ -83,9 +84,11 @@ def damage_journal(folder: Path, stream: str, samples: int, seed: int) -> Damage
     return result
 
 
-def _requests(folder: Path) -> list[str]:
+def _settle(folder: Path) -> list[str]:
+    """Empties the write-ahead log into the file; the requests that the journal has answered."""
     database = sqlite3.connect(folder / "journal.db")
     try:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return [row[0] for row in database.execute("SELECT request_id FROM answer ORDER BY request_id")]
     finally:
         database.close()

@@ -60,7 +60,8 @@ async def test_damage_is_found_and_a_second_writer_is_refused(mesh: Mesh) -> Non
     await scenarios.make_run(mesh, SEED)
     assert (await scenarios.second_writer(mesh))["refused"] == 3
     found = scenarios.damaged_journal(mesh, 60, SEED)
-    assert found["refused"] > 30
+    # Most of the 30 files without a write-ahead log; of the 30 as killed few, when the log still repeats the file.
+    assert found["refused"] > 20
     assert found["refused"] + found["harmless"] == 60
     assert (await scenarios.damaged_copies(mesh, 1, SEED))["rebuilt"] == 1
 

@@ -339,6 +339,25 @@ async def test_an_order_that_the_venue_forgot_halts_trading_and_keeps_its_exposu
     assert money_e9(account.reserved) > 0
 
 
+@pytest.mark.parametrize("rig", [{"venue_timeout_s": 30}], indirect=True)
+async def test_orders_that_were_durable_and_never_sent_are_sent_at_the_next_start(rig: Rig) -> None:
+    """A kill of everything between the two: no trace in the ledger, the orders in one request as they were."""
+    rig.book.unreachable = True
+    call = asyncio.ensure_future(rig.submit(market_order("a", "IBM", 100), limit_order("b", 10, 90)))
+    await rig.until(lambda account: money_e9(account.reserved) > 11_000 * E9)
+    seq = (await rig.account()).applied_seq
+    await rig.system.stop("execution")
+    with pytest.raises(grpc.aio.AioRpcError):
+        await call
+    rig.book.unreachable = False
+    await rig.system.start("execution")
+    for name in ("a", "b"):
+        await rig.state(name, State.ORDER_STATE_ACCEPTED)
+    [sent] = rig.book.submissions
+    assert [order.client_order_id for order in sent.orders] == ["a", "b"]
+    assert (await rig.account()).applied_seq == seq + 2  # accepted, twice, and nothing else
+
+
 async def test_a_failed_query_is_not_a_flat_position(rig: Rig) -> None:
     await rig.submit(market_order("a", "IBM", 100), limit_order("b", 10, 90))
     rig.book.fill("a", 100 * E9, 104 * E9)

@@ -5,6 +5,7 @@ It speaks the contract like any other. What it knows outlives a stop of the serv
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +40,9 @@ class Book:
     reports: list[venue_pb2.Report] = field(default_factory=list)
     silent: bool = False  # takes requests and answers none
     blind: bool = False  # cannot list its orders
+    unreachable: bool = False  # what is sent gets lost on the way
     acknowledges: bool = True
+    submissions: list[venue_pb2.SubmitOrdersRequest] = field(default_factory=list)
     changed: Signal = field(default_factory=Signal)
 
     def enter(self, order: venue_pb2.VenueOrder) -> None:
@@ -106,6 +109,9 @@ class Venue(venue_pb2_grpc.VenueServiceServicer, venue_pb2_grpc.PaperMarketServi
         self, request: venue_pb2.SubmitOrdersRequest, context: object
     ) -> venue_pb2.SubmitOrdersResponse:
         """Takes orders, and acknowledges them unless told otherwise."""
+        if self._book.unreachable:
+            await asyncio.Event().wait()
+        self._book.submissions.append(request)
         for order in request.orders:
             self._book.enter(order)
         self._answer_or_not()
