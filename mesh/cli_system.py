@@ -84,7 +84,7 @@ async def status(data_dir: Path | None, as_json: bool) -> int:
     for name, facts in processes.items():
         if holder is None:
             facts.update(state="STOPPED", pid=None)
-        elif name != "nats" and facts["state"] == "SERVING":
+        elif facts["state"] == "SERVING" and run.socket(name).exists():
             facts["health"] = await health.check(run.socket(name))
     serving = holder is not None and all(
         facts["state"] == "SERVING" and facts.get("health", "SERVING") == "SERVING" for facts in processes.values()

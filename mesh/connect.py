@@ -39,7 +39,9 @@ class SocketSystem:
     def stub(self, stub_type: Callable[[grpc.aio.Channel], S], service: str) -> S:
         """A generated stub that speaks to `service`."""
         if service not in self._channels:
-            self._channels[service] = open_channel(OPERATOR, service, self._run.socket(service))
+            egress = self._run.egress(OPERATOR)
+            path = egress if egress.exists() else self._run.socket(service)
+            self._channels[service] = open_channel(OPERATOR, service, path)
         return stub_type(cast(grpc.aio.Channel, self._channels[service]))
 
     async def close(self) -> None:

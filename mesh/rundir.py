@@ -4,6 +4,7 @@ lock                 held by the one system that works here
 supervisor.json      processes and their states
 config/<name>.json   what a service is started with (0600: it holds the event log's password)
 sock/<name>.sock     where it listens (0700)
+mesh/                what the sidecars read: certificates (0600), routes, endpoints, bootstraps
 data/<name>/         its journal
 logs/<name>.jsonl    its log
 nats/                the event log's configuration and store
@@ -29,9 +30,9 @@ from .errors import MeshError
 from .topology import LONGEST_NAME, Service
 
 VAR = Path("var")
-FOLDERS = ("config", "data", "logs", "nats")
+FOLDERS = ("config", "data", "logs", "mesh", "nats")
 SOCKET_PATH_LIMIT = 107  # sockaddr_un.sun_path, without the final NUL
-LONGEST_SOCKET_NAME = len("/.sock") + LONGEST_NAME
+LONGEST_SOCKET_NAME = len("/.egress.sock") + LONGEST_NAME
 MINIMUM_FREE_BYTES = 64 * 2**20
 
 
@@ -125,15 +126,24 @@ class RunDir:
         """Where `service` listens."""
         return self.sockets / f"{service}.sock"
 
+    def egress(self, caller: str) -> Path:
+        """Where the sidecar of `caller` takes its calls to others."""
+        return self.sockets / f"{caller}.egress.sock"
+
+    def admin(self, sidecar: str) -> Path:
+        """Where a sidecar is administered."""
+        return self.sockets / f"{sidecar}.admin"
+
     def log(self, name: str) -> Path:
         """Log of one process."""
         return self.path / "logs" / f"{name}.jsonl"
 
-    def write_config(self, service: Service, nats_url: str, journal: str = "sqlite") -> None:
+    def write_config(self, service: Service, nats_url: str, journal: str = "sqlite", *, sidecar: bool = False) -> None:
         """What `service` is started with; readable by its owner only."""
         settings = {
             "nats_url": nats_url,
             "journal": journal,
+            "sidecar": sidecar,
             "config": dict(service.config),
             "calls": list(service.callees),
         }
@@ -162,7 +172,7 @@ class RunDir:
 
     def remove_sockets(self) -> None:
         """Nobody listens any more."""
-        for socket in self.sockets.glob("*.sock"):
+        for socket in (*self.sockets.glob("*.sock"), *self.sockets.glob("*.admin")):
             socket.unlink(missing_ok=True)
 
     def _remove_short_folder(self) -> None:

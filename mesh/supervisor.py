@@ -26,6 +26,7 @@ from .errors import MeshError
 from .nats import NatsServer, NatsServers
 from .process import Nursery, Process
 from .rundir import RunDir
+from .sidecars import OUTSIDE, SUFFIX, Sidecar, Sidecars
 from .topology import ROOT, Topology
 
 MISCONFIGURED = 78  # sysexits.h EX_CONFIG: starting it again cannot help
@@ -76,7 +77,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._nursery = Nursery(self._rules.preload, run.log(NURSERY), self._environment())
-        self._units = {node.name: self._nats_unit(node) for node in self._nats.nodes}
+        self._units = {node.name: self._program_unit(node) for node in self._nats.nodes}
         for service in topology.services:
             self._units[service.name] = self._service_unit(service.name, service.module)
         for service in topology.services:
@@ -84,14 +85,23 @@ class Supervisor:
                 self._units[node.name].callers.append(service.name)
             for callee in service.callees:
                 self._units[callee].callers.append(service.name)
+        self._sidecars = Sidecars(run, topology) if topology.mesh.sidecars else None
+        for sidecar in self._sidecars.nodes if self._sidecars else ():
+            self._units[sidecar.name] = self._program_unit(sidecar)
+            if sidecar.name == OUTSIDE:
+                for service in topology.services:
+                    self._units[service.name].callers.append(OUTSIDE)
+            else:
+                self._units[sidecar.name].callers.append(sidecar.name.removesuffix(SUFFIX))
 
     async def start(self) -> None:
         """Returns when everything serves. Raises SupervisorError; the caller stops what has started."""
         begun = time.perf_counter()
         self._save()
-        await self._or_failure(asyncio.gather(self._event_log(), self._preload()))
+        await self._or_failure(asyncio.gather(self._event_log(), self._preload(), self._mesh()))
+        sidecar = self._sidecars is not None
         for service in self._topology.services:
-            self._run.write_config(service, self._nats.url, self._topology.journals.address)
+            self._run.write_config(service, self._nats.url, self._topology.journals.address, sidecar=sidecar)
             self._keep(self._units[service.name])
         await self._or_failure(asyncio.gather(*(unit.up.wait() for unit in self._units.values())))
         self._startup_ms |= {name: unit.status.startup_ms or 0.0 for name, unit in self._units.items()}
@@ -146,6 +156,16 @@ class Supervisor:
         await asyncio.gather(*(unit.up.wait() for unit in units))
         await self._nats.declare()
 
+    async def _mesh(self) -> None:
+        """Before the services: they find their callees through it."""
+        if self._sidecars is None:
+            return
+        await asyncio.to_thread(self._sidecars.write)
+        units = [self._units[node.name] for node in self._sidecars.nodes]
+        for unit in units:
+            self._keep(unit)
+        await asyncio.gather(*(unit.up.wait() for unit in units))
+
     async def _preload(self) -> None:
         if self._rules.preload:
             begun = time.perf_counter()
@@ -163,7 +183,7 @@ class Supervisor:
 
         return _Unit(name, start, lambda: self._service_ready(name))
 
-    def _nats_unit(self, node: NatsServer) -> _Unit:
+    def _program_unit(self, node: NatsServer | Sidecar) -> _Unit:
         async def start() -> Process:
             return await Process.start(node.name, node.command(), self._run.log(node.name), self._environment())
 

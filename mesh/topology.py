@@ -25,7 +25,7 @@ from .errors import MeshError
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_PATH = Path(__file__).with_name("topology.yaml")
 SENSITIVITIES = ("public", "confidential", "restricted")
-_TOP = {"version", "event_log", "journals", "supervision", "services", "clients"}
+_TOP = {"version", "mesh", "event_log", "journals", "supervision", "services", "clients"}
 LONGEST_NAME = 32  # a socket carries the name, and its path is short
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
@@ -43,6 +43,15 @@ class Call:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a service takes: calls in flight and connections of each caller, and calls a second of all together."""
+
+    requests: int = 1024
+    connections: int = 256
+    requests_per_s: int = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
 class Service:
     """One service: a process with its own socket, configuration, data and log."""
 
@@ -51,6 +60,7 @@ class Service:
     sensitivity: str
     config: Mapping[str, Any]
     calls: tuple[Call, ...]
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def callees(self) -> tuple[str, ...]:
@@ -64,6 +74,14 @@ class Client:
 
     name: str
     calls: tuple[Call, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mesh:
+    """Whether an Envoy stands beside every service, and how long its certificates are valid."""
+
+    sidecars: bool = True
+    certificate_hours: float = 24.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +143,7 @@ class Topology:
     """All of it. `services` are in start order: a callee comes before its callers."""
 
     path: Path
+    mesh: Mesh = field(default_factory=Mesh)
     event_log: EventLog = field(default_factory=EventLog)
     journals: Journals = field(default_factory=Journals)
     supervision: Supervision = field(default_factory=Supervision)
@@ -146,21 +165,12 @@ class Topology:
     def with_config(self, name: str, changes: Mapping[str, Any]) -> Topology:
         """A copy where the configuration of one service has other values."""
         old = self.service(name)
-        new = Service(
-            name=old.name,
-            module=old.module,
-            sensitivity=old.sensitivity,
-            config={**old.config, **changes},
-            calls=old.calls,
-        )
-        return Topology(
-            path=self.path,
-            event_log=self.event_log,
-            journals=self.journals,
-            supervision=self.supervision,
-            services=tuple(new if service is old else service for service in self.services),
-            clients=self.clients,
-        )
+        new = dataclasses.replace(old, config={**old.config, **changes})
+        return dataclasses.replace(self, services=tuple(new if s is old else s for s in self.services))
+
+    def without_sidecars(self) -> Topology:
+        """A copy in which services call each other's sockets directly, and are who they say they are."""
+        return dataclasses.replace(self, mesh=dataclasses.replace(self.mesh, sidecars=False))
 
 
 def load(path: Path = DEFAULT_PATH) -> Topology:
@@ -194,6 +204,7 @@ class _Reader:
         clients = self._named(top["clients"], "clients") if "clients" in top else {}
         return Topology(
             path=self._path,
+            mesh=self._record(Mesh, top.get("mesh"), "mesh"),
             event_log=self._event_log(top.get("event_log"), services),
             journals=self._journals(top.get("journals")),
             supervision=self._record(Supervision, top.get("supervision"), "supervision"),
@@ -224,7 +235,7 @@ class _Reader:
         return Journals(address=address)
 
     def _service(self, name: str, node: yaml.Node, known: Iterable[str]) -> Service:
-        body = self._mapping(node, f"service {name}", {"module", "sensitivity", "config", "calls"})
+        body = self._mapping(node, f"service {name}", {"module", "sensitivity", "config", "calls", "limits"})
         sensitivity = self._value(body["sensitivity"]) if "sensitivity" in body else "confidential"
         if sensitivity not in SENSITIVITIES:
             options = ", ".join(SENSITIVITIES)
@@ -238,7 +249,15 @@ class _Reader:
             sensitivity=sensitivity,
             config=_expand(config),
             calls=self._calls(name, body["calls"], known) if "calls" in body else (),
+            limits=self._limits(name, body.get("limits")),
         )
+
+    def _limits(self, name: str, node: yaml.Node | None) -> Limits:
+        limits: Limits = self._record(Limits, node, f"limits of {name}")
+        for key in Limits.__dataclass_fields__:
+            if node is not None and getattr(limits, key) < 1:
+                raise self._error(node, f"limits of {name}: {key} must be at least 1", "leave it out for the default")
+        return limits
 
     def _client(self, name: str, node: yaml.Node, known: Iterable[str]) -> Client:
         body = self._mapping(node, f"client {name}", {"calls"})
@@ -282,7 +301,7 @@ class _Reader:
                 continue  # its entries are read by themselves
             if isinstance(default, tuple) and isinstance(value, list) and all(isinstance(v, str) for v in value):
                 values[key] = tuple(value)
-            elif not isinstance(value, wanted) or isinstance(value, bool) or negative:
+            elif not isinstance(value, wanted) or isinstance(value, bool) != isinstance(default, bool) or negative:
                 raise self._error(body[key], f"{what}.{key} cannot be {value!r}", f"the default is {default!r}")
         if values.get("store", "jetstream") != "jetstream":
             raise self._error(body["store"], f"unknown store {values['store']!r}", "use jetstream")

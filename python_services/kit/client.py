@@ -20,6 +20,8 @@ from .errors import ServiceError
 T = TypeVar("T")
 CALLER_KEY = "x-alphamesh-caller"
 TRACE_KEY = "traceparent"
+# A sidecar states the caller by its SPIFFE id, <trust domain><name>.
+TRUST_DOMAIN = "spiffe://alphamesh.local/"
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 SOCKET_PATH_LIMIT = 107  # sockaddr_un.sun_path, without the final NUL
 
@@ -51,10 +53,15 @@ def declared_edge(caller: str, service: str, callees: Collection[str]) -> str:
     return service
 
 
+def authority(service: str) -> str:
+    """What a sidecar knows `service` by."""
+    return f"{service}.mesh"
+
+
 def open_channel(caller: str, service: str, path: Path) -> Channel:
-    """A channel to `service` on its Unix socket."""
+    """A channel to `service`: on its own Unix socket, or on that of the caller's sidecar."""
     options: list[tuple[str, Any]] = [
-        ("grpc.default_authority", f"{service}.mesh"),
+        ("grpc.default_authority", authority(service)),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.keepalive_time_ms", 30_000),

@@ -25,7 +25,7 @@ from grpc_reflection.v1alpha import reflection
 from . import config as configuration
 from . import health as readiness
 from . import telemetry
-from .client import MAX_MESSAGE_BYTES, declared_edge, open_channel, socket_address
+from .client import MAX_MESSAGE_BYTES, authority, declared_edge, open_channel, socket_address
 from .context import Context, ServiceDefinition
 from .errors import ServiceError
 from .interceptors import ServerInterceptor
@@ -61,6 +61,10 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path) -> None:
     events = NatsEventLog(settings["nats_url"], definition.name, _crash)
     sockets = (run_dir / "sock").resolve()  # a link when the run directory's path is too long for a socket
     callees: list[str] = settings["calls"]
+
+    def way_to(callee: str) -> Path:
+        return sockets / (f"{definition.name}.egress.sock" if settings["sidecar"] else f"{callee}.sock")
+
     context = Context(
         name=definition.name,
         version=definition.version,
@@ -69,12 +73,12 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path) -> None:
         journal=settings["journal"],
         events=events,
         connect=lambda service: open_channel(
-            definition.name, declared_edge(definition.name, service, callees), sockets / f"{service}.sock"
+            definition.name, declared_edge(definition.name, service, callees), way_to(service)
         ),
         fail=_crash,
     )
     await events.start()
-    await asyncio.gather(*(readiness.wait_serving(sockets / f"{callee}.sock") for callee in callees))
+    await asyncio.gather(*(readiness.wait_serving(way_to(callee), authority(callee)) for callee in callees))
     await definition.build(context)
     server = grpc.aio.server(
         interceptors=[ServerInterceptor(context.pipeline)],

@@ -63,6 +63,7 @@ def test_up_status_logs_and_down(folder):
     assert facts["serving"]
     assert {name: values["state"] for name, values in facts["processes"].items()} == {
         "nats": "SERVING", "ledger": "SERVING", "reader": "SERVING",
+        "ledger-envoy": "SERVING", "reader-envoy": "SERVING", "outside": "SERVING",
     }  # fmt: skip
     assert "SERVING" in invoke("status", "--data-dir", run).stdout
 
@@ -105,7 +106,7 @@ def test_no_child_outlives_a_killed_supervisor(folder):
     child = start(folder)
     until(lambda: RunDir(folder / "run").state().get("state") == "RUNNING")
     pids = processes(folder)
-    assert len(pids) == 3
+    assert len(pids) == 6
     child.kill()
     child.communicate()
     until(lambda: not any(alive(pid) for pid in pids.values()))

@@ -39,6 +39,9 @@ def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+SIDECARS = ("ledger-envoy", "reader-envoy", "outside")
+
+
 def command_line(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
 
@@ -56,11 +59,10 @@ async def test_everything_serves_and_nothing_is_left(run, mesh):
         assert state["pid"] == os.getpid()
         assert {name: facts["state"] for name, facts in state["processes"].items()} == {
             "nats": "SERVING",
-            "ledger": "SERVING",
-            "reader": "SERVING",
+            **dict.fromkeys(("ledger", "reader", *SIDECARS), "SERVING"),
         }
         assert state["processes"]["ledger"]["version"] == "1.2.3"
-        assert set(supervisor.startup_ms) == {"nats", "nursery", "ledger", "reader", "total"}
+        assert set(supervisor.startup_ms) == {"nats", "nursery", "ledger", "reader", *SIDECARS, "total"}
         assert await health.check(run.socket("reader")) == "SERVING"
         started = pids(supervisor)
         assert all(alive(pid) for pid in started.values())

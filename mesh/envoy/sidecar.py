@@ -1,0 +1,123 @@
+"""Listeners and clusters of a sidecar: what comes in to its service, and what its service calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ..identity import spiffe_id
+from ..ports import LOOPBACK
+from ..topology import Limits
+from . import parts
+from .parts import NEVER, Json
+
+CALLER_HEADER = "x-alphamesh-caller"
+USER_HEADER = "x-alphamesh-user"
+HEALTH = "grpc.health.v1.Health/Check"
+APP = "app"
+_EJECT_S = "5s"
+
+
+def ingress(
+    port: int, own: Path, trust: Path, callers: Mapping[str, tuple[str, ...]], limits: Limits, log: Path
+) -> Json:
+    """Mutual TLS on `port`; `callers`: by identity, the methods that it may call. Everything else is refused.
+
+    The service reads who calls from a header that this listener sets, and that nobody else can.
+    """
+    policies = {
+        caller: {
+            "permissions": [{"or_rules": {"rules": parts.paths((*methods, HEALTH))}}],
+            "principals": [{"authenticated": {"principal_name": {"exact": spiffe_id(caller)}}}],
+        }
+        for caller, methods in callers.items()
+    }
+    filters = [parts.rbac(policies), parts.rate_limit(limits.requests_per_s)]
+    route = {
+        "match": {"prefix": "/"},
+        "route": {"cluster": APP, "timeout": NEVER, "max_stream_duration": {"grpc_timeout_header_max": NEVER}},
+    }
+    caller = {"header": {"key": CALLER_HEADER, "value": "%DOWNSTREAM_PEER_URI_SAN%"}}
+    routes = {
+        "route_config": {
+            "virtual_hosts": [{"name": APP, "domains": ["*"], "routes": [route]}],
+            "request_headers_to_add": [{**caller, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
+        }
+    }
+    manager = parts.connection_manager(
+        "ingress",
+        routes=routes,
+        filters=filters,
+        access_log=[parts.denials(log)],
+        forward_client_cert_details="SANITIZE_SET",
+        set_current_client_cert_details={"uri": True},
+    )
+    return {
+        "name": "ingress",
+        "address": parts.tcp(LOOPBACK, port),
+        "filter_chains": [{"filters": [manager], "transport_socket": parts.server_tls(own, trust)}],
+    }
+
+
+def app(socket: Path) -> Json:
+    """The service beside this sidecar."""
+    return {
+        "name": APP,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": APP,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(socket)}}}}]}],
+        },
+        "typed_extension_protocol_options": parts.http2_upstream(),
+    }
+
+
+def egress(name: str, socket: Path, routes: Path) -> Json:
+    """A Unix socket on which <service>.mesh is each service that `routes` knows."""
+    rds = {"route_config_name": name, "config_source": parts.file_source(routes)}
+    manager = parts.connection_manager("egress", routes={"rds": rds}, filters=[])
+    return {"name": name, "address": parts.pipe(socket), "filter_chains": [{"filters": [manager]}]}
+
+
+def upstream(name: str, callee: str, own: Path, trust: Path, endpoints: Path, limits: Limits) -> Json:
+    """The replicas of a callee: bounded, watched, and put aside while they fail.
+
+    With one replica nothing is ejected: half of one host is none, and a restart would be seen late.
+    """
+    threshold = {
+        "max_connections": limits.connections,
+        "max_pending_requests": limits.requests,
+        "max_requests": limits.requests,
+        "retry_budget": {"budget_percent": {"value": 20}, "min_retry_concurrency": 3},
+        "track_remaining": True,
+    }
+    return {
+        "name": name,
+        "type": "EDS",
+        "eds_cluster_config": {"service_name": callee, "eds_config": parts.file_source(endpoints)},
+        "connect_timeout": "1s",
+        "lb_policy": "LEAST_REQUEST",
+        "circuit_breakers": {"thresholds": [threshold]},
+        "outlier_detection": {
+            "interval": "1s",
+            "base_ejection_time": _EJECT_S,
+            "max_ejection_percent": 50,
+            "consecutive_5xx": 5,
+            "consecutive_gateway_failure": 3,
+            "enforcing_consecutive_gateway_failure": 100,
+            "split_external_local_origin_errors": True,
+            "consecutive_local_origin_failure": 3,
+        },
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "typed_extension_protocol_options": parts.http2_upstream(),
+        "transport_socket": parts.client_tls(own, trust, callee),
+    }
+
+
+def bootstrap(name: str, identity: str, admin: Path, listeners: Sequence[Json], clusters: Sequence[Json]) -> Json:
+    """One sidecar."""
+    return parts.bootstrap(name, identity, admin, list(listeners), list(clusters), most=CONNECTIONS)
+
+
+CONNECTIONS = 1024
