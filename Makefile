@@ -171,7 +171,7 @@ check-lines: $(DEV_STAMP)
 
 .PHONY: test
 test: $(DEV_STAMP) $(KERNEL_STAMP) ## Run the tests (TESTS=path, PYTEST_ARGS="-k name"), but for chaos and bench
-	@$(BIN)/pytest $(TESTS) -m "not chaos and not bench" $(PYTEST_ARGS)
+	@tools/test $(TESTS) -- $(PYTEST_ARGS)
 
 .PHONY: chaos
 chaos: $(DEV_STAMP) $(KERNEL_STAMP) ## Kill, freeze and damage running systems and judge what is left (ROUNDS=60, JSON=file)

@@ -19,6 +19,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda *_: _leave())
     for name in ONE_THREAD:
         os.environ.setdefault(name, "1")
+    # Children execute another program at once; gRPC's own preparation of a fork only gets in the way.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from .cli_app import app
 
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, time
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,6 +11,9 @@ import typer
 from .cli_log_app import app as log_app
 from .cli_options import DataDir, Json
 from .cli_options import finish as _finish
+from .wish import Wish
+
+START, END = datetime.combine(Wish.start, time()), datetime.combine(Wish.end, time())
 
 app = typer.Typer(
     name="alphamesh",
@@ -97,20 +100,20 @@ def session(
     local: Annotated[bool, typer.Option("--local", help="All services in this process, without sockets.")] = False,
     report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as JSON, too.")] = None,
     serve: Annotated[bool, typer.Option("--serve", help="With --up: stay up afterwards until Ctrl-C.")] = False,
-    start: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="First trading day.")] = datetime(2009, 7, 1),  # noqa: DTZ001
-    end: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="Last trading day.")] = datetime(2010, 6, 30),  # noqa: DTZ001
-    instruments: Annotated[str, typer.Option(help="Universe, separated by commas.")] = "AAPL,MSFT,IBM,GOOG",
-    account: Annotated[str, typer.Option(help="Account that trades.")] = "demo",
-    cash: Annotated[str, typer.Option(help="Starting cash.")] = "1000000",
-    currency: Annotated[str, typer.Option(help="Currency of the account.")] = "USD",
+    start: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="First trading day.")] = START,
+    end: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="Last trading day.")] = END,
+    instruments: Annotated[str, typer.Option(help="Universe, separated by commas.")] = ",".join(Wish.instruments),
+    account: Annotated[str, typer.Option(help="Account that trades.")] = Wish.account,
+    cash: Annotated[str, typer.Option(help="Starting cash.")] = Wish.cash,
+    currency: Annotated[str, typer.Option(help="Currency of the account.")] = Wish.currency,
     method: Annotated[Literal["MEAN_VARIANCE", "RISK_PARITY"], typer.Option(help="Portfolio.")] = "MEAN_VARIANCE",
-    lookback: Annotated[int, typer.Option(min=2, max=5000, help="Bars of history in each decision.")] = 126,
-    risk_aversion: Annotated[float, typer.Option(help="Weight of variance against return.")] = 5.0,
-    maximum_weight: Annotated[float, typer.Option(help="Largest weight of one instrument.")] = 0.35,
-    maximum_turnover: Annotated[float, typer.Option(help="Largest one-way turnover of a day.")] = 0.25,
+    lookback: Annotated[int, typer.Option(min=2, max=5000, help="Bars of history in each decision.")] = Wish.lookback,
+    risk_aversion: Annotated[float, typer.Option(help="Weight of variance against return.")] = Wish.risk_aversion,
+    maximum_weight: Annotated[float, typer.Option(help="Largest weight of one instrument.")] = Wish.maximum_weight,
+    maximum_turnover: Annotated[float, typer.Option(help="Largest one-way turnover of a day.")] = Wish.maximum_turnover,
     short: Annotated[bool, typer.Option("--short", help="Allow short positions.")] = False,
-    quorum: Annotated[int, typer.Option(min=1, help="Agents that must answer.")] = 2,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of every random number.")] = 7,
+    quorum: Annotated[int, typer.Option(min=1, help="Agents that must answer.")] = Wish.quorum,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of every random number.")] = Wish.seed,
     data: Annotated[Path | None, typer.Option(metavar="FILE", help="Your bars (CSV or Parquet).")] = None,
     instruments_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Your instruments (YAML).")] = None,
     data_dir: DataDir = None,
@@ -126,7 +129,6 @@ def session(
     alphamesh session --local --method RISK_PARITY --start 2010-01-04 --end 2010-03-31
     """
     from . import cli_session as commands
-    from .session import Wish
 
     wish = Wish(
         start=start.date(),
@@ -255,7 +257,7 @@ def archive(
 def trading_state(
     state: Annotated[State, typer.Argument(help="Step of the kill ladder.")],
     reason: Annotated[str, typer.Option(help="Why; it is recorded.")],
-    account: Annotated[str, typer.Option(help="Account.")] = "demo",
+    account: Annotated[str, typer.Option(help="Account.")] = Wish.account,
     data_dir: DataDir = None,
 ) -> None:
     """Move an account along the kill ladder. Needs nothing but execution and venue.
@@ -276,3 +278,27 @@ def verify(data_dir: DataDir = None, json: Json = False) -> None:
     from . import cli_verify as commands
 
     _finish(lambda: commands.verify(data_dir, json))
+
+
+@app.command()
+def drill(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Drills; none: all of them.")] = None,
+    rounds: Annotated[int, typer.Option("--rounds", "-n", min=1, help="Rounds of each.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses victims and moments.")] = 1,
+    list_: Annotated[bool, typer.Option("--list", help="Say what there is, and break nothing.")] = False,
+    keep: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep the runs here, with their logs.")] = None,
+    json: Json = False,
+) -> None:
+    """Break something in the middle of a session of its own, and judge the event log; exit code 1: a promise broke.
+
+    Examples:
+
+    alphamesh drill --list
+
+    alphamesh drill kill hang --rounds 5
+
+    alphamesh drill certificate --seed 3 --keep var/drills
+    """
+    from . import cli_drill as commands
+
+    _finish(lambda: commands.drill(tuple(names or ()), rounds, seed, list_, keep, json))

@@ -24,7 +24,7 @@ from .connect import SocketSystem, System, running
 from .errors import MeshError
 from .progress import ProgressView
 from .rundir import RunDir
-from .session import Wish
+from .wish import Wish
 
 T = TypeVar("T")
 

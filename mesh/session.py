@@ -18,6 +18,7 @@ from python_services.kit.ids import request_id
 
 from .connect import System
 from .errors import MeshError
+from .wish import Wish
 
 COST_PER_NOTIONAL = 0.0005
 MAXIMUM_GROSS = 1.0
@@ -27,26 +28,6 @@ RECONNECT_S = 30.0
 _DAY_NS = 86_400 * NANO
 
 Progress = Callable[[decision_pb2.CycleProgress, decision_pb2.Session], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Wish:
-    """What a person asks for; `end` is the last trading day."""
-
-    start: date
-    end: date
-    instruments: tuple[str, ...]
-    account: str
-    cash: str
-    currency: str
-    method: str
-    lookback: int
-    risk_aversion: float
-    maximum_weight: float
-    maximum_turnover: float
-    short_allowed: bool
-    quorum: int
-    seed: int
 
 
 @dataclass(kw_only=True)

@@ -60,14 +60,32 @@ class Sidecars:
             discovery.write_endpoints(self._make(self._endpoints(name)), name, [port])
         for identity in self._identities:
             self.certify(identity.name)
-            clusters = {call.service: _cluster(identity.name, call.service) for call in identity.calls}
-            discovery.write_routes(self._make(self._routes(identity.name)), identity.name, clusters)
+            self._route(identity)
         for node in self.nodes:
             node.write()
 
-    def certify(self, identity: str) -> None:
+    def certify(self, identity: str, lifetime: timedelta | None = None) -> None:
         """A new certificate for `identity`, which its sidecar takes at once, without dropping a call."""
-        discovery.write_identity(self._make(self._own(identity)), self._authority.issue(identity, self._lifetime))
+        issued = self._authority.issue(identity, self._lifetime if lifetime is None else lifetime)
+        discovery.write_identity(self._make(self._own(identity)), issued)
+
+    def cut(self, caller: str, callee: str) -> None:
+        """Calls of `caller` to `callee` find nobody from now on; for drills."""
+        self._route(self._identity(caller), without=callee)
+
+    def mend(self, caller: str) -> None:
+        """All edges of `caller` are whole again."""
+        self._route(self._identity(caller))
+
+    def _identity(self, name: str) -> Service | Client:
+        return next(identity for identity in self._identities if identity.name == name)
+
+    def _route(self, identity: Service | Client, without: str = "") -> None:
+        clusters = {
+            call.service: sidecar.NOBODY if call.service == without else _cluster(identity.name, call.service)
+            for call in identity.calls
+        }
+        discovery.write_routes(self._make(self._routes(identity.name)), identity.name, clusters)
 
     def _of_service(self, service: Service) -> tuple[list[Json], list[Json]]:
         callers = {
@@ -85,7 +103,10 @@ class Sidecars:
 
     def _of_clients(self, clients: Sequence[Client]) -> tuple[list[Json], list[Json]]:
         parts = [self._egress(client.name, client.calls) for client in clients]
-        return [item for part in parts for item in part[0]], [item for part in parts for item in part[1]]
+        listeners = [item for part in parts for item in part[0]]
+        # Names are unique in one Envoy, and all have the cluster that is nobody.
+        clusters = {item["name"]: item for part in parts for item in part[1]}
+        return listeners, list(clusters.values())
 
     def _egress(self, identity: str, calls: Sequence[Call]) -> tuple[list[Json], list[Json]]:
         if not calls:
@@ -102,7 +123,7 @@ class Sidecars:
             )
             for call in calls
         ]
-        return [listener], clusters
+        return [listener], [*clusters, sidecar.nobody()]
 
     def _own(self, identity: str) -> Path:
         return self._folder / "identities" / f"{identity}.json"

@@ -149,6 +149,13 @@ class Supervisor:
         """Each process by name."""
         return {name: unit.status for name, unit in self._units.items()}
 
+    @property
+    def sidecars(self) -> Sidecars:
+        """Raises SupervisorError in a system without them."""
+        if self._sidecars is None:
+            raise SupervisorError(f"{self._topology.path} has no sidecars; set `mesh: {{sidecars: true}}`")
+        return self._sidecars
+
     async def _event_log(self) -> None:
         units = [self._units[node.name] for node in self._nats.nodes]
         for unit in units:

@@ -15,6 +15,7 @@ CALLER_HEADER = "x-alphamesh-caller"
 USER_HEADER = "x-alphamesh-user"
 HEALTH = "grpc.health.v1.Health/Check"
 APP = "app"
+NOBODY = "nobody"
 _EJECT_S = "5s"
 
 
@@ -71,6 +72,11 @@ def app(socket: Path) -> Json:
         },
         "typed_extension_protocol_options": parts.http2_upstream(),
     }
+
+
+def nobody() -> Json:
+    """Where calls go that nobody is to get: they are UNAVAILABLE."""
+    return {"name": NOBODY, "type": "STATIC", "load_assignment": {"cluster_name": NOBODY}}
 
 
 def egress(name: str, socket: Path, routes: Path) -> Json:

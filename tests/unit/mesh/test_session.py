@@ -4,10 +4,11 @@ import pytest
 
 from alphamesh.decision.v1 import decision_pb2
 from mesh import session
+from mesh.wish import Wish
 from python_services.kit.convert import decimal, money_e9
 from python_services.kit.errors import ServiceError
 
-DEMO = session.Wish(
+DEMO = Wish(
     start=date(2009, 7, 1),
     end=date(2010, 6, 30),
     instruments=("AAPL", "MSFT"),
@@ -25,8 +26,8 @@ DEMO = session.Wish(
 )
 
 
-def wish(**changes) -> session.Wish:
-    return session.Wish(**{**DEMO.__dict__, **changes})
+def wish(**changes) -> Wish:
+    return Wish(**{**DEMO.__dict__, **changes})
 
 
 def test_the_last_day_is_inside_and_the_contract_s_end_is_exclusive():
