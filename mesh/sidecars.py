@@ -182,11 +182,13 @@ class Sidecar:
         """What its administration says; empty while it is not there."""
         try:
             reader, writer = await asyncio.open_unix_connection(self._run.admin(self.name), limit=1 << 24)
-        except (FileNotFoundError, ConnectionRefusedError):
+        except (FileNotFoundError, ConnectionError):
             return ""
         try:
             writer.write(f"{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n".encode())
             answer = await reader.read()
+        except ConnectionError:  # it starts, or it stops
+            return ""
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError):
