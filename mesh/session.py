@@ -13,7 +13,7 @@ import grpc
 from alphamesh.decision.v1 import decision_pb2, decision_pb2_grpc
 from alphamesh.type.v1 import money_pb2
 from python_services.kit.convert import NANO, money
-from python_services.kit.errors import invalid
+from python_services.kit.errors import invalid, is_away
 from python_services.kit.ids import request_id
 
 from .connect import System
@@ -120,7 +120,7 @@ async def trade(system: System, wanted: decision_pb2.SessionSpec, progress: Prog
                 if response.end_reason == decision_pb2.WatchSessionResponse.END_REASON_SESSION_ENDED:
                     return watched
         except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+            if not is_away(error):
                 raise
             reason = error.details() or "it is unavailable"
         if loop.time() > patience:

@@ -15,7 +15,7 @@ import grpc
 
 from . import policy, telemetry
 from .config import ConfigError
-from .errors import ServiceError
+from .errors import ServiceError, is_away
 
 T = TypeVar("T")
 CALLER_KEY = "x-alphamesh-caller"
@@ -28,8 +28,6 @@ SOCKET_PATH_LIMIT = 107  # sockaddr_un.sun_path, without the final NUL
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
-# What gRPC says, under UNKNOWN, of a call whose server was killed while it answered.
-_CUT_OFF = "Stream removed"
 
 
 def socket_address(path: Path) -> str:
@@ -130,15 +128,8 @@ async def persist(call: Callable[[], Awaitable[T]], patience_s: float, *, slow: 
         try:
             return await call()
         except grpc.aio.AioRpcError as error:
-            if not _away(error, slow) or loop.time() + pause > give_up:
+            if not is_away(error, slow=slow) or loop.time() + pause > give_up:
                 raise
             telemetry.logger().warning("service away, repeating the call", error=error.details())
         await asyncio.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE_S)
-
-
-def _away(error: grpc.aio.AioRpcError, slow: bool) -> bool:
-    code = error.code()
-    if code is grpc.StatusCode.UNKNOWN:
-        return _CUT_OFF in (error.details() or "")
-    return code is grpc.StatusCode.UNAVAILABLE or (slow and code is grpc.StatusCode.DEADLINE_EXCEEDED)

@@ -18,6 +18,10 @@ from execution_core.errors import CoreError, InfeasibleError
 
 DOMAIN = "alphamesh"
 
+# What gRPC says of a call whose server was killed while it answered: under UNKNOWN when the two were connected, under
+# INTERNAL when a sidecar stood between them and reset the stream.
+_CUT_OFF = ("Stream removed", "RST_STREAM")
+
 
 class ServiceError(Exception):
     """A failure with a status code, a machine-readable reason and a remedy for a person."""
@@ -92,6 +96,14 @@ def from_exception(error: BaseException) -> ServiceError | None:
             return None
 
 
+def is_away(error: grpc.aio.AioRpcError, *, slow: bool = False) -> bool:
+    """Whether the service is not there, or was killed while it answered; with `slow`, also that it took too long."""
+    code = error.code()
+    if code in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL):
+        return any(text in (error.details() or "") for text in _CUT_OFF)
+    return code is grpc.StatusCode.UNAVAILABLE or (slow and code is grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
 def from_rpc_error(error: grpc.aio.AioRpcError) -> ServiceError:
     """Reads a typed error back from the status of a call."""
     info, violations = error_details_pb2.ErrorInfo(), []
@@ -103,9 +115,10 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> ServiceError:
             bad = error_details_pb2.BadRequest()
             detail.Unpack(bad)
             violations = [(v.field, v.description) for v in bad.field_violations]
+    code = grpc.StatusCode.UNAVAILABLE if is_away(error) else error.code()
     return ServiceError(
-        error.code(),
-        info.reason or error.code().name,
+        code,
+        info.reason or code.name,
         error.details() or error.code().name,
         metadata=dict(info.metadata),
         violations=violations,

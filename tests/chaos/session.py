@@ -30,6 +30,7 @@ import grpc
 from alphamesh.decision.v1 import decision_pb2, decision_pb2_grpc
 from mesh.connect import SocketSystem
 from mesh.rundir import RunDir
+from python_services.kit.errors import is_away
 
 ALPHAMESH = str(Path(sys.executable).with_name("alphamesh"))
 RANGE = ("--start", "2009-07-01", "--end", "2009-09-30")
@@ -130,7 +131,7 @@ async def _watch(data_dir: Path, target: int) -> int:
                     return reached
                 assert not response.end_reason, f"the session was over before cycle {target}"
     except grpc.aio.AioRpcError as error:
-        if error.code() is not grpc.StatusCode.UNAVAILABLE:
+        if not is_away(error):
             raise
     finally:
         await system.close()
