@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
@@ -88,11 +89,13 @@ async def reading(run: RunDir) -> AsyncIterator[System]:
 
 
 def run_topology(run: RunDir) -> topology.Topology:
-    """The topology that `run` was started with, and the configuration of its services."""
-    path = run.state().get("topology")
+    """The topology that `run` was started with, the configuration of its services, and where its journals lie."""
+    path, kind = run.state().get("topology"), run.state().get("journals", "sqlite")
     mesh = topology.load(Path(path)) if path else topology.load()
     for service in mesh.services:
-        config = run.config(service.name)
-        if config is not None:
-            mesh = mesh.with_config(service.name, config)
+        settings = run.settings(service.name)
+        if settings is not None:
+            mesh = mesh.with_config(service.name, settings["config"])
+            address = settings["journal"] if kind == "server" else kind
+            mesh = replace(mesh, journals=topology.Journals(address=address))
     return mesh

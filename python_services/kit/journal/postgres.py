@@ -7,6 +7,7 @@ not sync, or whose pages carry no checksums, is refused.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any
@@ -21,6 +22,7 @@ from .remote import RemoteStore
 from .store import Batch, JournalError, Stored
 
 _PAGE = 500  # frames
+AWAY = (ConnectionError, FileNotFoundError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError)
 _LOCK = 7_046_029_254_386_353_131  # advisory lock around creating the tables
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS alphamesh_head (
@@ -82,7 +84,16 @@ class PostgresStore(RemoteStore):
         return len(self._answered)
 
     async def _open(self) -> None:
-        self._database = await asyncpg.connect(self._dsn, server_settings={"synchronous_commit": "on"})
+        while True:
+            try:
+                self._database = await asyncpg.connect(self._dsn, server_settings={"synchronous_commit": "on"})
+                await self._take_over()
+                return
+            except AWAY:
+                # A server that starts, or recovers from its own crash; the caller bounds the wait.
+                await asyncio.sleep(0.1)
+
+    async def _take_over(self) -> None:
         for setting in ("fsync", "full_page_writes", "data_checksums", "synchronous_commit"):
             if await self._database.fetchval(f"SHOW {setting}") != "on":
                 remedy = "run pg_checksums --enable" if setting == "data_checksums" else f"set {setting} = on"
