@@ -77,12 +77,15 @@ async def reading(run: RunDir) -> AsyncIterator[System]:
         return
     from python_services.local import LocalSystem
 
+    from .stored import copy_journals
+
     mesh = run_topology(run)
-    if mesh.journals.address != "sqlite":
-        raise MeshError(f"the journals of {run.path} are on a server; start the system with `alphamesh up` to look")
     with tempfile.TemporaryDirectory(prefix="alphamesh-") as folder:
         copy = Path(folder)
         shutil.copytree(run.path / "data", copy / "data", dirs_exist_ok=True)
+        if mesh.journals.kind != "sqlite":
+            await copy_journals(run, copy / "data")
+            mesh = mesh.with_journals("sqlite")
         with (copy / "log.jsonl").open("wb") as log, telemetry.logging_to("reader", log):
             async with LocalSystem(copy, mesh) as local:
                 yield local

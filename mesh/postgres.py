@@ -93,6 +93,10 @@ class PostgresServer:
         finally:
             await database.close()
 
+    def last_words(self) -> str:
+        """The end of its log."""
+        return logs.excerpt(self._log, _LOG_LINES)
+
     def _make_reachable(self, user: pwd.struct_passwd) -> None:
         """Gives the folders to `user`, and the way to the socket to its group."""
         closed = next((parent for parent in self._folder.parents if not _may_enter(user, parent)), None)
@@ -101,8 +105,8 @@ class PostgresServer:
                 f"PostgreSQL does not run as root, and {user.pw_name!r} cannot enter {closed}; choose a --data-dir "
                 f"that it can reach, allow it with `chmod o+x {closed}`, or run as another user"
             )
-        for path in (self._folder, self._socket):
-            os.chown(path, user.pw_uid, user.pw_gid)
+        for path in (self._folder, *self._folder.rglob("*"), self._socket):
+            os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
         os.chown(self._socket.parent, -1, user.pw_gid)
         self._socket.parent.chmod(0o710)
 
@@ -131,7 +135,7 @@ class PostgresServer:
             await process.wait()
             raise
         if code:
-            raise PostgresError(f"initdb ended with status {code}\n{logs.excerpt(self._log, _LOG_LINES)}")
+            raise PostgresError(f"initdb ended with status {code}\n{self.last_words()}")
 
 
 def find_programs() -> Path:
