@@ -17,7 +17,7 @@ from benchmarks.servers import missing
 from .conftest import Run, alphamesh, run_session
 from .test_recovery import RANGE, alive, pids_of, start, wait_for_cycles
 
-pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
+pytestmark = [pytest.mark.skipif(bool(missing()), reason=missing()), pytest.mark.timeout(400)]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,6 @@ def killed_run(folder: Path) -> Run:
     )
 
 
-@pytest.mark.timeout(300)
 def test_a_killed_postgres_changes_nothing(killed_run: Run, quiet_run: Run) -> None:
     assert killed_run.report["final_event_hash"] == quiet_run.report["final_event_hash"]
     assert killed_run.report["pnl"] == quiet_run.report["pnl"]
@@ -60,7 +59,6 @@ def test_a_killed_postgres_changes_nothing(killed_run: Run, quiet_run: Run) -> N
     assert not (killed_run.data_dir / "postgres" / "data" / "postmaster.pid").exists(), "PostgreSQL was not stopped"
 
 
-@pytest.mark.timeout(400)  # a dozen commands
 def test_a_stopped_run_is_read_from_a_copy_of_its_server(killed_run: Run, quiet_run: Run, tmp_path: Path) -> None:
     """Each command that reads a run reads this one, and what it says is what it says of journals in files."""
     before = files_of(killed_run.data_dir / "postgres")
