@@ -71,7 +71,7 @@ setup-run: $(RUN_STAMP)
 setup-research: $(DEV_STAMP) ## Add the research stack (skfolio) to .venv
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/research.txt
 
-# For tests and benchmarks of journals on PostgreSQL: they start servers of their own in temporary folders.
+# For `--journal postgres`, and for tests and benchmarks of journals on PostgreSQL: each starts a server of its own.
 .PHONY: postgres
 postgres: ## Install PostgreSQL with apt-get, if it is missing (needs root; the tests skip without it)
 	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null; then \

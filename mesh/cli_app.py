@@ -32,6 +32,14 @@ TopologyFile = Annotated[Path | None, typer.Option("--topology", metavar="FILE",
 NatsCluster = Annotated[
     int | None, typer.Option("--nats-cluster", metavar="N", help="Run the event log as a cluster of N servers: 3 or 5.")
 ]
+Journal = Annotated[
+    str | None,
+    typer.Option(
+        "--journal",
+        metavar="sqlite|postgres|nats|ADDRESS",
+        help="Where the journals lie: files, a PostgreSQL of this run, the event log's servers, or a server's address.",
+    ),
+]
 State = Literal["ACTIVE", "REDUCE_ONLY", "CANCEL_ALL", "FLATTEN", "HALTED"]
 
 
@@ -41,6 +49,7 @@ def up(
     data_dir: DataDir = None,
     topology: TopologyFile = None,
     nats_cluster: NatsCluster = None,
+    journal: Journal = None,
 ) -> None:
     """Start all services and keep them running until Ctrl-C or `alphamesh down`.
 
@@ -48,11 +57,11 @@ def up(
 
     alphamesh up --detach
 
-    alphamesh up --nats-cluster 3
+    alphamesh up --nats-cluster 3 --journal postgres
     """
     from . import cli_system as commands
 
-    _finish(lambda: commands.up(detach, data_dir, topology, nats_cluster))
+    _finish(lambda: commands.up(detach, data_dir, topology, nats_cluster, journal))
 
 
 @app.command()
@@ -119,6 +128,7 @@ def session(
     data_dir: DataDir = None,
     topology: TopologyFile = None,
     nats_cluster: NatsCluster = None,
+    journal: Journal = None,
 ) -> None:
     """Trade a range of days and report what happened.
 
@@ -156,6 +166,7 @@ def session(
         data_dir=data_dir,
         topology=topology,
         nats_cluster=nats_cluster,
+        journal=journal,
     )
     _finish(lambda: commands.session(wish, how))
 

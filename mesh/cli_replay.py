@@ -23,7 +23,8 @@ from . import comparison, recording, risk_report, tables
 from . import session as sessions
 from .errors import MeshError
 from .progress import ProgressView
-from .recording import JOURNAL, Recording, journalled
+from .recording import Recording, journalled
+from .stored import JOURNAL
 
 if TYPE_CHECKING:
     from python_services.local import LocalSystem
@@ -46,16 +47,17 @@ class _Inputs:
 
 async def replay(path: Path | None, as_json: bool) -> int:
     """0 when every event is the same, 1 at the first difference."""
-    with recording.opened(path) as recorded, tempfile.TemporaryDirectory(prefix="alphamesh-replay-") as scratch:
-        inputs = _inputs(recorded)
-        _check_versions_agree(recorded)
-        await _again(recorded, inputs, Path(scratch), quiet=as_json)
-        data = Path(scratch) / "data"
-        streams = {
-            name: comparison.compare(*_sides(recorded, data, name), unfinished=not inputs.finished)
-            for name in recorded.streams
-        }
-        content = _content(recorded, inputs, streams, data)
+    async with recording.opened(path) as recorded:
+        with tempfile.TemporaryDirectory(prefix="alphamesh-replay-") as scratch:
+            inputs = _inputs(recorded)
+            _check_versions_agree(recorded)
+            await _again(recorded, inputs, Path(scratch), quiet=as_json)
+            data = Path(scratch) / "data"
+            streams = {
+                name: comparison.compare(*_sides(recorded, data, name), unfinished=not inputs.finished)
+                for name in recorded.streams
+            }
+            content = _content(recorded, inputs, streams, data)
     if as_json:
         print(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode())
     else:
@@ -65,7 +67,7 @@ async def replay(path: Path | None, as_json: bool) -> int:
 
 async def archive(path: Path | None, target: Path) -> int:
     """Writes a run's recording into one file."""
-    count = recording.archive(path, target)
+    count = await recording.archive(path, target)
     print(f"{target}: {count} streams; replay it with `alphamesh replay {target}`")
     return 0
 

@@ -19,7 +19,7 @@ from alphamesh.decision.v1 import decision_pb2
 from . import report as reports
 from . import risk_report, tables, topology
 from . import session as sessions
-from .cli_system import supervised
+from .cli_system import chosen, supervised
 from .connect import SocketSystem, System, running
 from .errors import MeshError
 from .progress import ProgressView
@@ -42,6 +42,7 @@ class How:
     data_dir: Path | None
     topology: Path | None
     nats_cluster: int | None = None
+    journal: str | None = None
 
 
 @dataclass(kw_only=True)
@@ -133,7 +134,8 @@ async def _stage(how: How) -> AsyncIterator[_Stage]:
 
 @asynccontextmanager
 async def _processes_of(run: RunDir, mesh: topology.Topology) -> AsyncIterator[_Stage]:
-    print(f"starting {len(mesh.services)} services and the event log in {run.path}", flush=True)
+    own = ", PostgreSQL" if mesh.journals.kind == "postgres" else ""
+    print(f"starting {len(mesh.services)} services{own} and the event log in {run.path}", flush=True)
     async with supervised(run, mesh) as supervisor:
         print(f"ready in {supervisor.startup_ms['total'] / 1e3:.1f} s", flush=True)
         system = SocketSystem(run)
@@ -157,8 +159,16 @@ async def _local(run: RunDir, mesh: topology.Topology) -> AsyncIterator[_Stage]:
     from python_services.local import LocalSystem
 
     for service in mesh.services:
-        run.write_config(service, "")
-    run.write_state({"pid": os.getpid(), "state": "LOCAL", "topology": str(mesh.path), "since": _now()})
+        run.write_config(service, "", mesh.journals.address)
+    run.write_state(
+        {
+            "pid": os.getpid(),
+            "state": "LOCAL",
+            "topology": str(mesh.path),
+            "journals": mesh.journals.kind,
+            "since": _now(),
+        }
+    )
     try:
         with run.log("local").open("ab") as log, telemetry.logging_to("local", log):
             async with LocalSystem(run.path, mesh) as system:
@@ -213,6 +223,8 @@ def _check(how: How) -> None:
         raise MeshError("--serve keeps a system up that this command started; give --up, too")
     if how.nats_cluster is not None and not how.up:
         raise MeshError("--nats-cluster is about the event log that this command starts; give --up, too")
+    if how.journal is not None and not how.up and not how.local:
+        raise MeshError("--journal takes effect when services start; give --up or --local, too")
     changes = {"--data": how.data, "--instruments-file": how.instruments_file, "--topology": how.topology}
     for option, value in changes.items():
         if value is None:
@@ -226,9 +238,12 @@ def _check(how: How) -> None:
 
 
 def _topology(how: How) -> topology.Topology:
-    mesh = topology.load(how.topology or topology.DEFAULT_PATH)
-    if how.nats_cluster is not None:
-        mesh = mesh.with_servers(how.nats_cluster)
+    mesh = chosen(how.topology, how.nats_cluster, how.journal)
+    if how.local and mesh.journals.kind in ("postgres", "nats"):
+        raise MeshError(
+            f"journals on {mesh.journals.kind} need a server that --up starts; give --up instead of --local, or the "
+            "address of a server"
+        )
     changes: dict[str, Any] = {}
     if how.data is not None:
         changes["datasets"] = [str(how.data.absolute())]

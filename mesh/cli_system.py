@@ -22,13 +22,13 @@ _POLL_S = 0.05
 _DOWN_TIMEOUT_S = 60.0
 
 
-async def up(detach: bool, data_dir: Path | None, topology_file: Path | None, nats_cluster: int | None = None) -> int:
+async def up(
+    detach: bool, data_dir: Path | None, topology_file: Path | None, nats_cluster: int | None, journal: str | None
+) -> int:
     """Starts the system; returns 0 at once when detached, else when it was told to stop."""
-    mesh = topology.load(topology_file or topology.DEFAULT_PATH)
-    if nats_cluster is not None:
-        mesh = mesh.with_servers(nats_cluster)
+    mesh = chosen(topology_file, nats_cluster, journal)
     if detach:
-        return await _detach(data_dir, mesh)
+        return await _detach(data_dir, mesh, journal)
     run = RunDir.create(data_dir)
     try:
         async with supervised(run, mesh) as supervisor:
@@ -37,6 +37,14 @@ async def up(detach: bool, data_dir: Path | None, topology_file: Path | None, na
     finally:
         run.release()
     return 0
+
+
+def chosen(topology_file: Path | None, nats_cluster: int | None, journal: str | None) -> topology.Topology:
+    """The topology with what the options change. Raises TopologyError."""
+    mesh = topology.load(topology_file or topology.DEFAULT_PATH)
+    if nats_cluster is not None:
+        mesh = mesh.with_servers(nats_cluster)
+    return mesh if journal is None else mesh.with_journals(journal)
 
 
 @asynccontextmanager
@@ -84,7 +92,7 @@ async def status(data_dir: Path | None, as_json: bool) -> int:
     for name, facts in processes.items():
         if holder is None:
             facts.update(state="STOPPED", pid=None)
-        elif facts["state"] == "SERVING" and run.socket(name).exists():
+        elif facts["state"] == "SERVING" and run.settings(name) is not None:  # a service, no server
             facts["health"] = await health.check(run.socket(name))
     serving = holder is not None and all(
         facts["state"] == "SERVING" and facts.get("health", "SERVING") == "SERVING" for facts in processes.values()
@@ -133,10 +141,10 @@ async def print_logs(service: str | None, follow: bool, lines: int, data_dir: Pa
     return 0
 
 
-async def _detach(data_dir: Path | None, mesh: topology.Topology) -> int:
+async def _detach(data_dir: Path | None, mesh: topology.Topology, journal: str | None) -> int:
     run = RunDir.create(data_dir)  # errors are shown here, before anything is in the background
     command = [sys.executable, "-m", "mesh.cli", "up", "--data-dir", str(run.path), "--topology", str(mesh.path)]
-    command += ["--nats-cluster", str(mesh.event_log.servers)]
+    command += ["--nats-cluster", str(mesh.event_log.servers), *(["--journal", journal] if journal else [])]
     run.release()
     output = run.path / "supervisor.log"
     with output.open("wb") as log:

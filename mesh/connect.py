@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
@@ -78,23 +79,28 @@ async def reading(run: RunDir) -> AsyncIterator[System]:
         return
     from python_services.local import LocalSystem
 
+    from .stored import copy_journals
+
     mesh = run_topology(run)
-    if mesh.journals.address != "sqlite":
-        raise MeshError(f"the journals of {run.path} are on a server; start the system with `alphamesh up` to look")
     with tempfile.TemporaryDirectory(prefix="alphamesh-") as folder:
         copy = Path(folder)
         shutil.copytree(run.path / "data", copy / "data", dirs_exist_ok=True)
+        if mesh.journals.kind != "sqlite":
+            await copy_journals(run, copy / "data")
+            mesh = mesh.with_journals("sqlite")
         with (copy / "log.jsonl").open("wb") as log, telemetry.logging_to("reader", log):
             async with LocalSystem(copy, mesh) as local:
                 yield local
 
 
 def run_topology(run: RunDir) -> topology.Topology:
-    """The topology that `run` was started with, and the configuration of its services."""
-    path = run.state().get("topology")
+    """The topology that `run` was started with, the configuration of its services, and where its journals lie."""
+    path, kind = run.state().get("topology"), run.state().get("journals", "sqlite")
     mesh = topology.load(Path(path)) if path else topology.load()
     for service in mesh.services:
-        config = run.config(service.name)
-        if config is not None:
-            mesh = mesh.with_config(service.name, config)
+        settings = run.settings(service.name)
+        if settings is not None:
+            mesh = mesh.with_config(service.name, settings["config"])
+            address = settings["journal"] if kind == "server" else kind
+            mesh = replace(mesh, journals=topology.Journals(address=address))
     return mesh

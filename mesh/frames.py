@@ -6,14 +6,11 @@ down everything is read from a copy in a temporary folder.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
-import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -26,13 +23,11 @@ from python_services.kit.journal import read_frames
 
 from .connect import SocketSystem, run_topology, running
 from .errors import MeshError
-from .nats import NAME, NatsServers
-from .process import Process
 from .rundir import RunDir
+from .stored import JOURNAL, copy_journals, nats_copy
 
 Frames = AsyncIterator[event_pb2.EventFrame]
 _BATCH = 256
-_READY_S = 20.0
 
 
 class Source(Protocol):
@@ -66,7 +61,7 @@ class _Stopped:
     async def journal(self, stream: str, from_seq: int = 1, *, follow: bool = False) -> Frames:
         if follow:
             raise MeshError("nothing is up, so nothing new can come; leave --follow out")
-        for frame in read_frames(self.folder / stream / "journal.db", from_seq):
+        for frame in read_frames(self.folder / stream / JOURNAL, from_seq):
             yield frame
 
 
@@ -78,15 +73,10 @@ async def journals(run: RunDir) -> AsyncIterator[Source]:
         async with running(run) as system:
             yield _Running(system, streams)
         return
-    if run_topology(run).journals.address != "sqlite":
-        raise MeshError(f"the journals of {run.path} are on a server; start the system with `alphamesh up` to look")
-    with tempfile.TemporaryDirectory(prefix="alphamesh-") as folder:
-        found = tuple(name for name in streams if (run.path / "data" / name / "journal.db").is_file())
-        for name in found:
-            (Path(folder) / name).mkdir()
-            for path in (run.path / "data" / name).glob("journal.db*"):
-                shutil.copy2(path, Path(folder) / name / path.name)
-        yield _Stopped(Path(folder), found)
+    with tempfile.TemporaryDirectory(prefix="alphamesh-") as scratch:
+        folder = Path(scratch)
+        await copy_journals(run, folder)
+        yield _Stopped(folder, tuple(name for name in streams if (folder / name / JOURNAL).is_file()))
 
 
 class Copies:
@@ -116,7 +106,7 @@ async def copies(run: RunDir) -> AsyncIterator[Copies | None]:
     """The event log of `run`, up or down; None for a run that had none (`session --local`)."""
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(telemetry.logging_to("reader", level="error"))  # what matters is in the answer
-        url = _url(run) if run.holder() is not None else await stack.enter_async_context(_on_a_copy(run))
+        url = _url(run) if run.holder() is not None else await stack.enter_async_context(nats_copy(run))
         if not url:
             yield None
             return
@@ -131,33 +121,3 @@ def _url(run: RunDir) -> str:
     for path in (run.path / "config").glob("*.json"):
         return str(orjson.loads(path.read_bytes())["nats_url"])
     return ""
-
-
-@asynccontextmanager
-async def _on_a_copy(run: RunDir) -> AsyncIterator[str]:
-    """Servers of our own on a copy of the store."""
-    clustered = sorted((run.path / NAME).glob(f"{NAME}-*"))
-    if not clustered and not (run.path / NAME / "store").is_dir():
-        yield ""
-        return
-    event_log = replace(run_topology(run).event_log, servers=len(clustered) or 1)
-    with tempfile.TemporaryDirectory(prefix="alphamesh-") as folder:
-        copy = RunDir(Path(folder))
-        shutil.copytree(run.path / NAME, copy.path / NAME)
-        (copy.path / "logs").mkdir()
-        servers = NatsServers(copy, event_log)
-        started: list[Process] = []
-        try:
-            for node in servers.nodes:
-                process = await Process.start(node.name, node.command(), copy.log(node.name), dict(os.environ))
-                started.append(process)
-            async with asyncio.timeout(_READY_S):
-                await asyncio.gather(*(node.ready() for node in servers.nodes))
-                await servers.recovered()
-            yield servers.url
-        except TimeoutError:
-            raise MeshError(f"the event log's store in {run.path / NAME} cannot be opened") from None
-        finally:
-            for process in started:
-                process.kill()
-                await process.wait()

@@ -14,13 +14,17 @@ _TAIL_BYTES = 64 * 1024
 _OWN_COLUMNS = frozenset({"timestamp", "level", "service", "version", "event", "exception", "trace_id"})
 _NATS_LINE = re.compile(r"^\[\d+\] (\S+ \S+) \[(\w{3})\] (.*)$")
 _NATS_LEVELS = {"INF": "info", "WRN": "warning", "ERR": "error", "FTL": "critical", "DBG": "debug", "TRC": "debug"}
+_POSTGRES_LINE = re.compile(r"^(LOG|WARNING|ERROR|FATAL|PANIC|DETAIL|HINT|CONTEXT|STATEMENT|QUERY):  (.*)$")
+_POSTGRES_LEVELS = {"WARNING": "warning", "ERROR": "error", "FATAL": "critical", "PANIC": "critical"}
 
 
 def wrap(service: str, line: str) -> bytes:
-    """A line of plain text (stderr, or nats-server's own format) as a JSON line."""
+    """A line of plain text (stderr, or the own format of nats-server or PostgreSQL) as a JSON line."""
     level, event = "error", line
     if match := _NATS_LINE.match(line):
         level, event = _NATS_LEVELS.get(match[2], "info"), match[3]
+    elif match := _POSTGRES_LINE.match(line):
+        level, event = _POSTGRES_LEVELS.get(match[1], "info"), match[2]
     record = {
         "service": service,
         "stream": "stderr",

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import pwd
 import signal
 import socket
 import sys
@@ -41,9 +42,11 @@ class Process:
         log: Path,
         environment: dict[str, str],
         inherited: tuple[int, ...] = (),
+        user: pwd.struct_passwd | None = None,
     ) -> Process:
-        """Executes `command`; shielded, so that a cancelled caller leaves no process that nobody knows."""
-        return await _unless_cancelled(cls._start(name, command, log, environment, inherited))
+        """Executes `command`, as `user` if one is given; shielded, so that a cancelled caller leaves no process that
+        nobody knows."""
+        return await _unless_cancelled(cls._start(name, command, log, environment, inherited, user))
 
     @classmethod
     async def _start(
@@ -53,8 +56,10 @@ class Process:
         log: Path,
         environment: dict[str, str],
         inherited: tuple[int, ...],
+        user: pwd.struct_passwd | None,
     ) -> Process:
-        launcher = (sys.executable, "-I", "-S", launch.__file__, str(os.getpid()))
+        who = f"{user.pw_uid}:{user.pw_gid}" if user is not None else launch.SAME_USER
+        launcher = (sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), who)
         reader, writer = await _pipe()
         try:
             with log.open("ab") as output:
@@ -83,9 +88,9 @@ class Process:
         """Whether it has not ended yet."""
         return not self._ended.done()
 
-    async def stop(self, grace_s: float) -> bool:
-        """SIGTERM, then SIGKILL after `grace_s`. True when it went by itself."""
-        self._signal(signal.SIGTERM)
+    async def stop(self, grace_s: float, number: signal.Signals = signal.SIGTERM) -> bool:
+        """SIGTERM, or another signal, then SIGKILL after `grace_s`. True when it went by itself."""
+        self._signal(number)
         try:
             await asyncio.wait_for(self.wait(), grace_s)
         except TimeoutError:

@@ -10,8 +10,8 @@ import shutil
 import sqlite3
 import tarfile
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -25,8 +25,8 @@ from . import topology
 from .connect import run_topology
 from .errors import MeshError
 from .rundir import RunDir
+from .stored import JOURNAL, copy_journals
 
-JOURNAL = "journal.db"
 _FORMAT = 1
 _MANIFEST, _TOPOLOGY = "recording.json", "topology.yaml"
 
@@ -61,26 +61,23 @@ def journalled(path: Path) -> Iterator[event_pb2.EventEnvelope]:
         raise MeshError(f"{path} cannot be read: {error}; restore it from a copy") from error
 
 
-@contextmanager
-def opened(path: Path | None) -> Iterator[Recording]:
+@asynccontextmanager
+async def opened(path: Path | None) -> AsyncIterator[Recording]:
     """The recording in a data directory (None: the latest run) or in a file that `archive` wrote.
 
     Raises MeshError: nothing there, a system still works there, or the file is none of ours.
     """
     with tempfile.TemporaryDirectory(prefix="alphamesh-recording-") as scratch:
         folder = Path(scratch)
-        if path is not None and path.is_file():
+        if path is not None and path.is_file():  # noqa: ASYNC240 - nothing else is going on
             yield _unpacked(path, folder)
             return
         run = _stopped(path)
-        for journal in (run.path / "data").glob(f"*/{JOURNAL}"):
-            (folder / journal.parent.name).mkdir()
-            for part in journal.parent.glob(f"{JOURNAL}*"):
-                shutil.copy(part, folder / journal.parent.name)
-        yield Recording(source=run.path, folder=folder, topology=run_topology(run))
+        await copy_journals(run, folder)
+        yield Recording(source=run.path, folder=folder, topology=run_topology(run).with_journals("sqlite"))
 
 
-def archive(path: Path | None, target: Path) -> int:
+async def archive(path: Path | None, target: Path) -> int:
     """Writes the recording of a stopped run into one compressed file; the number of its streams. Raises MeshError."""
     run = _stopped(path)
     mesh = run_topology(run)
@@ -89,18 +86,20 @@ def archive(path: Path | None, target: Path) -> int:
         "config": {service.name: dict(service.config) for service in mesh.services},
         "run": str(run.path),
     }
-    journals = sorted((run.path / "data").glob(f"*/{JOURNAL}"))
     new = target.with_name(f".{target.name}.new")
-    try:
-        with tarfile.open(new, "w:gz") as file:
-            _add(file, _MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
-            _add(file, _TOPOLOGY, mesh.path.read_bytes())
-            for journal in journals:
-                _add(file, f"{journal.parent.name}/{JOURNAL}", _consistent(journal))
-        new.replace(target)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        raise MeshError(f"cannot write {target}: {error.strerror}; choose another file") from error
+    with tempfile.TemporaryDirectory(prefix="alphamesh-archive-") as scratch:
+        await copy_journals(run, Path(scratch))
+        journals = sorted(Path(scratch).glob(f"*/{JOURNAL}"))  # noqa: ASYNC240
+        try:
+            with tarfile.open(new, "w:gz") as file:
+                _add(file, _MANIFEST, orjson.dumps(manifest, option=orjson.OPT_INDENT_2))
+                _add(file, _TOPOLOGY, mesh.path.read_bytes())
+                for journal in journals:
+                    _add(file, f"{journal.parent.name}/{JOURNAL}", _consistent(journal))
+            new.replace(target)
+        except OSError as error:
+            new.unlink(missing_ok=True)
+            raise MeshError(f"cannot write {target}: {error.strerror}; choose another file") from error
     return len(journals)
 
 
@@ -116,15 +115,13 @@ def _stopped(path: Path | None) -> RunDir:
 
 
 def _consistent(journal: Path) -> bytes:
-    """The journal as one file, with what stands in its write-ahead log."""
-    with tempfile.TemporaryDirectory(prefix="alphamesh-archive-") as scratch:
-        for part in journal.parent.glob(f"{JOURNAL}*"):
-            shutil.copy(part, scratch)
-        try:
-            with closing(sqlite3.connect(Path(scratch) / JOURNAL)) as database:
-                return database.serialize()
-        except sqlite3.Error as error:
-            raise MeshError(f"{journal} cannot be read: {error}; restore it from a copy") from error
+    """The copy of a journal as one file, with what stands in its write-ahead log."""
+    try:
+        with closing(sqlite3.connect(journal)) as database:
+            return database.serialize()
+    except sqlite3.Error as error:
+        name = journal.parent.name
+        raise MeshError(f"the journal of {name} cannot be read: {error}; restore it from a copy") from error
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
@@ -143,7 +140,7 @@ def _unpacked(path: Path, folder: Path) -> Recording:
                     f"{path} has format {manifest['format']}, this version reads {_FORMAT}; archive it again"
                 )
             (folder / _TOPOLOGY).write_bytes(_member(archive, _TOPOLOGY).read())
-            mesh = topology.load(folder / _TOPOLOGY)
+            mesh = topology.load(folder / _TOPOLOGY).with_journals("sqlite")
             for service in mesh.services:
                 mesh = mesh.with_config(service.name, manifest["config"][service.name])
                 name = f"{service.name}/{JOURNAL}"

@@ -8,6 +8,7 @@ mesh/                what the sidecars read: certificates (0600), routes, endpoi
 data/<name>/         its journal
 logs/<name>.jsonl    its log
 nats/                the event log's configuration and store
+postgres/            the data of the run's own PostgreSQL, with --journal postgres
 """
 
 from __future__ import annotations
@@ -149,14 +150,13 @@ class RunDir:
         }
         self._write(Path("config") / f"{service.name}.json", settings)
 
-    def config(self, service: str) -> dict[str, Any] | None:
-        """The configuration that `service` was last started with here; None before the first time."""
+    def settings(self, service: str) -> dict[str, Any] | None:
+        """What `service` was last started with here, see `write_config`; None before the first time."""
         try:
             settings: dict[str, Any] = orjson.loads((self.path / "config" / f"{service}.json").read_bytes())
         except FileNotFoundError:
             return None
-        config: dict[str, Any] = settings["config"]
-        return config
+        return settings
 
     def write_state(self, state: Mapping[str, Any]) -> None:
         """supervisor.json, replaced in one step."""
@@ -174,6 +174,7 @@ class RunDir:
         """Nobody listens any more."""
         for socket in (*self.sockets.glob("*.sock"), *self.sockets.glob("*.admin")):
             socket.unlink(missing_ok=True)
+        shutil.rmtree(self.sockets / "postgres", ignore_errors=True)
 
     def _remove_short_folder(self) -> None:
         if (self.path / "sock").is_symlink():

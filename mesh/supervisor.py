@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -20,10 +21,11 @@ from typing import Any
 
 from python_services.kit import health
 
-from . import logs
+from . import logs, nats, postgres
 from .cli import ONE_THREAD
 from .errors import MeshError
 from .nats import NatsServer, NatsServers
+from .postgres import PostgresServer
 from .process import Nursery, Process
 from .rundir import RunDir
 from .sidecars import OUTSIDE, SUFFIX, Sidecar, Sidecars
@@ -56,6 +58,7 @@ class _Unit:
     name: str
     start: Callable[[], Awaitable[Process]]
     ready: Callable[[], Awaitable[str]]
+    stop_signal: signal.Signals = signal.SIGTERM
     callers: list[str] = field(default_factory=list)
     status: Status = field(default_factory=Status)
     process: Process | None = None
@@ -71,6 +74,8 @@ class Supervisor:
         self._topology = topology
         self._rules = topology.supervision
         self._nats = NatsServers(run, topology.event_log)
+        self._postgres = PostgresServer(run) if topology.journals.kind == postgres.NAME else None
+        self._journals = run.state().get("journals", "")
         self._state = "STARTING"
         self._since = _now()
         self._startup_ms: dict[str, float] = {}
@@ -80,9 +85,12 @@ class Supervisor:
         self._units = {node.name: self._program_unit(node) for node in self._nats.nodes}
         for service in topology.services:
             self._units[service.name] = self._service_unit(service.name, service.module)
+        if self._postgres is not None:
+            self._units[postgres.NAME] = self._postgres_unit(self._postgres)
+        servers = [name for name in self._units if name not in {service.name for service in topology.services}]
         for service in topology.services:
-            for node in self._nats.nodes:
-                self._units[node.name].callers.append(service.name)
+            for server in servers:
+                self._units[server].callers.append(service.name)
             for callee in service.callees:
                 self._units[callee].callers.append(service.name)
         self._sidecars = Sidecars(run, topology) if topology.mesh.sidecars else None
@@ -97,11 +105,13 @@ class Supervisor:
     async def start(self) -> None:
         """Returns when everything serves. Raises SupervisorError; the caller stops what has started."""
         begun = time.perf_counter()
+        self._check_journals()
         self._save()
-        await self._or_failure(asyncio.gather(self._event_log(), self._preload(), self._mesh()))
+        await self._or_failure(asyncio.gather(self._event_log(), self._own_postgres(), self._mesh(), self._preload()))
+        self._journals = self._topology.journals.kind
         sidecar = self._sidecars is not None
         for service in self._topology.services:
-            self._run.write_config(service, self._nats.url, self._topology.journals.address, sidecar=sidecar)
+            self._run.write_config(service, self._nats.url, self._journal_address(), sidecar=sidecar)
             self._keep(self._units[service.name])
         await self._or_failure(asyncio.gather(*(unit.up.wait() for unit in self._units.values())))
         self._startup_ms |= {name: unit.status.startup_ms or 0.0 for name, unit in self._units.items()}
@@ -114,7 +124,7 @@ class Supervisor:
         await asyncio.shield(self._failure)
 
     async def stop(self) -> None:
-        """Stops callers before callees, the event log last; whoever does not drain in time is killed."""
+        """Stops callers before callees, the servers last; whoever does not drain in time is killed."""
         self._stopping.set()
         self._state = "STOPPING"
         with contextlib.suppress(MeshError):  # a full disk must not keep processes alive
@@ -173,6 +183,27 @@ class Supervisor:
             self._keep(unit)
         await asyncio.gather(*(unit.up.wait() for unit in units))
 
+    async def _own_postgres(self) -> None:
+        if self._postgres is not None:
+            await self._postgres.prepare(self._environment())
+            self._keep(self._units[postgres.NAME])
+            await self._units[postgres.NAME].up.wait()
+
+    def _check_journals(self) -> None:
+        wanted = self._topology.journals.kind
+        if self._journals not in ("", wanted):
+            raise SupervisorError(
+                f"the journals of {self._run.path} are not {wanted} but {self._journals}, where they must stay; say so "
+                "with --journal, or choose another --data-dir"
+            )
+
+    def _journal_address(self) -> str:
+        if self._postgres is not None:
+            return self._postgres.url
+        if self._topology.journals.kind == nats.NAME:
+            return f"{self._nats.url}?replicas={self._topology.event_log.replicas}"
+        return self._topology.journals.address
+
     async def _preload(self) -> None:
         if self._rules.preload:
             begun = time.perf_counter()
@@ -199,6 +230,18 @@ class Supervisor:
             return node.version
 
         return _Unit(node.name, start, ready)
+
+    def _postgres_unit(self, server: PostgresServer) -> _Unit:
+        async def start() -> Process:
+            log = self._run.log(server.name)
+            return await Process.start(server.name, server.command(), log, self._environment(), user=server.user)
+
+        async def ready() -> str:
+            await server.ready()
+            return server.version
+
+        # SIGTERM would wait for whoever is still connected.
+        return _Unit(server.name, start, ready, stop_signal=signal.SIGINT)
 
     async def _service_ready(self, name: str) -> str:
         await health.wait_serving(self._run.socket(name))
@@ -284,12 +327,12 @@ class Supervisor:
     async def _stop(self, unit: _Unit) -> None:
         if unit.process is not None and unit.process.running:
             self._set(unit, "STOPPING")
-            await unit.process.stop(self._rules.drain_s)
+            await unit.process.stop(self._rules.drain_s, unit.stop_signal)
         if unit.keeper is not None:
             unit.keeper.cancel()
             await asyncio.gather(unit.keeper, return_exceptions=True)
         if unit.process is not None and unit.process.running:  # started while it was being stopped
-            await unit.process.stop(self._rules.drain_s)
+            await unit.process.stop(self._rules.drain_s, unit.stop_signal)
         if unit.status.state != "FAILED":
             self._set(unit, "STOPPED", pid=None)
 
@@ -318,6 +361,7 @@ class Supervisor:
                 "state": self._state,
                 "since": self._since,
                 "topology": str(self._topology.path),
+                "journals": self._journals,
                 "startup_ms": self._startup_ms,
                 "processes": {name: asdict(unit.status) for name, unit in self._units.items()},
             }

@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_PATH = Path(__file__).with_name("topology.yaml")
 SENSITIVITIES = ("public", "confidential", "restricted")
 _TOP = {"version", "mesh", "event_log", "journals", "supervision", "services", "clients"}
+OWN_JOURNALS = ("sqlite", "postgres", "nats")
+_SERVERS = ("postgresql", "postgres", "nats", "tls")
 LONGEST_NAME = 32  # a socket carries the name, and its path is short
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 
@@ -112,13 +114,19 @@ class EventLog:
 
 @dataclass(frozen=True, kw_only=True)
 class Journals:
-    """Where services keep their journals: "sqlite" (a file each), or the address of a server.
+    """Where services keep their journals.
 
-    `address`: "postgresql://..." or "nats://...,nats://..."; $NAME in it stands for an environment variable, so that
-    a password need not stand in the topology.
+    `address`: "sqlite" (a file each), "postgres" (a server of the run's own, which the supervisor starts), "nats" (the
+    event log's own servers), or the address of a server: "postgresql://..." or "nats://...,nats://...". $NAME in it
+    stands for an environment variable, so that a password need not stand in the topology.
     """
 
     address: str = "sqlite"
+
+    @property
+    def kind(self) -> str:
+        """The address without what is secret in it: "sqlite", "postgres", "nats", or "server" for any other."""
+        return self.address if self.address in OWN_JOURNALS else "server"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +169,11 @@ class Topology:
         """A copy with another number of event log servers. Raises TopologyError."""
         _check_servers(servers, str(self.path))
         return dataclasses.replace(self, event_log=dataclasses.replace(self.event_log, servers=servers))
+
+    def with_journals(self, address: str) -> Topology:
+        """A copy whose journals lie elsewhere, see `Journals`. Raises TopologyError."""
+        journals = Journals(address=_journal_address(address, "--journal"))
+        return dataclasses.replace(self, journals=journals)
 
     def with_config(self, name: str, changes: Mapping[str, Any]) -> Topology:
         """A copy where the configuration of one service has other values."""
@@ -228,11 +241,8 @@ class _Reader:
 
     def _journals(self, node: yaml.Node | None) -> Journals:
         read: Journals = self._record(Journals, node, "journals")
-        address = os.path.expandvars(read.address)
-        if node is not None and "$" in address:
-            name = address[address.index("$") :]
-            raise self._error(node, f"journals.address: {name} is not set", "set the environment variable")
-        return Journals(address=address)
+        where = f"{self._path}:{node.start_mark.line + 1}: journals.address" if node is not None else ""
+        return Journals(address=_journal_address(read.address, where))
 
     def _service(self, name: str, node: yaml.Node, known: Iterable[str]) -> Service:
         body = self._mapping(node, f"service {name}", {"module", "sensitivity", "config", "calls", "limits"})
@@ -342,6 +352,17 @@ class _Reader:
 def _check_servers(servers: int, where: str) -> None:
     if servers not in (1, 3, 5):
         raise TopologyError(f"{where}: {servers} servers make no quorum; use 1, 3 or 5")
+
+
+def _journal_address(text: str, where: str) -> str:
+    address = os.path.expandvars(text)
+    if "$" in address:
+        raise TopologyError(f"{where}: {address[address.index('$') :]} is not set; set the environment variable")
+    scheme, colon, _ = address.partition("://")
+    if address not in OWN_JOURNALS and not (colon and scheme in _SERVERS):
+        options = ", ".join(OWN_JOURNALS)
+        raise TopologyError(f"{where}: unknown journal {text!r}; use {options}, postgresql://... or nats://...")
+    return address
 
 
 def _expand(value: Any) -> Any:

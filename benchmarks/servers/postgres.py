@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -13,42 +11,28 @@ from pathlib import Path
 
 import asyncpg
 
-_HOMES = ("/usr/lib/postgresql", "/usr/local/pgsql", "/usr/pgsql")
-_USERS = ("postgres", "nobody")
-
-
-def find() -> Path | None:
-    """The folder of the server's programs; the newest when there are several."""
-    on_path = shutil.which("initdb")
-    found = [Path(on_path).parent] if on_path else []
-    for home in _HOMES:
-        found += sorted(Path(home).glob("**/bin"), key=_version, reverse=True)
-    return next((folder for folder in found if (folder / "initdb").exists() and (folder / "postgres").exists()), None)
+from mesh.postgres import PostgresError, find_programs, server_user
 
 
 def missing() -> str:
     """Why there can be no server here; empty when there can."""
-    return "" if find() is not None else "PostgreSQL is not installed; `make postgres` installs it on Debian"
-
-
-def _version(folder: Path) -> float:
-    digits = folder.parent.name
-    return float(digits) if digits.replace(".", "", 1).isdigit() else 0.0
+    try:
+        find_programs()
+    except PostgresError as error:
+        return str(error)
+    return ""
 
 
 class PostgresServer:
     """Listens on a Unix socket in its own folder. Never runs as root: the server would refuse."""
 
     def __init__(self) -> None:
-        """Raises RuntimeError when PostgreSQL is not installed, or does not start."""
-        programs = find()
-        if programs is None:
-            raise RuntimeError(missing())
-        self._programs = programs
+        """Raises PostgresError when PostgreSQL is not installed, RuntimeError when it does not start."""
+        self._programs = find_programs()
         self._keep = tempfile.TemporaryDirectory(prefix="am-pg-", ignore_cleanup_errors=True)
         self.folder = Path(self._keep.name)
         self._data = self.folder / "data"
-        self._user = _other_user() if os.geteuid() == 0 else None
+        self._user = server_user()
         if self._user is not None:
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
         self._run("initdb", "--data-checksums", "--auth=trust", "--username=alphamesh", "--encoding=UTF8",
@@ -105,12 +89,3 @@ class PostgresServer:
         )  # fmt: skip
         if check and done.returncode:
             raise RuntimeError(f"{program} failed: {done.stderr.strip()}")
-
-
-def _other_user() -> pwd.struct_passwd:
-    for name in _USERS:
-        try:
-            return pwd.getpwnam(name)
-        except KeyError:
-            continue
-    raise RuntimeError("PostgreSQL does not run as root, and there is no user `postgres` or `nobody`; run as another")

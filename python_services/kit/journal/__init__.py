@@ -3,6 +3,7 @@
 `Journal` decides and chains; a `Store` makes durable. Which store, configuration says: see `open_store`.
 """
 
+from .copying import copy_stream
 from .drivers import open_store
 from .event import Event, RequestKey, current_request
 from .frames import ZERO_HASH, check_events, check_frame, event_hash
@@ -21,6 +22,7 @@ __all__ = [
     "Verdict",
     "check_events",
     "check_frame",
+    "copy_stream",
     "current_request",
     "event_hash",
     "open_store",

@@ -11,12 +11,15 @@ from __future__ import annotations
 import asyncio
 from array import array
 from bisect import bisect_right
+from collections.abc import AsyncIterator
+from hashlib import sha256
 from urllib.parse import parse_qs, urlsplit
 
 import nats
 import nats.errors
 from google.protobuf.message import DecodeError
 from nats.aio.client import Client
+from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy, StorageType, StreamConfig
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, ServiceUnavailableError
 from nats.js.errors import Error as JetStreamError
@@ -24,7 +27,7 @@ from nats.js.errors import Error as JetStreamError
 from alphamesh.audit.v1 import event_pb2
 
 from .remote import RemoteStore
-from .store import Batch, JournalError, Stored
+from .store import Batch, JournalError, Page, Stored
 
 SUBJECT = "alphamesh.journal"
 LEASES = "alphamesh.lease"
@@ -33,6 +36,7 @@ _UNAVAILABLE = 10008
 _NO_LEADER = (TimeoutError, NoStreamResponseError, ServiceUnavailableError)
 _PAGE = 256  # messages
 _WAIT_S = 2.0
+_LEADER_S = 20.0
 
 
 class JetStreamStore(RemoteStore):
@@ -43,8 +47,7 @@ class JetStreamStore(RemoteStore):
 
     def __init__(self, address: str, stream: str, holder: str, **options: float) -> None:
         """Raises JournalError."""
-        servers, _, query = address.partition("?")
-        self._servers = servers.split(",")
+        self._servers, query = _parsed(address)
         self._replicas = int(parse_qs(query).get("replicas", ["3"])[0])
         self._name, self._subject = f"JOURNAL_{stream}", f"{SUBJECT}.{stream}"
         self._client: Client | None = None
@@ -52,8 +55,7 @@ class JetStreamStore(RemoteStore):
         # Of each message with a frame: its first event, and its place in the stream.
         self._first, self._place = array("q"), array("q")
         self._answers: dict[str, int] = {}
-        hosts = ",".join(urlsplit(server).netloc.rpartition("@")[2] for server in self._servers)
-        super().__init__(f"nats://{hosts}", stream, holder, **options)
+        super().__init__(_shown(self._servers), stream, holder, **options)
 
     @property
     def answers(self) -> int:
@@ -236,6 +238,65 @@ class JetStreamStore(RemoteStore):
             case JetStreamError() | nats.errors.Error():
                 return JournalError(f"cannot use {self.where}: {error}; see the servers' logs, then restart")
         return None
+
+
+async def stored(address: str, stream: str) -> AsyncIterator[Page]:
+    """What the servers hold of `stream`, page by page. Raises JournalError."""
+    servers, _ = _parsed(address)
+    try:
+        client = await nats.connect(servers, allow_reconnect=False, connect_timeout=2, error_cb=_ignore)
+        try:
+            async with asyncio.timeout(_LEADER_S):
+                subscription, last = await _reader(client.jetstream(timeout=_WAIT_S), stream)
+            place = 0
+            while place < last:
+                messages = await subscription.fetch(_PAGE, timeout=_WAIT_S)
+                place = messages[-1].metadata.sequence.stream
+                yield _page([event_pb2.JournalRecord.FromString(message.data) for message in messages])
+        finally:
+            await client.close()
+    except NotFoundError:
+        return  # nobody has written there yet
+    except (nats.errors.Error, JetStreamError, TimeoutError, OSError, DecodeError) as error:
+        raise JournalError(
+            f"{stream} in {_shown(servers)} cannot be read ({error!r}); see that the servers run and can be reached"
+        ) from error
+
+
+async def _reader(context: JetStreamContext, stream: str) -> tuple[JetStreamContext.PullSubscription, int]:
+    """A consumer from the first message on, and the place of the last; the caller bounds the wait for leaders."""
+    config = ConsumerConfig(
+        deliver_policy=DeliverPolicy.ALL, ack_policy=AckPolicy.NONE, num_replicas=1, mem_storage=True,
+        inactive_threshold=30.0,
+    )  # fmt: skip
+    name = f"JOURNAL_{stream}"
+    while True:
+        try:
+            last = (await context.stream_info(name)).state.last_seq
+            subscription = await context.pull_subscribe(f"{SUBJECT}.{stream}", stream=name, config=config)
+            return subscription, last
+        except _NO_LEADER:
+            await asyncio.sleep(0.1)
+
+
+def _page(records: list[event_pb2.JournalRecord]) -> Page:
+    frames: list[Stored] = []
+    for body in (record.frame for record in records if record.frame):
+        frame = event_pb2.EventFrame.FromString(body)
+        frames.append((frame.first_seq, frame.count, body))
+    answers = [answer for record in records for answer in record.answers]
+    bodies = [answer.SerializeToString(deterministic=True) for answer in answers]
+    return frames, [(a.request_id, body, sha256(body).digest()) for a, body in zip(answers, bodies, strict=True)]
+
+
+def _parsed(address: str) -> tuple[list[str], str]:
+    servers, _, query = address.partition("?")
+    return servers.split(","), query
+
+
+def _shown(servers: list[str]) -> str:
+    """Without credentials."""
+    return "nats://" + ",".join(urlsplit(server).netloc.rpartition("@")[2] for server in servers)
 
 
 async def _ignore(error: Exception) -> None:

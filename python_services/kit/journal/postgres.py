@@ -1,13 +1,15 @@
 """PostgreSQL as journal, for when one machine is not enough.
 
 One append is one statement: it moves the stream's head from the sequence that this writer believes in, under its
-epoch, and writes the frame and the answers only if the head moved. `synchronous_commit` is on; a server that does
-not sync, or whose pages carry no checksums, is refused.
+epoch, and writes the frame and the answers only if the head moved: it cannot be carried out twice. So a writer whose
+connection broke asks again on a new one, for as long as its lease lasts. `synchronous_commit` is on; a server that
+does not sync, or whose pages carry no checksums, is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import AsyncIterator, Iterable
 from hashlib import sha256
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,9 +20,15 @@ from google.protobuf.message import DecodeError
 from alphamesh.audit.v1 import event_pb2
 
 from .remote import RemoteStore
-from .store import Batch, JournalError, Stored
+from .store import Batch, JournalError, Page, Stored
 
 _PAGE = 500  # frames
+AWAY = (
+    ConnectionError, FileNotFoundError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError,
+    asyncpg.AdminShutdownError, asyncpg.CrashShutdownError,
+)  # fmt: skip
+"""The server starts, or has just ended; it may be back in a moment."""
+_PAUSE_S = 0.05
 _LOCK = 7_046_029_254_386_353_131  # advisory lock around creating the tables
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS alphamesh_head (
@@ -49,7 +57,7 @@ WHERE stream = $1 AND epoch = $2 RETURNING 1
 _APPEND = """
 WITH head AS (
     UPDATE alphamesh_head SET last_seq = last_seq + $4, answers = answers + $9
-    WHERE stream = $1 AND epoch = $2 AND last_seq = $3 RETURNING stream
+    WHERE stream = $1 AND epoch = $2 AND last_seq = $3 AND answers = $10 RETURNING stream
 ), frame AS (
     INSERT INTO alphamesh_frame SELECT stream, $3 + 1, $4, $5 FROM head WHERE $4 > 0
 ), answer AS (
@@ -58,11 +66,36 @@ WITH head AS (
 )
 SELECT count(*) FROM head
 """
+_HEAD = "SELECT last_seq, answers FROM alphamesh_head WHERE stream = $1 AND epoch = $2"
+_FRAME = "SELECT body FROM alphamesh_frame WHERE stream = $1 AND first_seq = $2"
 _PAGE_QUERY = f"""
 SELECT first_seq, count, body FROM alphamesh_frame WHERE stream = $1 AND first_seq + count > $2 AND first_seq >=
     COALESCE((SELECT max(first_seq) FROM alphamesh_frame WHERE stream = $1 AND first_seq <= $2), 0)
 ORDER BY first_seq LIMIT {_PAGE}
 """
+
+
+async def stored(address: str, stream: str) -> AsyncIterator[Page]:
+    """What the server holds of `stream`, page by page. Raises JournalError."""
+    parts = urlsplit(address)
+    try:
+        database: Any = await asyncpg.connect(address)
+        try:
+            from_seq = 1
+            while page := [tuple(row) for row in await database.fetch(_PAGE_QUERY, stream, from_seq)]:
+                yield page, ()
+                from_seq = page[-1][0] + page[-1][1]
+            query = "SELECT request_id, body, sha256 FROM alphamesh_answer WHERE stream = $1"
+            yield (), [tuple(row) for row in await database.fetch(query, stream)]
+        finally:
+            await database.close()
+    except asyncpg.UndefinedTableError:
+        return  # nobody has written there yet
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        raise JournalError(
+            f"{stream} in postgresql://{parts.hostname or ''}{parts.path} cannot be read ({error}); see that the "
+            "server runs and can be reached"
+        ) from error
 
 
 class PostgresStore(RemoteStore):
@@ -73,7 +106,9 @@ class PostgresStore(RemoteStore):
         parts = urlsplit(dsn)
         self._dsn = dsn
         self._answered: set[str] = set()
+        self._counted = 0  # answers, as the stream's head has them
         self._database: Any = None  # asyncpg carries no types
+        self._asking = asyncio.Lock()  # a connection does one thing at a time
         super().__init__(f"postgresql://{parts.hostname or ''}{parts.path}", stream, holder, **options)
 
     @property
@@ -82,11 +117,43 @@ class PostgresStore(RemoteStore):
         return len(self._answered)
 
     async def _open(self) -> None:
+        while True:
+            try:
+                await self._connect()
+                await self._take_over()
+                return
+            except AWAY:
+                await asyncio.sleep(_PAUSE_S)  # the caller bounds the wait
+
+    async def _connect(self) -> None:
+        """A new connection, to a server that loses nothing."""
+        if self._database is not None:
+            self._database.terminate()
         self._database = await asyncpg.connect(self._dsn, server_settings={"synchronous_commit": "on"})
         for setting in ("fsync", "full_page_writes", "data_checksums", "synchronous_commit"):
             if await self._database.fetchval(f"SHOW {setting}") != "on":
                 remedy = "run pg_checksums --enable" if setting == "data_checksums" else f"set {setting} = on"
                 raise JournalError(f"{self.where} has {setting} off and could lose what was answered; {remedy}")
+
+    async def _ask(self, query: str, *values: object) -> list[Any]:
+        """Rows. Asks again on a new connection when the server went away; the caller bounds the wait.
+
+        So a statement may have been carried out twice, or once without an answer.
+        """
+        async with self._asking:
+            while True:
+                try:
+                    if self._database.is_closed():
+                        await self._connect()
+                    return list(await self._database.fetch(query, *values))
+                except asyncpg.InternalClientError:
+                    self._database.terminate()  # the server's farewell to an idle connection confuses the client
+                except (*AWAY, asyncpg.InterfaceError):
+                    if not self._database.is_closed():
+                        raise
+                    await asyncio.sleep(_PAUSE_S)
+
+    async def _take_over(self) -> None:
         async with self._database.transaction():
             await self._database.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
             await self._database.execute(_SCHEMA)
@@ -94,34 +161,34 @@ class PostgresStore(RemoteStore):
         if taken is None:
             query = "SELECT holder FROM alphamesh_head WHERE stream = $1"
             raise self._held(str(await self._database.fetchval(query, self._stream)))
-        self.epoch = taken["epoch"]
+        self.epoch, self._counted = taken["epoch"], taken["answers"]
         last = await self._database.fetchval(
             "SELECT COALESCE(max(first_seq + count - 1), 0) FROM alphamesh_frame WHERE stream = $1", self._stream
         )
         if last != taken["last_seq"]:
             raise self._damaged(f"it ends at seq {last}, and {taken['last_seq']} was durable")
         self._answered = {answer.request_id for answer in await self._all_answers()}
-        if len(self._answered) < taken["answers"]:
-            raise self._damaged(f"it holds {len(self._answered)} answers, and {taken['answers']} were durable")
+        if len(self._answered) < self._counted:
+            raise self._damaged(f"it holds {len(self._answered)} answers, and {self._counted} were durable")
 
     async def _renew(self) -> None:
-        if await self._database.fetchval(_RENEW, self._stream, self.epoch, self._lease_s) is None:
+        if not await self._ask(_RENEW, self._stream, self.epoch, self._lease_s):
             raise self._fenced()
 
     async def _release(self) -> None:
-        await self._database.fetchval(_RENEW, self._stream, self.epoch, -1.0)
+        await self._ask(_RENEW, self._stream, self.epoch, -1.0)
 
     async def _disconnect(self) -> None:
         if self._database is not None:
             await self._database.close()
 
     async def _page(self, from_seq: int) -> list[Stored]:
-        return [tuple(row) for row in await self._database.fetch(_PAGE_QUERY, self._stream, from_seq)]
+        return [tuple(row) for row in await self._ask(_PAGE_QUERY, self._stream, from_seq)]
 
     async def _append(self, batch: Batch) -> None:
         new = {answer.request_id for answer in batch.answers} - self._answered
         bodies = [answer.SerializeToString(deterministic=True) for answer in batch.answers]
-        moved = await self._database.fetchval(
+        ((moved,),) = await self._ask(
             _APPEND,
             self._stream,
             self.epoch,
@@ -132,18 +199,30 @@ class PostgresStore(RemoteStore):
             bodies,
             [sha256(body).digest() for body in bodies],
             len(new),
+            self._counted,
         )
-        if moved != 1:
+        counted = self._counted + len(new)
+        if moved != 1 and not await self._is_stored(batch, counted):
             raise self._fenced()
+        self._counted = counted
         self._answered |= new
+
+    async def _is_stored(self, batch: Batch, counted: int) -> bool:
+        """Whether an earlier attempt was stored, and only its answer lost."""
+        head = await self._ask(_HEAD, self._stream, self.epoch)
+        if not head or tuple(head[0]) != (batch.after_seq + batch.count, counted):
+            return False
+        if not batch.count:
+            return True
+        frame = await self._ask(_FRAME, self._stream, batch.after_seq + 1)
+        return bool(frame) and frame[0]["body"] == batch.body
 
     def _is_answered(self, request_id: str) -> bool:
         return request_id in self._answered
 
     async def _answer(self, request_id: str) -> event_pb2.Answer:
         query = "SELECT request_id, body, sha256 FROM alphamesh_answer WHERE stream = $1 AND request_id = $2"
-        rows = await self._database.fetch(query, self._stream, request_id)
-        return self._checked(rows)[0]
+        return self._checked(await self._ask(query, self._stream, request_id))[0]
 
     async def _all_answers(self) -> list[event_pb2.Answer]:
         query = "SELECT request_id, body, sha256 FROM alphamesh_answer WHERE stream = $1"

@@ -77,8 +77,9 @@ class RemoteStore(ABC):
     def close(self) -> None:
         """Gives the lease back; when that fails it runs out by itself."""
         if self._thread.is_alive():
-            with contextlib.suppress(JournalError):  # fenced, or the server is away: nothing to give back
-                self._call(self._release())
+            if time.monotonic() < self.lease_until:
+                with contextlib.suppress(JournalError):  # fenced, or the server is away: nothing to give back
+                    self._call(self._release())
             self._stop()
 
     # --- what a driver does ------------------------------------------------------------------------

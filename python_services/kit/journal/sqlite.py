@@ -7,7 +7,8 @@ as the process; a second writer is refused. The file of a journal that is at res
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from alphamesh.audit.v1 import event_pb2
 
-from .store import NEVER, Batch, FencedError, JournalError, Stored
+from .store import NEVER, Batch, FencedError, JournalError, Stored, StoredAnswer
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS frame (first_seq INTEGER PRIMARY KEY, count INTEGER NOT NULL, body BLOB NOT NULL);
@@ -154,6 +155,20 @@ class SqliteStore:
 
     def _damaged(self, error: Exception) -> JournalError:
         return JournalError(f"{self.where} was damaged ({error}); restore it from a copy or the event log")
+
+
+@contextmanager
+def write_copy(path: Path) -> Iterator[Callable[[Sequence[Stored], Sequence[StoredAnswer]], None]]:
+    """A new journal at `path`, filled with frames and answers as they are: one transaction, complete at the end."""
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(_SCHEMA)
+
+        def write(frames: Sequence[Stored], answers: Sequence[StoredAnswer]) -> None:
+            database.executemany("INSERT INTO frame VALUES (?, ?, ?)", frames)
+            database.executemany("INSERT OR IGNORE INTO answer VALUES (?, ?, ?)", answers)
+
+        yield write
+        database.commit()
 
 
 def _checked(request_id: str, body: bytes, digest: bytes) -> event_pb2.Answer:

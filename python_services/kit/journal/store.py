@@ -40,6 +40,12 @@ class Batch:
 Stored = tuple[int, int, bytes]
 """(first_seq, count, serialised EventFrame)"""
 
+StoredAnswer = tuple[str, bytes, bytes]
+"""(request_id, serialised Answer, its sha256)"""
+
+Page = tuple[Sequence[Stored], Sequence[StoredAnswer]]
+"""Some of what a server holds of a stream, in order."""
+
 
 class Store(Protocol):
     """One stream, opened for writing: constructing a driver takes the lease. All its errors are JournalErrors."""

@@ -23,6 +23,8 @@ from python_services.kit.journal import (
     read_frames,
     verify,
 )
+from python_services.kit.journal.postgres import PostgresStore
+from python_services.kit.journal.store import Batch
 
 from .journals import JetStreamPlace, Place, SqlitePlace, event, refuse
 
@@ -364,7 +366,8 @@ async def test_what_postgres_acknowledged_survives_its_crash(postgres: PostgresS
     from .journals import PostgresPlace
 
     place, failures = PostgresPlace(postgres.dsn, tmp_path, "crashing"), []
-    journal = place.open(failures.append)
+    store = PostgresStore(postgres.dsn, "crashing", "a", lease_s=2.0)
+    journal = Journal(store, "crashing", "1", failures.append)
     for number in range(20):
         journal.add([event(str(number))])
         await journal.commit()
@@ -377,6 +380,55 @@ async def test_what_postgres_acknowledged_survives_its_crash(postgres: PostgresS
     postgres.start()
     again = place.open()
     assert again.durable_seq == 20
+    again.close()
+
+
+async def test_a_postgres_that_restarts_is_waited_for(postgres: PostgresServer, tmp_path):
+    from .journals import PostgresPlace
+
+    place = PostgresPlace(postgres.dsn, tmp_path, "restarting")
+    journal = place.open()
+    for number in range(3):
+        journal.add([event(str(number))])
+        await journal.commit()
+    postgres.kill()
+    journal.add([event("waits")])
+    commit = asyncio.create_task(journal.commit())
+    await asyncio.sleep(0.5)
+    assert not commit.done()
+    await asyncio.to_thread(postgres.start)
+    async with asyncio.timeout(8):
+        await commit
+    journal.add([event("after")])
+    await journal.commit()
+    journal.close()
+    again = place.open()
+    assert again.durable_seq == 5
+    assert verify(again.read(1)).problem == ""
+    again.close()
+
+
+async def test_an_append_whose_answer_was_lost_is_written_once(postgres: PostgresServer):
+    """What a writer repeats on a new connection may have been stored through the old one."""
+    store = PostgresStore(postgres.dsn, "repeating", "a")
+    answers = [event_pb2.Answer(request_id=str(number), response=b"yes") for number in range(2)]
+    try:
+        for batch in (
+            Batch(after_seq=0, count=2, body=b"frame", answers=answers[:1]),
+            Batch(after_seq=2, count=0, body=b"", answers=answers[1:]),
+        ):
+            known, counted = set(store._answered), store._counted
+            store.append(batch).result()
+            store._answered, store._counted = known, counted
+            store.append(batch).result()
+        assert store.answers == store._counted == 2
+        assert [(first, count) for first, count, _ in store.frames(1)] == [(1, 2)]
+        with pytest.raises(FencedError):
+            store.append(Batch(after_seq=1, count=1, body=b"other", answers=())).result()
+    finally:
+        store.close()
+    again = PostgresStore(postgres.dsn, "repeating", "a")
+    assert again.answers == 2
     again.close()
 
 

@@ -72,6 +72,9 @@ async def test_a_killed_service_goes_on_from_its_journal_on_a_server(mesh_file, 
             await system.close()
             stopped = alphamesh("down", "--data-dir", path)
         assert stopped.returncode == 0, stopped.stderr
+        found = alphamesh("log", "grep", "LimitsSet", "--json", "--data-dir", path)
+        accounts = [json.loads(line)["payload"]["account_id"] for line in found.stdout.splitlines()]
+        assert accounts == ["one", "two"], found.stderr
 
 
 async def test_the_local_transport_uses_the_same_journals(mesh_file, postgres, tmp_path, monkeypatch):

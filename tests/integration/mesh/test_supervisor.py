@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.servers import missing
 from mesh.errors import MeshError
+from mesh.rundir import RunDir
 from mesh.supervisor import Supervisor, SupervisorError
 from python_services.kit import health
 
@@ -177,6 +179,29 @@ async def test_a_missing_nats_server_is_named(run, mesh, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(nats.NatsError, match=r"nats-server is not installed; run `make setup`"):
         nats.find_program()
+
+
+async def test_a_missing_postgres_is_named(run, mesh, monkeypatch):
+    from mesh import postgres
+
+    monkeypatch.setattr(postgres, "_HOMES", ())
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(postgres.PostgresError, match="PostgreSQL is not installed; `make postgres` installs it"):
+        async with supervised(run, mesh.with_journals("postgres")):
+            pass
+
+
+@pytest.mark.skipif(bool(missing()), reason=missing())
+@pytest.mark.skipif(os.geteuid() != 0, reason="the server runs as this user")
+async def test_a_folder_that_postgres_cannot_enter_is_named(tmp_path, mesh):
+    tmp_path.chmod(0o700)
+    run = RunDir.create(tmp_path / "run")
+    try:
+        with pytest.raises(MeshError, match=r"'postgres' cannot enter .*; choose a --data-dir that it can reach"):
+            async with supervised(run, mesh.with_journals("postgres")):
+                pass
+    finally:
+        run.release()
 
 
 async def test_a_killed_nursery_takes_its_children_along_and_all_come_back(run, mesh):

@@ -37,3 +37,10 @@ def test_a_line_for_a_person_has_time_level_service_event_and_the_rest():
         "exception": "Traceback",
     }
     assert logs.plain(record) == "14:44:28.366 info     risk             serving socket=/x\nTraceback"
+
+
+def test_the_format_of_postgres_is_understood() -> None:
+    record = logs.parse(logs.wrap("postgres", "LOG:  database system is ready to accept connections"))
+    assert (record["level"], record["event"]) == ("info", "database system is ready to accept connections")
+    record = logs.parse(logs.wrap("postgres", 'FATAL:  lock file "postmaster.pid" already exists'))
+    assert (record["level"], record["event"]) == ("critical", 'lock file "postmaster.pid" already exists')

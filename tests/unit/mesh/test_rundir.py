@@ -29,8 +29,8 @@ def test_a_new_run_is_private_and_becomes_the_latest():
         assert stat.S_IMODE((second.path / folder).stat().st_mode) == 0o700
     second.write_config(service(limit=1), "nats://user:secret@127.0.0.1:1")
     assert stat.S_IMODE((second.path / "config" / "risk.json").stat().st_mode) == 0o600
-    assert second.config("risk") == {"limit": 1}
-    assert second.config("venue") is None
+    assert second.settings("risk")["config"] == {"limit": 1}
+    assert second.settings("venue") is None
     first.release()
     second.release()
 
