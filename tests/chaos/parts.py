@@ -17,6 +17,7 @@ from alphamesh.execution.v1 import order_pb2
 from . import disks, scenarios
 from .cluster import KillLeader
 from .faults import FAULTS, Fault, Nothing
+from .ledger_check import BrokenError
 from .proposers import PROPOSERS, Proposers, Struck
 from .rounds import BINDING, Round, Rounds, percentile
 from .session import CYCLES, interrupted
@@ -97,7 +98,12 @@ async def proposers(count: int, seed: int, step: Progress, reservations: int = 1
             done.append(await work.round(len(done), max(left // (count - len(done)), 1)))
             step(f"{done[-1].fault}, {work.tally.rows:,} rows")
             part.problems += done[-1].problems
-        repeated = 0 if part.problems else await work.judge_the_whole()
+        repeated = 0
+        if not part.problems:
+            try:
+                repeated = await work.judge_the_whole()
+            except BrokenError as problem:
+                part.problems.append(str(problem))
         await work.close()
         copies = "" if part.problems else await _copies(mesh)
     finally:

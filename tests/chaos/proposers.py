@@ -51,7 +51,7 @@ class Struck:
 
 
 class Proposers:
-    """All proposers on one system. The log is judged as it grows; `from_the_start` judges it as a whole."""
+    """All proposers on one system. The log is judged as it grows, and by `judge_the_whole` once more."""
 
     def __init__(self, mesh: Mesh, *, seed: int, proposers: int = PROPOSERS) -> None:
         self._mesh = mesh

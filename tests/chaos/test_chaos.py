@@ -54,14 +54,14 @@ async def test_many_proposers_fill_every_limit_to_the_lot_and_break_none(mesh: M
     mesh.up()
     work = Proposers(mesh, seed=SEED)
     await work.open()
-    for number in range(4):
-        found = await work.round(number, 10_000)
+    for number in range(3):
+        found = await work.round(number, 20_000)  # in all about twice each of the proposers' moods
         assert found.problems == []
         assert found.unanswered >= PROPOSERS  # all of them waited when it was killed
-        assert found.repeated >= found.batches > 0
-    assert await work.judge_the_whole() > 1_000
+        assert found.repeated > 1_000
+    assert await work.judge_the_whole() > 3_000  # raises for a limit that was not reached to the lot
     assert work.books.above == 0
-    assert work.books.rows >= 40_000
+    assert work.books.rows >= 60_000
     assert work.books.cut > 0
     await work.close()
 
