@@ -29,7 +29,7 @@ NO_ANSWER = frozenset(
 )
 ATTEMPT_S = 2.0
 PAUSE_S = 0.01
-GIVE_UP_S = 90.0
+GIVE_UP_S = 330.0  # longer than a start may take
 LOOSE = 1_000_000_000  # a limit that does not bind
 
 
