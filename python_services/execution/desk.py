@@ -110,8 +110,11 @@ class Desk:
     def reserve(self, account: Account, request: execution_pb2.ReserveExposureRequest) -> tuple[int, Granted]:
         """Gives back, and judges a batch of proposals in one call of the gate; (sequence, event).
 
+        A batch that only gives back is an event too, also when nothing of it was held: its answer must stand.
         Raises ServiceError or CoreError for a batch that no gate could hold: nothing has changed then.
         """
+        if not request.HasField("batch"):
+            return self._give_back(account, request)
         catalogue, gate, now_ns, batch = self.ledger.catalogue, account.gate, self.ledger.now_ns, request.batch
         rows = catalogue.proposals(batch, batch.quantity_e9)
         gate.check_rows(rows)
@@ -135,12 +138,25 @@ class Desk:
             policy_version=account.policy_version,
             released_ids=given_back,
         )
-        self.record(event, now_ns, cause=request.agent_id)
-        return account.held.agents[request.agent_id].batches[request.batch_number]
+        return self._record_batch(account, event)
 
-    def release(self, account: Account, ids: Sequence[int], cause: str, agent_id: str = "") -> list[int]:
-        """Gives back what is held of `ids`, by this agent if one is named; returns that."""
-        held = account.held.held(ids, agent_id)
+    def _give_back(self, account: Account, request: execution_pb2.ReserveExposureRequest) -> tuple[int, Granted]:
+        event = Granted(
+            account_id=account.account_id,
+            agent_id=request.agent_id,
+            batch_number=request.batch_number,
+            policy_version=account.policy_version,
+            released_ids=account.held.held(request.release_ids, request.agent_id),
+        )
+        return self._record_batch(account, event)
+
+    def _record_batch(self, account: Account, event: Granted) -> tuple[int, Granted]:
+        self.record(event, self.ledger.now_ns, cause=event.agent_id)
+        return account.held.agents[event.agent_id].batches[event.batch_number]
+
+    def release(self, account: Account, ids: Sequence[int], cause: str) -> list[int]:
+        """Gives back what is held of `ids`; returns that."""
+        held = account.held.held(ids)
         if held:
             event = events_pb2.ReservationReleased(account_id=account.account_id, reservation_ids=held)
             self.record(event, self.ledger.now_ns, cause=cause)

@@ -262,16 +262,12 @@ class Execution(execution_pb2_grpc.ExecutionServiceServicer):
         """Gives back, judges, journals, answers: batches of many streams share a gate call each and one commit."""
         async for request in requests:
             account = self._ledger.account(request.account_id)
-            answer = execution_pb2.ReserveExposureResponse(batch_number=request.batch_number)
-            if request.HasField("batch"):
-                seq, granted = self._first_answer(account, request) or self._desk.reserve(account, request)
+            seq, granted = self._first_answer(account, request) or self._desk.reserve(account, request)
+            answer = execution_pb2.ReserveExposureResponse(
+                batch_number=request.batch_number, released=len(granted.released_ids), applied_seq=seq
+            )
+            if granted.HasField("batch"):
                 answer.verdicts.CopyFrom(granted.verdicts)
-                answer.released, answer.applied_seq = len(granted.released_ids), seq
-            else:
-                answer.released = len(
-                    self._desk.release(account, request.release_ids, request.agent_id, request.agent_id)
-                )
-                answer.applied_seq = self._journal.last_seq
             await self._journal.commit()
             yield answer
 
@@ -389,7 +385,9 @@ class Execution(execution_pb2_grpc.ExecutionServiceServicer):
                 f"longer remembered; use numbers above {agent.last_batch}",
                 last_batch_number=str(agent.last_batch),
             )
-        if known[1].batch != request.batch:
+        _, first = known
+        same = first.HasField("batch") == request.HasField("batch") and first.batch == request.batch
+        if not same or not set(first.released_ids) <= set(request.release_ids):
             raise precondition(
                 "BATCH_NUMBER_REUSED",
                 f"batch_number {request.batch_number} of agent {request.agent_id} belongs to a batch with other "

@@ -13,6 +13,7 @@ import platform
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from mesh import tables
 
 from .disks import cannot_mount
 from .ledger_check import BrokenError
-from .parts import PARTS, Part
+from .parts import PARTS, Part, proposers
 from .system import ChaosError
+
+COUNTED = ("rounds", "cluster", "proposers")  # parts with a step for each of their count
 
 
 def main() -> int:
@@ -29,6 +32,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=int(os.environ.get("CHAOS_ROUNDS", "60")), help="of each part")
     parser.add_argument("--cluster-rounds", type=int, help="kills of a leader; default: a quarter of --rounds")
+    parser.add_argument("--kills", type=int, default=100, help="of the ledger under the proposers")
+    parser.add_argument("--reservations", type=int, default=1_000_000, help="rows that the proposers have judged")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round's figures")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS), metavar="PART")
@@ -37,11 +42,14 @@ def main() -> int:
     found: list[Part] = []
     for name in chosen.only:
         count = chosen.rounds
+        part = PARTS[name]
         if name == "cluster":
             count = chosen.cluster_rounds or max(chosen.rounds // 4, 2)
+        if name == "proposers":
+            count, part = chosen.kills, partial(proposers, reservations=chosen.reservations)
         with _Progress(name, count) as progress:
             try:
-                found += asyncio.run(PARTS[name](count, chosen.seed, progress.step))
+                found += asyncio.run(part(count, chosen.seed, progress.step))
             except (BrokenError, ChaosError, ExceptionGroup) as error:
                 found.append(Part(name=name, rounds=progress.done, problems=[_text(error)]))
     _draw(found, time.monotonic() - began)
@@ -61,7 +69,7 @@ class _Progress:
         if tables.console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
             self._bar = Progress(*columns, console=tables.console)
-            self._task = self._bar.add_task(name, total=count if name in ("rounds", "cluster") else None)
+            self._task = self._bar.add_task(name, total=count if name in COUNTED else None)
 
     def __enter__(self) -> _Progress:
         if self._bar is not None:

@@ -29,7 +29,8 @@ NO_ANSWER = frozenset(
 )
 ATTEMPT_S = 2.0
 PAUSE_S = 0.01
-GIVE_UP_S = 90.0
+GIVE_UP_S = 330.0  # longer than a start may take
+LOOSE = 1_000_000_000  # a limit that does not bind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,8 @@ class Limits:
     order_notional: int
     position: int
     gross: int
+    sector: int = LOOSE
+    net: int = LOOSE
 
 
 @dataclass(kw_only=True)

@@ -1,17 +1,19 @@
 """The ledger's events, judged by somebody else: nothing of the project but the generated messages, plain integers.
 
-`Chain` checks the links, `Books` replays the events. At every prefix of the log: what is open plus what is held is
-within every limit of the policy in force, or no event made it worse (a price that moved, or a policy that tightened,
-may leave an account above a limit).
+`Chain` checks the links, `Books` replays the events, `follow` reads them. At every prefix of the log: what is open
+plus what is held is within every limit of the policy in force, or no event made it worse (a price that moved, or a
+policy that tightened, may leave an account above a limit). Nothing is kept of an event that changed no state, so the
+log may be as long as it likes.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 from alphamesh.audit.v1 import event_pb2
 from alphamesh.execution.v1 import events_pb2, execution_pb2, order_pb2
@@ -21,6 +23,7 @@ SCALE = E9**3  # price_e9 * quantity_e9 * multiplier_e9 of one unit of money
 NANO = E9**2  # of one nano unit
 PACKAGE = "alphamesh.execution.v1."
 BUY = 1
+LIMITS = ("order notional", "position", "sector", "gross", "net long", "net short")
 CLOSED = frozenset(
     {
         order_pb2.ORDER_STATE_DENIED,
@@ -60,11 +63,12 @@ class Chain:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """An instrument's increments."""
+    """An instrument's increments, and the sector that it counts in."""
 
     tick_e9: int
     lot_e9: int
     multiplier_e9: int
+    sector: str = ""
 
 
 @dataclass
@@ -91,18 +95,47 @@ class Book:
     fees_e9: int = 0
     policy: execution_pb2.RiskPolicy | None = None
 
-    def exposure(self, instrument: str, facts: Facts) -> int:
-        """The worse end of what can become of an instrument, in money times SCALE."""
-        open_buys = open_sells = 0
-        for held in (*self.held.values(), *self.reserved.values()):
-            if held.instrument == instrument and held.buy:
-                open_buys += held.quantity_e9
-            elif held.instrument == instrument:
-                open_sells += held.quantity_e9
-        position = self.position_e9[instrument]
-        worst = max(position + open_buys, open_sells - position, 0)
-        ticks = (2 * self.marks_e9.get(instrument, 0) + facts.tick_e9) // (2 * facts.tick_e9)
-        return worst * ticks * facts.tick_e9 * facts.multiplier_e9
+    def exposures(self, instruments: Mapping[str, Facts]) -> Iterator[Exposure]:
+        """What can become of each instrument, counted anew from all that is open and held."""
+        bought: Counter[str] = Counter()
+        sold: Counter[str] = Counter()
+        for held in chain(self.held.values(), self.reserved.values()):
+            (bought if held.buy else sold)[held.instrument] += held.quantity_e9
+        for name, facts in instruments.items():
+            ticks = (2 * self.marks_e9.get(name, 0) + facts.tick_e9) // (2 * facts.tick_e9)
+            unit, position = ticks * facts.tick_e9 * facts.multiplier_e9, self.position_e9[name]
+            yield Exposure(
+                instrument=name,
+                sector=facts.sector,
+                long=(position + bought[name]) * unit,
+                short=(sold[name] - position) * unit,
+                lot=facts.lot_e9 * unit,
+            )
+
+
+class Exposure(NamedTuple):
+    """What can become of an instrument: all its buys fill, or all its sells. Money times SCALE; `lot`: of one lot."""
+
+    instrument: str
+    sector: str
+    long: int
+    short: int
+    lot: int
+
+    @property
+    def worst(self) -> int:
+        """The worse end."""
+        return max(self.long, self.short, 0)
+
+
+class Figure(NamedTuple):
+    """What a limit binds. `lot`: the least that could be added to it; 0 without a price."""
+
+    what: str
+    whose: str
+    value: int
+    limit: int
+    lot: int
 
 
 class Books:
@@ -114,9 +147,12 @@ class Books:
         self.seq = 0
         self.events: Counter[str] = Counter()
         self.causes: dict[str, tuple[int, int]] = {}  # request id -> first and last event that it caused
-        self.utilisation: dict[str, float] = {"order notional": 0.0, "position": 0.0, "gross": 0.0}
-        self.denied = self.cut = self.above = 0
-        self._before: dict[str, tuple[dict[str, int], int]] = {}
+        # Of each limit the fullest that it was, and after how many events not one more lot would have fitted.
+        self.utilisation: dict[str, float] = dict.fromkeys(LIMITS, 0.0)
+        self.full: Counter[str] = Counter()
+        self.reasons: Counter[int] = Counter()  # that decided about rows of reservation batches
+        self.rows = self.denied = self.cut = self.above = 0
+        self._before: dict[str, dict[tuple[str, str], int]] = {}
 
     def take(self, event: event_pb2.EventEnvelope) -> None:
         """Raises BrokenError."""
@@ -139,27 +175,29 @@ class Books:
     def _judge(self, account: str, *, passive: bool) -> None:
         """Within the limits, or no further above them than before."""
         book = self.accounts[account]
-        each = {name: book.exposure(name, facts) for name, facts in self._facts.items()}
-        gross = sum(each.values())
-        before, gross_before = self._before.get(account, ({}, 0))
-        self._before[account] = each, gross
+        found = list(_figures(book, list(book.exposures(self._facts))))
+        before = self._before.get(account, {})
+        self._before[account] = {(one.what, one.whose): one.value for one in found}
         if book.policy is None:
             return
-        figures = [
-            ("position", name, value, before.get(name, 0), book.policy.position_limit) for name, value in each.items()
-        ]
-        figures.append(("gross", account, gross, gross_before, book.policy.gross_exposure_limit))
-        for what, whose, value, old, money in figures:
-            limit = _nano(money) * NANO
+        for what, whose, value, limit, lot in found:
             if value > limit:
                 self.above += 1
+                old = before.get((what, whose), 0)
                 _hold(
                     passive or value <= old,
                     self.seq,
                     f"{what} of {whose} went from {old / SCALE:,.2f} to {value / SCALE:,.2f} > {limit / SCALE:,.2f}",
                 )
-            elif not passive and limit:
-                self.utilisation[what] = max(self.utilisation[what], value / limit)
+            elif not passive:
+                self._fill(what, whose if what == "position" else "", value, limit, lot)
+
+    def _fill(self, what: str, whose: str, value: int, limit: int, lot: int) -> None:
+        """Notes how full a limit is."""
+        if limit:
+            self.utilisation[what] = max(self.utilisation[what], value / limit)
+        if limit - value < lot:
+            self.full[f"{what} {whose}".strip()] += 1
 
     # --- one rule for each kind of event ------------------------------------------------------------
 
@@ -194,13 +232,17 @@ class Books:
         self.cut += granted < spec.quantity_e9
         book.approved[identifier] = granted
         book.held[identifier] = Held(spec.instrument_id, spec.side == BUY, granted)
+        self._judge_notional(book, f"order {identifier}", spec.instrument_id, granted, spec.price_e9)
+
+    def _judge_notional(self, book: Book, whose: str, instrument: str, quantity_e9: int, price_e9: int) -> None:
+        """At its own price; without one at the mark, which is the least that it can be judged by."""
         assert book.policy is not None
-        facts, limit = self._facts[spec.instrument_id], _nano(book.policy.order_notional_limit) * NANO
-        notional = granted * spec.price_e9 * facts.multiplier_e9
-        _hold(
-            notional <= limit, self.seq, f"order {identifier}: notional {notional / SCALE:,.2f} > {limit / SCALE:,.2f}"
-        )
-        self.utilisation["order notional"] = max(self.utilisation["order notional"], notional / limit)
+        facts, limit = self._facts[instrument], _nano(book.policy.order_notional_limit) * NANO
+        lot = facts.lot_e9 * (price_e9 or book.marks_e9[instrument]) * facts.multiplier_e9
+        notional = quantity_e9 // facts.lot_e9 * lot
+        if notional > limit:
+            _hold(False, self.seq, f"{whose}: notional {notional / SCALE:,.2f} > {limit / SCALE:,.2f}")
+        self._fill("order notional", "", notional, limit, lot)
 
     def _OrderStateChanged(self, event: Any) -> None:
         if event.to_state in CLOSED:
@@ -231,17 +273,23 @@ class Books:
             verdicts.reservation_ids,
             event.batch.instrument_ids,
             event.batch.sides,
+            event.batch.price_bound_e9,
             verdicts.granted_quantity_e9,
             event.batch.quantity_e9,
             strict=True,
         )
-        for identifier, instrument, side, granted, wanted in rows:
-            _hold(granted <= wanted, self.seq, f"reservation {identifier}: more granted than proposed")
+        self.rows += len(verdicts.reservation_ids)
+        self.reasons.update(verdicts.reasons)
+        for identifier, instrument, side, price, granted, wanted in rows:
+            whose = f"reservation {identifier}"
+            _hold(0 <= granted <= wanted, self.seq, f"{whose}: more granted than proposed")
+            _hold(bool(identifier) == bool(granted), self.seq, f"{whose}: {granted} granted")
             self.denied += not granted
             self.cut += 0 < granted < wanted
             if identifier:
-                _hold(identifier not in book.reserved, self.seq, f"reservation {identifier} was granted twice")
+                _hold(identifier not in book.reserved, self.seq, f"{whose} was granted twice")
                 book.reserved[identifier] = Held(instrument, side == BUY, granted)
+                self._judge_notional(book, whose, instrument, granted, price)
 
     def _ReservationReleased(self, event: Any) -> None:
         for identifier in event.reservation_ids:
@@ -277,6 +325,42 @@ def compare_account(book: Book, told: execution_pb2.Account, seq: int) -> None:
         "policy": told.policy_version,
     }
     _hold(read == rebuilt, seq, f"account {told.account_id} was read as {read}, the log says {rebuilt}")
+
+
+def _figures(book: Book, each: list[Exposure]) -> Iterator[Figure]:
+    """All that the policy in force binds after an event."""
+    policy = book.policy or execution_pb2.RiskPolicy()
+    gross, position, sector, net = (
+        _nano(money) * NANO
+        for money in (
+            policy.gross_exposure_limit,
+            policy.position_limit,
+            policy.sector_limit,
+            policy.net_exposure_limit,
+        )
+    )
+    least = min((one.lot for one in each if one.lot), default=0)
+    sectors: defaultdict[str, list[Exposure]] = defaultdict(list)
+    for one in each:
+        yield Figure("position", one.instrument, one.worst, position, one.lot)
+        sectors[one.sector].append(one)
+    for name, members in sectors.items():
+        lot = min((one.lot for one in members if one.lot), default=0)
+        yield Figure("sector", name, sum(one.worst for one in members), sector, lot)
+    yield Figure("gross", "the account", sum(one.worst for one in each), gross, least)
+    yield Figure("net long", "the account", sum(one.long for one in each), net, least)
+    yield Figure("net short", "the account", sum(one.short for one in each), net, least)
+
+
+async def follow(execution: Any, linked: Chain, books: Books) -> AsyncIterator[event_pb2.EventEnvelope]:
+    """Every event that `linked` has not seen yet, once it is judged. `execution`: a stub. Raises BrokenError."""
+    request = execution_pb2.StreamEventsRequest(from_seq=linked.seq + 1, stop_at_end=True)
+    async for response in execution.StreamEvents(request):
+        if response.HasField("frame"):
+            linked.take(response.frame)
+            for event in response.frame.events:
+                books.take(event)
+                yield event
 
 
 def flat(frames: Iterable[event_pb2.EventFrame]) -> Iterable[event_pb2.EventEnvelope]:

@@ -9,14 +9,14 @@ from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
 from alphamesh.type.v1 import money_pb2, trading_pb2
 from alphamesh.venue.v1 import venue_pb2, venue_pb2_grpc
 
-from .client import Client, Instrument, Limits
+from .client import LOOSE, Client, Instrument, Limits
+from .ledger_check import Facts
 
 E9 = 10**9
 DAY_NS = 86_400 * E9
 NAMES = ["AAPL", "GOOG", "IBM", "MSFT"]
 FIRST_DAY = int(datetime(2009, 7, 1, tzinfo=UTC).timestamp()) * E9
-ORDERS_PER_SECOND = 1_000  # of market time: the most that the gate's memory of recent orders has room for
-LOOSE = 1_000_000_000
+ORDERS_PER_SECOND = 4_096  # of market time: the most that the gate's memory of recent orders has room for
 
 
 def usd(units: int) -> money_pb2.Money:
@@ -90,6 +90,18 @@ class Market:
             for name, facts in self._facts.items()
         }
 
+    def facts(self) -> dict[str, Facts]:
+        """What the independent checker is told about instruments."""
+        return {
+            name: Facts(
+                tick_e9=facts.price_increment_e9,
+                lot_e9=facts.size_increment_e9,
+                multiplier_e9=facts.multiplier_e9,
+                sector=facts.sector,
+            )
+            for name, facts in self._facts.items()
+        }
+
     async def allow(self, limits: Limits, accounts: tuple[str, ...] = ()) -> None:
         """A new version of the policy, a second of market time later: the ledger's clock moves with it."""
         self._version += 1
@@ -101,11 +113,11 @@ class Market:
             price_max_age_ns=5_000 * DAY_NS,
             trading_state=trading_pb2.TRADING_STATE_ACTIVE,
             gross_exposure_limit=usd(limits.gross),
-            net_exposure_limit=usd(LOOSE),
+            net_exposure_limit=usd(limits.net),
             position_limit=usd(limits.position),
             order_notional_limit=usd(limits.order_notional),
             order_notional_minimum=usd(0),
-            sector_limit=usd(LOOSE),
+            sector_limit=usd(limits.sector),
             daily_loss_limit=usd(LOOSE),
             drawdown_limit_bps=9_000,
             price_collar_bps=10_000,

@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import statistics
 import tempfile
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from alphamesh.execution.v1 import order_pb2
+
 from . import disks, scenarios
 from .cluster import KillLeader
 from .faults import FAULTS, Fault, Nothing
-from .rounds import Round, Rounds, percentile
+from .ledger_check import BrokenError
+from .proposers import PROPOSERS, Proposers, Struck
+from .rounds import BINDING, Round, Rounds, percentile
 from .session import CYCLES, interrupted
 from .system import ChaosError, Mesh
 
@@ -71,10 +77,65 @@ async def _rounds(count: int, seed: int, faults: tuple[Fault, ...], step: Progre
         "cut": books.cut,
         "fills": books.events["OrderFilled"],
         "reservations": books.events["ReservationGranted"],
-        **{f"most of {what}": f"{share:.4%}" for what, share in books.utilisation.items()},
+        **{f"most of {what}": f"{books.utilisation[what]:.4%}" for what in BINDING},
         "copies": state,
     }
     return [*(part for part in parts if part.rounds), log]
+
+
+async def proposers(count: int, seed: int, step: Progress, reservations: int = 1_000_000) -> list[Part]:
+    """Many proposers, so many kills, and so many rows judged in all."""
+    part = Part(name="proposers against tight limits", rounds=0)
+    mesh = Mesh()
+    began = time.monotonic()
+    try:
+        await asyncio.to_thread(mesh.up)
+        work = Proposers(mesh, seed=seed)
+        await work.open()
+        done: list[Struck] = []
+        while len(done) < count and not part.problems:
+            left = reservations - work.tally.rows
+            done.append(await work.round(len(done), max(left // (count - len(done)), 1)))
+            step(f"{done[-1].fault}, {work.tally.rows:,} rows")
+            part.problems += done[-1].problems
+        repeated = 0
+        if not part.problems:
+            try:
+                repeated = await work.judge_the_whole()
+            except BrokenError as problem:
+                part.problems.append(str(problem))
+        await work.close()
+        copies = "" if part.problems else await _copies(mesh)
+    finally:
+        await asyncio.to_thread(mesh.close)
+    part.rounds = len(done)
+    part.figures = _crowded(work, done, repeated) | {"copies": copies, "seconds": round(time.monotonic() - began)}
+    return [part]
+
+
+def _crowded(work: Proposers, done: list[Struck], repeated: int) -> dict[str, Any]:
+    books = work.books
+    recovery = [one.recovery_ms for one in done if one.recovery_ms is not None]
+    return {
+        "proposers": PROPOSERS,
+        "kills": dict(Counter(one.fault for one in done)),
+        "rows judged": books.rows,
+        "granted": books.rows - books.denied,
+        "cut": books.cut,
+        "denied": books.denied,
+        "denied or cut for": {order_pb2.DenialReason.Name(k)[14:]: n for k, n in books.reasons.most_common() if k},
+        "batches": sum(one.batches for one in done),
+        "unanswered at a kill": _rounded(statistics.mean(one.unanswered for one in done)),
+        "asked again": sum(one.repeated for one in done) + repeated,
+        "events, every link checked twice": work.chain.seq,
+        "above a limit": books.above,
+        **{f"most of {what}": f"{share:.6%}" for what, share in books.utilisation.items()},
+        "events at which not one more lot would have fitted": dict(books.full),
+        "recovery p50 ms": _rounded(percentile(recovery, 0.5)),
+        "recovery p99 ms": _rounded(percentile(recovery, 0.99)),
+        "recovery longest ms": _rounded(max(recovery, default=None)),
+        "each": [asdict(one) for one in done],
+    }
 
 
 async def _copies(mesh: Mesh) -> str:
@@ -171,6 +232,7 @@ async def sessions(count: int, seed: int, step: Progress) -> list[Part]:
 PARTS: dict[str, Callable[[int, int, Progress], Awaitable[list[Part]]]] = {
     "rounds": rounds,
     "cluster": cluster,
+    "proposers": proposers,
     "power": power,
     "damage": damage,
     "disk": disk,

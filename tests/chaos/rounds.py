@@ -17,7 +17,7 @@ from .client import Client, Limits
 from .commands import COMMANDS
 from .faults import Fault
 from .history import NEVER, History
-from .ledger_check import E9, Books, BrokenError, Chain, Facts, compare_account
+from .ledger_check import E9, Books, BrokenError, Chain, compare_account, follow
 from .linearizability import Interval, check, respects_time
 from .market import Market
 from .model import Ledger, ledger_steps
@@ -27,6 +27,7 @@ from .venue_check import VenueBook
 RESTING = ("rest-a", "rest-b", "rest-c")  # their orders never fill: a sequential model says what each answer must be
 TRADING = "trade"  # its orders fill while the market moves
 ACCOUNTS = (*RESTING, TRADING)
+BINDING = ("order notional", "position", "gross")  # limits that a round draws; the others are loose
 REPEATS_AT_ONCE = 16
 RECOVERY_S = 60.0
 ORDERS_PER_POLICY = 100
@@ -69,12 +70,7 @@ class Rounds:
         """Accounts, marks, policies."""
         await self._market.open()
         self._market.learn({})
-        self.books = Books(
-            {
-                name: Facts(tick_e9=i.tick_e9, lot_e9=i.lot_e9, multiplier_e9=i.multiplier_e9)
-                for name, i in self._market.instruments.items()
-            }
-        )
+        self.books = Books(self._market.facts())
 
     async def close(self) -> None:
         """Ends the connections."""
@@ -247,14 +243,9 @@ class Rounds:
         for one in history.of("read", "look"):
             read.setdefault(one.response.applied_seq, []).append(one.response)
         self._compare_reads(read.pop(self.chain.seq, []), self.chain.event_hash)
-        request = execution_pb2.StreamEventsRequest(from_seq=self.chain.seq + 1, stop_at_end=True)
-        async for response in self._driver.execution.StreamEvents(request):
-            if response.HasField("frame"):
-                self.chain.take(response.frame)
-                for event in response.frame.events:
-                    self.books.take(event)
-                    self._note(event)
-                    self._compare_reads(read.pop(event.seq, []), event.hash)
+        async for event in follow(self._driver.execution, self.chain, self.books):
+            self._note(event)
+            self._compare_reads(read.pop(event.seq, []), event.hash)
         if read:
             raise BrokenError(f"accounts were read as of {sorted(read)}, the log ends at {self.chain.seq}")
 
@@ -336,4 +327,4 @@ def percentile(values: list[float], share: float) -> float | None:
     return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
 
 
-__all__ = ["ACCOUNTS", "E9", "Round", "Rounds", "percentile"]
+__all__ = ["ACCOUNTS", "BINDING", "E9", "Round", "Rounds", "percentile"]

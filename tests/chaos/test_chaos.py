@@ -10,7 +10,8 @@ import pytest
 from . import disks, scenarios
 from .cluster import KillLeader
 from .faults import Fault, Freeze, Kill
-from .rounds import Rounds
+from .proposers import PROPOSERS, Proposers
+from .rounds import BINDING, Rounds
 from .system import Mesh
 
 SEED = 7
@@ -46,7 +47,23 @@ async def test_kills_and_freezes_lose_nothing_and_break_no_limit(mesh: Mesh) -> 
     # The limits did bind, or nothing was shown.
     assert work.books.denied > 0
     assert work.books.cut > 0
-    assert all(0.9 < share <= 1 for share in work.books.utilisation.values()), work.books.utilisation
+    assert all(0.9 < work.books.utilisation[what] <= 1 for what in BINDING), work.books.utilisation
+
+
+async def test_many_proposers_fill_every_limit_to_the_lot_and_break_none(mesh: Mesh) -> None:
+    mesh.up()
+    work = Proposers(mesh, seed=SEED)
+    await work.open()
+    for number in range(3):
+        found = await work.round(number, 20_000)  # in all about twice each of the proposers' moods
+        assert found.problems == []
+        assert found.unanswered >= PROPOSERS  # all of them waited when it was killed
+        assert found.repeated > 1_000
+    assert await work.judge_the_whole() > 3_000  # raises for a limit that was not reached to the lot
+    assert work.books.above == 0
+    assert work.books.rows >= 60_000
+    assert work.books.cut > 0
+    await work.close()
 
 
 async def test_a_killed_leader_of_three_event_logs_stops_no_ledger(mesh: Mesh) -> None:

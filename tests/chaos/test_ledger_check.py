@@ -28,13 +28,9 @@ def usd(units: int) -> money_pb2.Money:
     return money_pb2.Money(currency_code="USD", units=units)
 
 
-def policy(version: int = 1, notional: int = 500, position: int = 800, gross: int = 800) -> Message:
-    rules = execution_pb2.RiskPolicy(
-        version=version,
-        order_notional_limit=usd(notional),
-        position_limit=usd(position),
-        gross_exposure_limit=usd(gross),
-    )
+def policy(version: int = 1, **limits: int) -> Message:
+    money = {"order_notional": 500, "position": 800, "gross_exposure": 800, "sector": 800, "net_exposure": 800} | limits
+    rules = execution_pb2.RiskPolicy(version=version, **{f"{name}_limit": usd(value) for name, value in money.items()})
     return events_pb2.RiskPolicyApplied(account_id="a", policy=rules)
 
 
@@ -96,7 +92,9 @@ def frame_of(events: list[event_pb2.EventEnvelope], first: int = 1, prev: bytes 
 
 def test_orders_up_to_the_limit_are_right_and_the_utilisation_is_exact() -> None:
     books = replay(order("1", 50), order("2", 30), canceled("1"), order("3", 50))
-    assert books.utilisation == {"order notional": 1.0, "position": 1.0, "gross": 1.0}
+    whole = ("order notional", "position", "sector", "gross", "net long")
+    assert books.utilisation == {**dict.fromkeys(whole, 1.0), "net short": 0.0}
+    assert set(books.full) == {"order notional", "position A", "sector", "gross", "net long"}
 
 
 @pytest.mark.parametrize(
@@ -116,6 +114,69 @@ def test_orders_up_to_the_limit_are_right_and_the_utilisation_is_exact() -> None
 def test_a_log_that_breaks_a_promise_is_found(events: tuple[Message, ...], found: str) -> None:
     with pytest.raises(BrokenError, match=found):
         replay(*events)
+
+
+def reserved(*rows: tuple[int, str, int, int], released: tuple[int, ...] = ()) -> Message:
+    """(id, instrument, lots, price); negative lots sell."""
+    lots = [abs(row[2]) * E9 for row in rows]
+    batch = execution_pb2.ReservationBatch(
+        instrument_ids=[row[1] for row in rows], sides=[1 if row[2] > 0 else 2 for row in rows], quantity_e9=lots,
+        price_bound_e9=[row[3] * E9 for row in rows],
+    )  # fmt: skip
+    verdicts = execution_pb2.ReservationVerdicts(
+        reservation_ids=[row[0] for row in rows], granted_quantity_e9=lots, reasons=[0] * len(rows)
+    )
+    return events_pb2.ReservationGranted(account_id="a", batch=batch, verdicts=verdicts, released_ids=released)
+
+
+def replay_two(*payloads: Message, **limits: int) -> Books:
+    """A at 10 and B at 7, both of one sector."""
+    marks = events_pb2.AccountValued(
+        account_id="a", instrument_ids=["A", "B"], mark_e9=[10 * E9, 7 * E9], mark_ts_ns=[1, 1], cash=usd(10_000)
+    )
+    books = Books({name: Facts(tick_e9=E9 // 100, lot_e9=E9, multiplier_e9=E9, sector="S") for name in "AB"})
+    for envelope in envelopes(BEGIN[0], policy(**limits), marks, *payloads):
+        books.take(envelope)
+    return books
+
+
+@pytest.mark.parametrize(
+    ("limits", "rows", "found"),
+    [
+        ({}, [(1, "A", 51, 10)], "reservation 1: notional 510.00 > 500.00"),
+        ({}, [(1, "A", 51, 0)], "notional 510.00"),  # without a price of its own: at the mark
+        ({}, [(1, "A", 40, 10), (2, "A", 41, 10)], "position of A"),
+        ({}, [(1, "A", 40, 10), (1, "A", 1, 10)], "reservation 1 was granted twice"),
+        ({}, [(0, "A", 1, 10)], "reservation 0: 1000000000 granted"),
+        ({"sector": 800}, [(1, "A", 50, 10), (2, "B", -43, 7)], "sector of S"),
+        ({"sector": 9_000}, [(1, "A", 50, 10), (2, "B", -43, 7)], "gross of the account"),
+        ({"net_exposure": 700}, [(1, "A", 49, 10), (2, "B", 31, 7)], "net long of the account"),
+        ({"net_exposure": 700}, [(1, "A", -49, 10), (2, "B", -31, 7)], "net short of the account"),
+    ],
+)
+def test_a_reservation_beyond_a_limit_by_one_lot_is_found(
+    limits: dict[str, int], rows: list[tuple[int, str, int, int]], found: str
+) -> None:
+    with pytest.raises(BrokenError, match=found):
+        replay_two(reserved(*rows), **limits)
+    *others, (identifier, name, lots, price) = rows
+    if abs(lots) > 1 and identifier:
+        fewer = lots - (1 if lots > 0 else -1)
+        assert replay_two(reserved(*others, (identifier, name, fewer, price)), **limits).above == 0
+
+
+def test_a_limit_is_full_when_not_one_more_lot_would_have_fitted() -> None:
+    """Of 800: 794 leave no room for a lot of 7, 793 do; a position of A is full when no lot of 10 fits."""
+    books = replay_two(reserved((1, "A", 50, 10), (2, "B", -41, 7)))
+    assert set(books.full) == {"order notional"}  # 787: a lot of B would have fitted
+    books = replay_two(reserved((1, "A", 50, 10), (2, "B", -42, 7)))
+    assert set(books.full) == {"order notional", "sector", "gross"}
+    assert books.utilisation["gross"] == 794 / 800
+
+
+def test_what_is_given_back_with_a_batch_is_free_for_it() -> None:
+    again = reserved((2, "A", 40, 10), (3, "A", 40, 10), released=(1,))
+    assert replay_two(reserved((1, "A", 50, 10)), again).full["position A"] == 1
 
 
 def test_a_price_or_a_policy_may_leave_an_account_above_its_limit_and_an_order_may_not() -> None:

@@ -169,6 +169,26 @@ async def test_a_batch_sent_again_gets_its_first_answer(trader: Trader, after_re
     assert from_rpc_error(caught.value).reason == "BATCH_NUMBER_TOO_LOW"
 
 
+@pytest.mark.parametrize("after_restart", [False, True])
+async def test_a_batch_that_only_gave_back_is_answered_as_the_first_time(trader: Trader, after_restart: bool) -> None:
+    [granted] = await stream(trader.execution, request(1, batch(("IBM", 100), ("MSFT", 50))))
+    ids = granted.verdicts.reservation_ids
+    sent = [request(2, None, release=ids[:1]), request(3, None, release=[ids[0], 12345])]
+    first = await stream(trader.execution, *sent)
+    assert [one.released for one in first] == [1, 0]
+    if after_restart:
+        await restart(trader)
+    before = (await trader.account()).applied_seq
+    assert await stream(trader.execution, *sent) == first
+    assert (await trader.account()).applied_seq == before
+    assert (await listed(trader, "agent")).last_batch_number == 3
+    for other in (request(2, None, release=ids[1:]), request(2, batch(("IBM", 1)), release=ids[:1])):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stream(trader.execution, other)
+        assert from_rpc_error(caught.value).reason == "BATCH_NUMBER_REUSED"
+    assert [one.reservation_id for one in (await listed(trader)).reservations] == list(ids[1:])
+
+
 @pytest.mark.parametrize(
     ("wrong", "field"),
     [

@@ -380,7 +380,7 @@ Global___OrderFilled: _TypeAlias = OrderFilled  # noqa: Y015
 
 @_typing.final
 class ReservationGranted(_message.Message):
-    """A batch of proposals was judged; what was granted is reserved from now on. A reservation ends by
+    """A batch of an agent was judged; what was granted is reserved from now on. A reservation ends by
     ReservationReleased or the released_ids of a later batch, by ReservationExpired, or with the order that
     consumed it.
     """
@@ -404,11 +404,11 @@ class ReservationGranted(_message.Message):
     """Output only. Policy that judged it."""
     @_builtins.property
     def batch(self) -> _execution_pb2.ReservationBatch:
-        """Output only. What was proposed."""
+        """Output only. What was proposed; absent in a batch that only gave back."""
 
     @_builtins.property
     def verdicts(self) -> _execution_pb2.ReservationVerdicts:
-        """Output only. What the gate said."""
+        """Output only. What the gate said; absent when nothing was proposed."""
 
     @_builtins.property
     def released_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
