@@ -132,9 +132,9 @@ class Account(_message.Message):
 
     @_builtins.property
     def currency_pnl(self) -> _money_pb2.Money:
-        """Output only. What exchange rates and conversions made of the account: with it, starting cash, realised and
-        unrealised profit, corporate actions and fees add up to equity. Absent while all books are in one currency, and
-        until every position has a mark.
+        """Output only. What exchange rates made of the cash that was converted, less what the conversions cost: with it,
+        starting cash, realised and unrealised profit, corporate actions and fees add up to equity. Absent while all
+        books are in one currency, and until every position has a mark.
         """
 
     def __init__(
