@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from alphamesh.execution.v1 import events_pb2, execution_pb2, execution_pb2_grpc, order_pb2
 from alphamesh.marketdata.v1 import marketdata_pb2_grpc
+from alphamesh.type.v1 import money_pb2
 from alphamesh.venue.v1 import venue_pb2_grpc
 from python_services.kit import convert, paging
 from python_services.kit.context import Context, ServiceDefinition
@@ -228,6 +229,10 @@ class Execution(execution_pb2_grpc.ExecutionServiceServicer):
                 f"policy {request.policy.version} is not newer than {account.policy_version}; read and push again",
                 policy_version=str(account.policy_version),
             )
+        for field, value in request.policy.ListFields():
+            if isinstance(value, money_pb2.Money) and value.currency_code != account.currency:
+                problem = f"is in {value.currency_code}, account {account.account_id} in {account.currency}"
+                raise invalid(f"policy.{field.name}", problem, "state it in the account's currency")
         account.gate.check_rules(rules(request.policy))
         event = events_pb2.RiskPolicyApplied(account_id=account.account_id, policy=request.policy)
         self._desk.record(event, request.policy.ts_event_ns, cause=request.request_id)

@@ -14,7 +14,7 @@ from alphamesh.execution.v1 import execution_pb2, order_pb2
 from alphamesh.marketdata.v1 import marketdata_pb2
 from alphamesh.portfolio.v1 import portfolio_pb2, portfolio_pb2_grpc
 from alphamesh.risk.v1 import risk_pb2, risk_pb2_grpc
-from alphamesh.type.v1 import money_pb2
+from alphamesh.type.v1 import money_pb2, trading_pb2
 from alphamesh.venue.v1 import venue_pb2
 from mesh import topology
 from python_services.kit.convert import money_e9
@@ -282,3 +282,49 @@ async def test_a_restart_gives_the_same_account_and_the_same_views(dealer: Deale
     portfolio = dealer.system.stub(portfolio_pb2_grpc.PortfolioServiceStub, "portfolio")
     seen = await portfolio.GetPerformance(portfolio_pb2.GetPerformanceRequest(account_id=ACCOUNT, min_seq=seq))
     assert seen.performance.equity == (await dealer.account()).account.equity
+
+
+async def test_an_account_in_euros_has_the_rate_the_other_way_round(dealer: Dealer) -> None:
+    opening = execution_pb2.OpenAccountRequest(
+        request_id=new_id(), account_id="euro", cash=euro(1_000_000), ts_event_ns=dealer.days[dealer.today]
+    )
+    await dealer.execution.OpenAccount(opening)
+    wide = euro(10_000_000)
+    policy = execution_pb2.RiskPolicy(
+        version=1, ts_event_ns=dealer.days[dealer.today], max_age_ns=30 * 86_400 * E9,
+        price_max_age_ns=30 * 86_400 * E9,
+        trading_state=trading_pb2.TRADING_STATE_ACTIVE, gross_exposure_limit=euro(9_100), net_exposure_limit=wide,
+        position_limit=wide, order_notional_limit=wide, order_notional_minimum=euro(0), sector_limit=wide,
+        daily_loss_limit=wide, drawdown_limit_bps=9_000, price_collar_bps=1_000, orders_per_second=1_000,
+        leverage_limit_bps=20_000, concentration_limit_bps=20_000,
+    )  # fmt: skip
+    request = execution_pb2.ApplyRiskPolicyRequest(request_id=new_id(), account_id="euro", policy=policy)
+    request.policy.position_limit.currency_code = "USD"
+    with pytest.raises(grpc.aio.AioRpcError, match="position_limit: is in USD, account euro in EUR"):
+        await dealer.execution.ApplyRiskPolicy(request)
+    request.policy.position_limit.currency_code = "EUR"
+    request.request_id = new_id()
+    await dealer.execution.ApplyRiskPolicy(request)
+
+    async def sync() -> execution_pb2.Account:
+        wanted = execution_pb2.SyncMarketRequest(
+            request_id=new_id(), account_id="euro", snapshot_id=dealer.snapshot.snapshot_id
+        )
+        return (await dealer.execution.SyncMarket(wanted)).account
+
+    await sync()
+    # 100 shares at 100 dollars are 9,090.91 euros, rounded up.
+    orders = execution_pb2.SubmitOrdersRequest(
+        request_id=new_id(), account_id="euro", basket_mode=execution_pb2.BASKET_MODE_INDEPENDENT,
+        orders=[market_order("a", "US", 100), market_order("b", "US", 1)],
+    )  # fmt: skip
+    fits, beyond = (await dealer.execution.SubmitOrders(orders)).orders
+    assert fits.state == order_pb2.ORDER_STATE_ACCEPTED
+    assert list(beyond.denial_reasons) == [order_pb2.DENIAL_REASON_GROSS_EXPOSURE_LIMIT]
+    await dealer.next_day()
+    account = await sync()
+    dollars = money_e9(books(account)["USD"].cash)
+    assert dollars < 0
+    value = dollars + 100 * close_e9("US", dealer.today)
+    assert money_e9(account.equity) == 1_000_000 * E9 + value * E9 // close_e9("EURUSD", dealer.today)
+    assert not account.alarms
