@@ -333,7 +333,9 @@ class LedgerView:
 
     def _acted(self, event: events_pb2.CorporateActionApplied, envelope: event_pb2.EventEnvelope) -> None:
         account, action = self._touch(event.account_id, envelope), event.action
-        account.books(self.pairs.currency_of[action.instrument_id]).cash_e9 += convert.money_e9(event.cash)
+        cash = convert.money_e9(event.cash)
+        if cash:
+            account.books(self.pairs.currency_of[action.instrument_id]).cash_e9 += cash
         account.holdings.pop(action.instrument_id, None)
         name = action.symbol_change.new_instrument_id or action.instrument_id
         if event.new_quantity_e9:

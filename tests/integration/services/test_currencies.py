@@ -241,13 +241,10 @@ async def test_conversions_settle_debts_once_and_say_why_when_they_do_not(dealer
 
 
 async def test_a_dividend_in_euros_is_income_in_euros(dealer: Dealer) -> None:
-    await dealer.submit(market_order("a", "EU", 100))
-    before = await dealer.next_day()
-
-    async def pay(per_share: money_pb2.Money) -> execution_pb2.Account:
+    async def pay(per_share: money_pb2.Money, name: str = "EU") -> execution_pb2.Account:
         action = execution_pb2.CorporateAction(
-            action_id="dividend",
-            instrument_id="EU",
+            action_id=f"dividend of {name}",
+            instrument_id=name,
             ts_event_ns=dealer.days[dealer.today],
             source="test",
             cash_dividend=execution_pb2.CashDividend(per_share=per_share),
@@ -255,13 +252,23 @@ async def test_a_dividend_in_euros_is_income_in_euros(dealer: Dealer) -> None:
         request = execution_pb2.ApplyCorporateActionRequest(request_id=new_id(), account_id=ACCOUNT, action=action)
         return (await dealer.execution.ApplyCorporateAction(request)).account
 
+    # Nothing is held of it, and nothing known of its currency: no books are opened.
+    yen = await pay(money_pb2.Money(currency_code="JPY", units=5), "JP")
+    assert books(yen).keys() == {"USD"}
+    await dealer.submit(market_order("a", "EU", 100))
+    before = await dealer.next_day()
     with pytest.raises(grpc.aio.AioRpcError, match="is not a sum in EUR"):
         await pay(usd(1))
     after = await pay(euro(2))
     assert money_e9(books(after)["EUR"].cash) == money_e9(books(before)["EUR"].cash) + 200 * E9
     assert money_e9(books(after)["EUR"].corporate_action_cash) == 200 * E9
     assert money_e9(after.corporate_action_cash) == 200 * close_e9("EURUSD", dealer.today)
-    add_up(await dealer.next_day(), dealer.today)
+    account = await dealer.next_day()
+    add_up(account, dealer.today)
+    seq = (await dealer.account()).applied_seq
+    portfolio = dealer.system.stub(portfolio_pb2_grpc.PortfolioServiceStub, "portfolio")
+    seen = await portfolio.GetPerformance(portfolio_pb2.GetPerformanceRequest(account_id=ACCOUNT, min_seq=seq))
+    assert (seen.performance.equity, seen.performance.fees) == (account.equity, account.fees)
 
 
 async def test_a_restart_gives_the_same_account_and_the_same_views(dealer: Dealer) -> None:
