@@ -281,6 +281,23 @@ def trading_state(
 
 
 @app.command()
+def convert(
+    amount: Annotated[str, typer.Argument(help="How much to give, for example 60000 or 1500.50.")],
+    sell: Annotated[str, typer.Argument(help="Currency that is given.")],
+    buy: Annotated[str, typer.Argument(help="Currency that is received.")],
+    account: Annotated[str, typer.Option(help="Account.")] = "demo",
+    data_dir: DataDir = None,
+) -> None:
+    """Exchange cash of one currency for another, at the rate of the account's last valuation.
+
+    Example: alphamesh convert 60000 USD EUR
+    """
+    from . import cli_decision as commands
+
+    _finish(lambda: commands.convert(amount, sell, buy, account, data_dir))
+
+
+@app.command()
 def verify(data_dir: DataDir = None, json: Json = False) -> None:
     """Rebuild every view from the journals and compare it with the one served, up or down. Exit code 1 on a difference.
 

@@ -1,4 +1,4 @@
-"""explain, decisions, trading-state."""
+"""explain, decisions, trading-state, convert."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import orjson
 from alphamesh.decision.v1 import decision_pb2, decision_pb2_grpc
 from alphamesh.execution.v1 import execution_pb2, execution_pb2_grpc
 from alphamesh.type.v1 import trading_pb2
+from python_services.kit.convert import decimal, money_e9
 
 from . import explanation, order_story, tables
 from .connect import System, reading, running
 from .errors import MeshError
 from .report import list_decisions, list_fills, list_orders
 from .rundir import RunDir
+from .session import amount as money_of
 from .session import day_of
 
 
@@ -101,6 +103,23 @@ async def trading_state(state: str, reason: str, account: str, data_dir: Path | 
         )
     in_force = trading_pb2.TradingState.Name(answer.trading_state).removeprefix("TRADING_STATE_")
     print(f"account {account} is {in_force} since ledger sequence {answer.applied_seq}")
+    return 0
+
+
+async def convert(amount: str, sell: str, buy: str, account: str, data_dir: Path | None) -> int:
+    """Exchanges cash, and says what came of it."""
+    async with running(RunDir.find(data_dir)) as system:
+        stub = system.stub(execution_pb2_grpc.ExecutionServiceStub, "execution")
+        answer = await stub.ConvertCurrency(
+            execution_pb2.ConvertCurrencyRequest(
+                request_id=str(uuid.uuid4()),
+                account_id=account,
+                sell=money_of(amount, sell, "amount"),
+                buy_currency_code=buy,
+            )
+        )
+    bought = tables.money(decimal(money_e9(answer.bought)), answer.bought.currency_code)
+    print(f"account {account} received {bought} at ledger sequence {answer.applied_seq}")
     return 0
 
 

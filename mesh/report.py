@@ -17,6 +17,7 @@ from alphamesh.portfolio.v1 import portfolio_pb2, portfolio_pb2_grpc
 from alphamesh.risk.v1 import risk_pb2
 from alphamesh.type.v1 import money_pb2, trading_pb2
 from python_services.kit.convert import decimal, money_e9, notional_e9
+from python_services.kit.currency import Pairs, rate_missing
 
 from . import risk_report
 from .connect import System
@@ -49,7 +50,7 @@ class Facts:
     account: execution_pb2.Account
     performance: portfolio_pb2.Performance
     findings: list[marketdata_pb2.Finding]
-    multipliers_e9: dict[str, int]
+    instruments: dict[str, marketdata_pb2.Instrument]
     risk: risk_pb2.RiskReport | None
     backtest: risk_pb2.BacktestValueAtRiskResponse | None
 
@@ -71,7 +72,7 @@ async def collect(system: System, session: decision_pb2.Session) -> Facts:
         account=account.account,
         performance=performance.performance,
         findings=[finding async for finding in _findings(system)],
-        multipliers_e9={i.instrument_id: i.multiplier_e9 async for i in _instruments(system)},
+        instruments={instrument.instrument_id: instrument async for instrument in _instruments(system)},
         risk=risk,
         backtest=backtest,
     )
@@ -134,7 +135,8 @@ def build(watched: Watched, facts: Facts, around: Surroundings) -> dict[str, Any
         "volatility": _optional(performance, "volatility"),
         "max_drawdown": _optional(performance, "max_drawdown"),
         "cash": _text(facts.account.cash),
-        "positions": [_position(position, facts.multipliers_e9) for position in facts.account.positions],
+        "balances": {books.cash.currency_code: _text(books.cash) for books in facts.account.currencies},
+        "positions": [_position(position, facts.instruments) for position in facts.account.positions],
         "equity_curve": [
             {"date": day_of(time_ns), "ts_ns": time_ns, "equity": decimal(equity)}
             for time_ns, equity in zip(performance.valued_at_ns, performance.equity_e9, strict=True)
@@ -156,18 +158,34 @@ def build(watched: Watched, facts: Facts, around: Surroundings) -> dict[str, Any
 
 
 def pnl_from_fills(facts: Facts) -> int:
-    """Profit and loss in nano units, from the fills and the last marks alone: cash flows, fees, value held."""
-    total = 0
+    """Profit and loss in nano units, from the fills and the last marks alone: cash flows, fees, value held.
+
+    Of several currencies each is added up by itself, with what conversions moved, and converted at the last rate.
+    """
+    home = facts.account.cash.currency_code
+    totals: Counter[str] = Counter(
+        {books.cash.currency_code: money_e9(books.funding) for books in facts.account.currencies}
+    )
+    totals[home] -= money_e9(facts.performance.initial_equity)
     held: Counter[str] = Counter()
     for fill in facts.fills:
         sign = 1 if fill.side == trading_pb2.SIDE_BUY else -1
-        multiplier = facts.multipliers_e9[fill.instrument_id]
-        total -= sign * notional_e9(fill.price_e9, fill.quantity_e9, multiplier) + money_e9(fill.fee)
+        instrument = facts.instruments[fill.instrument_id]
+        value = notional_e9(fill.price_e9, fill.quantity_e9, instrument.multiplier_e9)
+        totals[instrument.currency_code] -= sign * value + money_e9(fill.fee)
         held[fill.instrument_id] += sign * fill.quantity_e9
     marks = {position.instrument_id: position.mark_e9 for position in facts.account.positions}
-    for instrument, quantity in held.items():
+    for name, quantity in held.items():
         if quantity:
-            total += notional_e9(marks[instrument], quantity, facts.multipliers_e9[instrument])
+            instrument = facts.instruments[name]
+            totals[instrument.currency_code] += notional_e9(marks[name], quantity, instrument.multiplier_e9)
+    rates = {books.rate_instrument_id: books.rate_e9 for books in facts.account.currencies}
+    pairs, total = Pairs(facts.instruments), 0
+    for currency, amount in totals.items():
+        rate = pairs.rate(currency, home, rates)
+        if rate is None:
+            raise rate_missing(currency, home)
+        total += rate.worth(amount)
     return total
 
 
@@ -261,16 +279,18 @@ def _trade(fill: order_pb2.Fill) -> dict[str, Any]:
         "quantity": decimal(fill.quantity_e9),
         "price": decimal(fill.price_e9),
         "fee": _text(fill.fee),
+        "currency": fill.fee.currency_code,
     }
 
 
-def _position(position: execution_pb2.Position, multipliers_e9: Mapping[str, int]) -> dict[str, Any]:
+def _position(position: execution_pb2.Position, instruments: Mapping[str, marketdata_pb2.Instrument]) -> dict[str, Any]:
     value = None
     if position.HasField("mark_e9"):
-        multiplier = multipliers_e9[position.instrument_id]
+        multiplier = instruments[position.instrument_id].multiplier_e9
         value = decimal(notional_e9(position.mark_e9, position.quantity_e9, multiplier))
     return {
         "instrument_id": position.instrument_id,
+        "currency": position.cost.currency_code,
         "quantity": decimal(position.quantity_e9),
         "cost": _text(position.cost),
         "mark": decimal(position.mark_e9) if position.HasField("mark_e9") else None,

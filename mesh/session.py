@@ -67,14 +67,14 @@ def spec(wish: Wish) -> decision_pb2.SessionSpec:
     )
 
 
-def amount(text: str, currency: str) -> money_pb2.Money:
-    """Exact money from a decimal. Raises ServiceError."""
+def amount(text: str, currency: str, field: str = "cash") -> money_pb2.Money:
+    """Exact money from a decimal. Raises ServiceError that names `field`."""
     try:
         value = Decimal(text.replace(",", "").replace("_", "")) * NANO
     except InvalidOperation:
-        raise invalid("cash", f"{text!r} is no number", "write it like 1000000 or 1000000.50") from None
+        raise invalid(field, f"{text!r} is no number", "write it like 1000000 or 1000000.50") from None
     if not value.is_finite() or value <= 0 or value != value.to_integral_value():
-        raise invalid("cash", f"{text} is not positive or finer than a billionth", "write it like 1000000.50")
+        raise invalid(field, f"{text} is not positive or finer than a billionth", "write it like 1000000.50")
     return money(int(value), currency)
 
 

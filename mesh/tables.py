@@ -91,7 +91,7 @@ def summary(report: Mapping[str, Any]) -> None:
     if report["positions"]:
         held = table("Positions", "instrument", "quantity", "mark", "value", numbers=_NUMBERS)
         for position in report["positions"]:
-            value = money(position["value"], currency) if position["value"] else "not marked"
+            value = money(position["value"], position["currency"]) if position["value"] else "not marked"
             held.add_row(position["instrument_id"], position["quantity"], position["mark"] or "", value)
         console.print(held)
 

@@ -101,12 +101,14 @@ class Settings:
             row[name] = getattr(facts, name)
         self._replace(index, after)
 
-    def set_tick_value(self, index: int, tick_value: int) -> None:
-        """A new value of a tick in the account's currency: how exchange rates reach the gate.
-        Open reservations keep the cash that they reserved."""
+    def set_tick_value(self, index: int, tick_value: int, *, fee_per_lot: int | None = None) -> None:
+        """A new value of a tick in the account's currency, and the fee of a lot where it has another, too: how
+        exchange rates reach the gate. Open reservations keep the cash that they reserved."""
         self.known(index)
         after = self._state.instruments[index : index + 1].copy()
         after["tick_value"] = within("tick_value", tick_value, 1, MONEY_MAX)
+        if fee_per_lot is not None:
+            after["fee_per_lot"] = within("fee_per_lot", fee_per_lot, 0, MONEY_MAX)
         self._replace(index, after)
 
     def _replace(self, index: int, after: Array) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alphamesh.execution.v1 import events_pb2, execution_pb2, order_pb2
 from python_services.kit import convert
+from python_services.kit.currency import SAME
 from python_services.kit.errors import aborted, invalid, not_found, precondition
 
 from . import corporate_actions
@@ -25,15 +26,16 @@ def check(desk: Desk, account: Account, action: Action) -> bool:
     if action.instrument_id not in catalogue:
         raise not_found("instrument", action.instrument_id, "name one that market data lists")
     if action.HasField("cash_dividend"):
-        amount = action.cash_dividend.per_share
-        if amount.currency_code != account.currency or convert.money_e9(amount) <= 0:
-            raise invalid("action.cash_dividend.per_share", f"is not a sum in {account.currency}", "convert it first")
+        amount, currency = action.cash_dividend.per_share, catalogue.currency(action.instrument_id)
+        if amount.currency_code != currency or convert.money_e9(amount) <= 0:
+            raise invalid("action.cash_dividend.per_share", f"is not a sum in {currency}", "convert it first")
     if action.HasField("symbol_change"):
         name = action.symbol_change.new_instrument_id
         if name not in catalogue or name == action.instrument_id:
             raise not_found("instrument", name, "name another one that market data lists")
-        if catalogue.grid(name) != catalogue.grid(action.instrument_id):
-            problem = f"{name} has other increments or another multiplier than {action.instrument_id}"
+        alike = catalogue.grid(name) == catalogue.grid(action.instrument_id)
+        if not alike or catalogue.currency(name) != catalogue.currency(action.instrument_id):
+            problem = f"{name} has other increments, multiplier or currency than {action.instrument_id}"
             raise invalid("action.symbol_change.new_instrument_id", problem, "sell and buy instead")
     return known is None
 
@@ -46,13 +48,14 @@ async def apply(
     after = desk.ledger.outcome(account, action)
     _check_range(desk, account, action, after)
     position = account.positions.get(action.instrument_id)
+    currency = desk.ledger.catalogue.currency(action.instrument_id)
     event = events_pb2.CorporateActionApplied(
         account_id=account.account_id,
         action=action,
         old_quantity_e9=0 if position is None else position.quantity_e9,
         new_quantity_e9=after.quantity_e9,
-        cash=convert.money(after.cash_e9, account.currency),
-        cost=convert.money(after.cost_e9, account.currency),
+        cash=convert.money(after.cash_e9, currency),
+        cost=convert.money(after.cost_e9, currency),
         mark_e9=after.mark_e9,
     )
     desk.record(event, action.ts_event_ns, cause=cause)
@@ -67,7 +70,8 @@ async def apply(
 
 def _check_range(desk: Desk, account: Account, action: Action, after: corporate_actions.Outcome) -> None:
     grid = desk.ledger.catalogue.grid(action.instrument_id)
-    lots, cash = abs(after.quantity_e9) // grid.lot_e9, abs(account.cash_e9 + after.cash_e9)
+    rate = account.rate(desk.ledger.catalogue.currency(action.instrument_id)) if after.cash_e9 else SAME
+    lots, cash = abs(after.quantity_e9) // grid.lot_e9, abs(account.cash_e9 + rate.worth(after.cash_e9))
     value = abs(after.quantity_e9) * (after.mark_e9 or 0) * grid.multiplier_e9 // convert.NANO**2
     if abs(after.quantity_e9) > convert.INT64_MAX or lots > LOTS_MAX or max(cash, value) > MONEY_MAX:
         raise invalid("action", "takes the account out of the range of its numbers", "check ratio and amounts")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from alphamesh.execution.v1 import execution_pb2, order_pb2
 from alphamesh.marketdata.v1 import marketdata_pb2
 from python_services.kit import convert
+from python_services.kit.currency import Pairs
 from python_services.kit.errors import invalid
 
 from . import modes
@@ -34,6 +35,12 @@ class Catalogue:
         # A last row for instruments that are not known.
         self._ticks = np.array([i.price_increment_e9 for i in instruments.values()] + [1], np.int64)
         self._lots = np.array([i.size_increment_e9 for i in instruments.values()] + [1], np.int64)
+        self.pairs = Pairs(instruments)
+        # What may have to be converted: currencies of instruments, and those that can be held.
+        self.currencies = sorted(
+            {i.currency_code for i in instruments.values()}
+            | {i.base_currency_code for i in instruments.values() if i.base_currency_code}
+        )
         self.multipliers = {name: instrument.multiplier_e9 for name, instrument in instruments.items()}
 
     @property
@@ -46,6 +53,7 @@ class Catalogue:
                 lot_e9=i.size_increment_e9,
                 tick_value=convert.notional_e9(i.price_increment_e9, i.size_increment_e9, i.multiplier_e9),
                 sector=i.sector,
+                currency=i.currency_code,
             )
             for name, i in self._instruments.items()
         ]
@@ -68,6 +76,10 @@ class Catalogue:
     def quantity_e9(self, instrument_id: str, lots: int) -> int:
         """Lots as a quantity."""
         return convert.from_steps(lots, self._instruments[instrument_id].size_increment_e9, "quantity_e9")
+
+    def currency(self, instrument_id: str) -> str:
+        """The currency that an instrument is traded in."""
+        return self.pairs.currency_of[instrument_id]
 
     def grid(self, instrument_id: str) -> Grid:
         """An instrument's increments and multiplier."""

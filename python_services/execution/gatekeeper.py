@@ -1,9 +1,15 @@
-"""The pre-trade gate of one account, spoken to in contract units (e9 integers, instrument ids)."""
+"""The pre-trade gate of one account, spoken to in contract units (e9 integers, instrument ids).
+
+The gate knows one currency, the account's. An instrument of another has its tick and its fees converted at the rate
+of the last valuation, rounded up, and no price while there is no rate: orders in it are PRICE_STALE then, as they are
+when the rate is too old. Its orders reserve `fx_buffer_ppm` of their value on top, for what the rate may do before
+they fill.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +19,13 @@ from execution_core.errors import InvalidValueError
 from execution_core.gate import Gate, InstrumentFacts, Mode, Policy, reasons
 from execution_core.gate.layout import LOTS_MAX, PRICE_MAX
 from execution_core.types import GATE_ORDER, GATE_PRICE, DenialReason, OrderFlag, OrderType, TradingState
+from python_services.kit.currency import Rate
 
 BPS = 10_000
 UNKNOWN = -1
 ORDERS_PER_INSTRUMENT = 4
+# A converted tick of a lot that is worth less has too few digits: rounding would be more than 1 basis point.
+SMALLEST_TICK_VALUE = 10_000
 
 
 class ReplayError(RuntimeError):
@@ -32,6 +41,7 @@ class Listing:
     lot_e9: int
     tick_value: int
     sector: str
+    currency: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,12 +113,14 @@ class Gatekeeper:
         self,
         listings: Sequence[Listing],
         *,
+        currency: str,
         cash: int,
         fee_ppm: int,
         fee_per_lot: int,
         minimum_fee: int,
         open_orders: int,
         remembered_orders: int,
+        fx_buffer_ppm: int = 0,
     ) -> None:
         self._listings = list(listings)
         self.capacity = open_orders
@@ -125,12 +137,15 @@ class Gatekeeper:
             facts = InstrumentFacts(
                 tick_value=listing.tick_value,
                 sector=sectors.index(listing.sector),
-                fee_ppm=fee_ppm,
+                fee_ppm=fee_ppm if listing.currency == currency else fee_ppm + fx_buffer_ppm,
                 fee_per_lot=fee_per_lot,
             )
             self._gate.set_instrument(index, facts)
-        # The gate reserves fees in proportion; minimum fees come out of this buffer.
-        self._cash_buffer = minimum_fee * ORDERS_PER_INSTRUMENT * len(listings)
+        self._fee_per_lot, self._minimum_fee = fee_per_lot, minimum_fee
+        self._foreign = {i: listing for i, listing in enumerate(listings) if listing.currency != currency}
+        self._rates: dict[str, tuple[Rate, int]] = {}
+        # When the rate is of, for foreign instruments that can be converted.
+        self._rate_ts: dict[int, int] = {}
         self._rules: Rules | None = None
         self._caps: tuple[int, int] | None = None
         self._operator_state = int(TradingState.ACTIVE)
@@ -143,6 +158,11 @@ class Gatekeeper:
         """State in force: the stricter of the operator's and the policy's."""
         wanted = self._rules.trading_state if self._rules is not None else int(TradingState.ACTIVE)
         return max(self._operator_state, wanted)
+
+    @property
+    def price_max_age_ns(self) -> int | None:
+        """How old a price may be; None before the first policy."""
+        return self._rules.price_max_age_ns if self._rules is not None else None
 
     @property
     def cash(self) -> int:
@@ -265,7 +285,7 @@ class Gatekeeper:
     def hold(self, instrument_id: str, lots: int, cash: int) -> None:
         """A position and the cash after a corporate action."""
         self._gate.set_position(self._index[instrument_id], lots)
-        self._gate.set_account(cash=cash, day_start_equity=self._day_start, peak_equity=self._peak)
+        self.settle(cash)
 
     def figures(self) -> Figures:
         """What the invariants are about, as it is now."""
@@ -281,9 +301,33 @@ class Gatekeeper:
         """sha256 of the gate's state: equal after the same events."""
         return self._gate.digest()
 
+    def settle(self, cash: int) -> None:
+        """Cash as the ledger's books have it, in the account's currency."""
+        self._gate.set_account(cash=cash, day_start_equity=self._day_start, peak_equity=self._peak)
+
+    def set_rates(self, rates: Mapping[str, tuple[Rate, int]]) -> None:
+        """Exchange rates into the account's currency, and when they are of. Those left out stay as they are."""
+        before = self._rates.copy()
+        self._rates.update(rates)
+        for index, listing in self._foreign.items():
+            if listing.currency in rates and rates[listing.currency] != before.get(listing.currency):
+                rate, ts = rates[listing.currency]
+                tick_value = rate.cost(listing.tick_value)
+                if tick_value < SMALLEST_TICK_VALUE:
+                    self._rate_ts.pop(index, None)
+                    continue
+                self._gate.set_tick_value(index, tick_value, fee_per_lot=rate.cost(self._fee_per_lot))
+                self._rate_ts[index] = ts
+
     def mark(self, marks: Iterable[tuple[str, int, int]]) -> None:
-        """Reference prices: (instrument_id, ticks, time)."""
+        """Reference prices: (instrument_id, ticks, time). One in another currency is as old as its rate."""
         rows = [(self._index[name], price, ts) for name, price, ts in marks if name in self._index]
+        if self._foreign:
+            rows = [
+                (index, price, min(ts, self._rate_ts.get(index, ts)))
+                for index, price, ts in rows
+                if index not in self._foreign or index in self._rate_ts
+            ]
         updates = np.zeros(len(rows), GATE_PRICE)
         if rows:
             updates["instrument"], updates["price"], updates["ts_ns"] = zip(*rows, strict=True)
@@ -336,8 +380,16 @@ class Gatekeeper:
             var_budget=rules.var_budget,
             var_use=rules.var_used,
             burst_orders=rules.orders_per_second,
-            cash_buffer=self._cash_buffer,
+            cash_buffer=self._cash_buffer(),
         )
+
+    def _cash_buffer(self) -> int:
+        """The gate reserves fees in proportion; minimum fees, of any currency, come out of this."""
+        fees = self._minimum_fee * (len(self._listings) - len(self._foreign))
+        for listing in self._foreign.values():
+            rate = self._rates.get(listing.currency)
+            fees += self._minimum_fee if rate is None else rate[0].cost(self._minimum_fee)
+        return fees * ORDERS_PER_INSTRUMENT
 
     def _apply(self) -> None:
         rules = self._rules
@@ -356,9 +408,16 @@ class Gatekeeper:
 
 def warm() -> None:
     """Compiles or loads the gate's kernels, so that no request does."""
-    listing = Listing(instrument_id="WARM", tick_e9=1, lot_e9=1, tick_value=1, sector="")
+    listing = Listing(instrument_id="WARM", tick_e9=1, lot_e9=1, tick_value=1, sector="", currency="USD")
     keeper = Gatekeeper(
-        [listing], cash=10**6, fee_ppm=0, fee_per_lot=0, minimum_fee=0, open_orders=16, remembered_orders=4096
+        [listing],
+        currency="USD",
+        cash=10**6,
+        fee_ppm=0,
+        fee_per_lot=0,
+        minimum_fee=0,
+        open_orders=16,
+        remembered_orders=4096,
     )
     keeper.mark([("WARM", 100, 1)])
     limits = dict.fromkeys(

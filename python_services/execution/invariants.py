@@ -50,18 +50,19 @@ class Breach:
 
 @dataclass(frozen=True, kw_only=True)
 class Postings:
-    """What one event posts, nano units. Debits equal credits: what it moves sums to zero."""
+    """What one event posts in one currency, nano units. Debits equal credits: what it moves sums to zero."""
 
     cash: int
-    cost: int
+    cost: int = 0
     fees: int = 0
     realized: int = 0
     income: int = 0
+    funding: int = 0
 
     @property
     def imbalance(self) -> int:
-        """0 when the event balances: assets and costs on one side, profit and income on the other."""
-        return self.cash + self.cost + self.fees - self.realized - self.income
+        """0 when the event balances: assets and costs on one side, profit, income and funding on the other."""
+        return self.cash + self.cost + self.fees - self.realized - self.income - self.funding
 
 
 def exposure(

@@ -19,9 +19,9 @@ from alphamesh.execution.v1 import events_pb2, execution_pb2, order_pb2
 from python_services.kit import convert
 from python_services.kit.errors import not_found
 
-from . import corporate_actions
+from . import conversions, corporate_actions
 from . import orders as states
-from .account import DAY_NS, Account
+from .account import DAY_NS, Account, Books
 from .asks import Catalogue, rules
 from .corporate_actions import Outcome
 from .gatekeeper import Gatekeeper
@@ -43,7 +43,7 @@ class LedgerError(RuntimeError):
 class Ledger:
     """All accounts, rebuilt and changed by events only."""
 
-    def __init__(self, catalogue: Catalogue, open_gate: Callable[[int], Gatekeeper]) -> None:
+    def __init__(self, catalogue: Catalogue, open_gate: Callable[[str, int], Gatekeeper]) -> None:
         self.catalogue = catalogue
         self._open_gate = open_gate
         self.accounts: dict[str, Account] = {}
@@ -71,6 +71,7 @@ class Ledger:
                 (events_pb2.ReportRefused, self._refused),
                 (events_pb2.ReconciliationCompleted, self._reconciled),
                 (events_pb2.CorporateActionApplied, self._acted),
+                (events_pb2.CurrencyConverted, self._converted),
             )
         }
 
@@ -111,15 +112,16 @@ class Ledger:
         handler(kind.FromString(envelope.payload), envelope.seq, envelope.ts_event_ns)
 
     def _opened(self, event: events_pb2.AccountOpened, seq: int, ts_ns: int) -> None:
-        cash = convert.money_e9(event.cash)
-        gate = self._open_gate(cash)
+        cash, currency = convert.money_e9(event.cash), event.cash.currency_code
+        gate = self._open_gate(currency, cash)
         self.accounts[event.account_id] = Account(
             account_id=event.account_id,
-            currency=event.cash.currency_code,
+            currency=currency,
             gate=gate,
-            cash_e9=cash,
+            books={currency: Books(cash_e9=cash, funding_e9=cash)},
             capital_e9=cash,
             multipliers=self.catalogue.multipliers,
+            pairs=self.catalogue.pairs,
             held=Reservations(gate.capacity),
             figures=gate.figures(),
         )
@@ -137,29 +139,49 @@ class Ledger:
 
     def _valued(self, event: events_pb2.AccountValued, seq: int, ts_ns: int) -> None:
         account = self.accounts[event.account_id]
-        marks = dict(zip(event.instrument_ids, event.mark_e9, strict=True))
+        account.marks.update(zip(event.instrument_ids, event.mark_e9, strict=True))
+        if account.pairs:
+            self._take_rates(account, event)
         account.gate.mark(
             (name, self.catalogue.reference_ticks(name, mark), ts)
             for name, mark, ts in zip(event.instrument_ids, event.mark_e9, event.mark_ts_ns, strict=True)
         )
-        account.marks.update(marks)
         equity = convert.money_e9(event.equity)
         if equity != account.value(account.marks):
             raise LedgerError(f"account {account.account_id}: equity is not what event {seq} says")
-        cost = sum(position.cost_e9 for position in account.positions.values())
-        profit = account.realized_e9 + account.income_e9 - account.fees_e9
-        if account.cash_e9 + cost != account.capital_e9 + profit:
-            self._alarm(account, Kind.KIND_BOOKS_DO_NOT_BALANCE, seq, "cash and cost are not capital and profit")
+        cost = dict.fromkeys(account.books, 0)
+        for name, position in account.positions.items():
+            if position.cost_e9:  # a flat one may be of a currency without books
+                cost[self.catalogue.currency(name)] += position.cost_e9
+        for currency, books in account.books.items():
+            if books.imbalance or books.cost_e9 != cost[currency]:
+                problem = f"{currency}: cash and cost are not funding and profit"
+                self._alarm(account, Kind.KIND_BOOKS_DO_NOT_BALANCE, seq, problem)
         new_day = ts_ns // DAY_NS != account.valued_ns // DAY_NS
         previous = equity if account.equity_e9 is None else account.equity_e9
         account.equity_e9, account.valued_ns = equity, ts_ns
+        if len(account.books) > 1:
+            account.gate.settle(account.cash_e9)
         account.gate.value(equity, new_day=new_day, previous_equity=previous)
         account.figures = account.gate.figures()
+
+    def _take_rates(self, account: Account, event: events_pb2.AccountValued) -> None:
+        """The valuation's rates: every currency of the catalogue that can be converted has the gate's attention."""
+        times = dict(zip(event.instrument_ids, event.mark_ts_ns, strict=True))
+        rates = {}
+        for currency in self.catalogue.currencies:
+            pair = account.pairs.between(currency, account.currency)
+            rate = account.pairs.rate(currency, account.currency, account.marks)
+            if pair in times and rate is not None:
+                rates[currency] = (rate, times[pair])
+        account.rate_ts.update((name, ts) for name, ts in times.items() if name in account.pairs)
+        account.gate.set_rates(rates)
 
     def _initialized(self, event: events_pb2.OrderInitialized, seq: int, ts_ns: int) -> None:
         account = self.accounts[event.account_id]
         identifier = event.spec.client_order_id
         states.check(identifier, S.INITIALIZED, event.state)
+        currency = self._currency(account, event.spec)
         order = order_pb2.Order(
             spec=event.spec,
             account_id=event.account_id,
@@ -167,8 +189,8 @@ class Ledger:
             denial_reasons=event.denial_reasons,
             approved_quantity_e9=event.approved_quantity_e9,
             leaves_quantity_e9=event.approved_quantity_e9,
-            cumulative_notional=convert.money(0, account.currency),
-            fees=convert.money(0, account.currency),
+            cumulative_notional=convert.money(0, currency),
+            fees=convert.money(0, currency),
             ts_init_ns=ts_ns,
             ts_event_ns=ts_ns,
             seq=seq,
@@ -273,17 +295,19 @@ class Ledger:
         position = account.positions.setdefault(fill.instrument_id, Position())
         reduces, cost = position.quantity_e9 * sign < 0, position.cost_e9
         realized = position.trade(sign * fill.quantity_e9, notional)
-        account.realized_e9 += realized
-        account.cash_e9 -= sign * notional + fee
-        account.fees_e9 += fee
+        currency = self.catalogue.currency(fill.instrument_id)
+        postings = Postings(cash=-(sign * notional + fee), cost=position.cost_e9 - cost, fees=fee, realized=realized)
+        account.book(currency).post(postings)
+        ticks = self.catalogue.ticks(fill.instrument_id, fill.price_e9, "price_e9")
+        lots = self.catalogue.lots(fill.instrument_id, fill.quantity_e9, "quantity_e9")
         account.traded[fill.instrument_id] = account.traded.get(fill.instrument_id, 0) + sign * fill.quantity_e9
         account.gate.fill(
             account.reservations.get(fill.client_order_id, 0),
             fill.instrument_id,
             fill.side,
-            self.catalogue.lots(fill.instrument_id, fill.quantity_e9, "quantity_e9"),
-            self.catalogue.ticks(fill.instrument_id, fill.price_e9, "price_e9"),
-            fee,
+            lots,
+            ticks,
+            fee if currency == account.currency else account.rate(currency).cost(fee),
         )
         self._add_fill(account, order, fill.quantity_e9, notional, fee, event.to_state, ts_ns, seq)
         parent = account.orders.get(order.spec.parent_order_id)
@@ -303,8 +327,10 @@ class Ledger:
         if order.overfill_quantity_e9:
             over = convert.decimal(order.overfill_quantity_e9)
             self._alarm(account, Kind.KIND_OVERFILL, seq, f"order {fill.client_order_id} is filled {over} beyond")
-        postings = Postings(cash=-(sign * notional + fee), cost=position.cost_e9 - cost, fees=fee, realized=realized)
-        self._check_books(account, fill.instrument_id, postings, seq)
+        # Of another currency the gate has rounded each tick of a lot up, and the fee, by less than a nano unit.
+        self._check_books(
+            account, fill.instrument_id, postings, seq, 0 if currency == account.currency else ticks * lots + 2
+        )
         self._check_exposure(account, seq, [], reduction=reduces)
 
     def _add_fill(
@@ -320,9 +346,9 @@ class Ledger:
     ) -> None:
         order.cumulative_quantity_e9 += quantity_e9
         order.cumulative_notional.CopyFrom(
-            convert.money(convert.money_e9(order.cumulative_notional) + notional, account.currency)
+            convert.money(convert.money_e9(order.cumulative_notional) + notional, order.fees.currency_code)
         )
-        order.fees.CopyFrom(convert.money(convert.money_e9(order.fees) + fee, account.currency))
+        order.fees.CopyFrom(convert.money(convert.money_e9(order.fees) + fee, order.fees.currency_code))
         order.overfill_quantity_e9 = max(order.cumulative_quantity_e9 - order.approved_quantity_e9, 0)
         order.state, order.ts_event_ns, order.seq = to_state, ts_ns, seq  # type: ignore[assignment]
         if to_state in states.CLOSED:
@@ -375,6 +401,7 @@ class Ledger:
         handle = self._reserved.pop((event.account_id, identifier), None)
         if handle is None:
             handle = account.gate.reserve_again(self.catalogue.ask(event.spec, quantity), ts_ns)
+        currency = self._currency(account, event.spec)
         account.orders[identifier] = order_pb2.Order(
             spec=event.spec,
             account_id=event.account_id,
@@ -382,8 +409,8 @@ class Ledger:
             venue_order_id=event.venue_order_id,
             approved_quantity_e9=quantity,
             leaves_quantity_e9=quantity,
-            cumulative_notional=convert.money(0, account.currency),
-            fees=convert.money(0, account.currency),
+            cumulative_notional=convert.money(0, currency),
+            fees=convert.money(0, currency),
             reason="found working at the venue",
             ts_init_ns=ts_ns,
             ts_event_ns=ts_ns,
@@ -434,29 +461,45 @@ class Ledger:
             raise LedgerError(f"action {action.action_id}: event {seq} says otherwise than its terms")
         before = account.positions.pop(old, Position())
         traded, cost = account.traded.pop(old, 0), before.cost_e9
-        account.cash_e9 += after.cash_e9
         if action.HasField("symbol_change"):
             name = action.symbol_change.new_instrument_id
             cost += account.positions.get(name, Position()).cost_e9
             traded += account.traded.get(name, 0)
-            account.gate.hold(old, 0, account.cash_e9)
+            account.gate.hold(old, 0, account.gate.cash)
         else:
             traded += after.quantity_e9 - before.quantity_e9
         account.positions[name] = Position(after.quantity_e9, after.cost_e9)
         account.traded[name] = traded
-        account.realized_e9 += after.realized_e9
-        account.income_e9 += after.income_e9
+        postings = Postings(
+            cash=after.cash_e9, cost=after.cost_e9 - cost, realized=after.realized_e9, income=after.income_e9
+        )
+        if before.quantity_e9 or after.quantity_e9:
+            account.book(self.catalogue.currency(name)).post(postings)
         if after.mark_e9 is not None:
             account.marks[name] = after.mark_e9
             account.gate.mark([(name, self.catalogue.reference_ticks(name, after.mark_e9), ts_ns)])
         account.gate.hold(name, self.catalogue.lots(name, after.quantity_e9, "quantity_e9"), account.cash_e9)
         account.actions[action.action_id] = action
-        postings = Postings(
-            cash=after.cash_e9, cost=after.cost_e9 - cost, realized=after.realized_e9, income=after.income_e9
-        )
         self._check_books(account, name, postings, seq)
         # A split changes no value, and cash that a short pays is nobody's decision: no cap can be broken by it.
         account.figures = account.gate.figures()
+
+    # --- currencies -------------------------------------------------------------------------------------
+
+    def _converted(self, event: events_pb2.CurrencyConverted, seq: int, ts_ns: int) -> None:
+        account = self.accounts[event.account_id]
+        if conversions.bought_e9(account, event) != convert.money_e9(event.bought):
+            raise LedgerError(f"account {account.account_id}: event {seq} converts otherwise than at its rate")
+        covering = conversions.covers_debt(account, event)
+        for money, sign in ((event.sold, -1), (event.bought, 1)):
+            amount = sign * convert.money_e9(money)
+            account.book(money.currency_code).post(Postings(cash=amount, funding=amount))
+        account.gate.settle(account.cash_e9)
+        self._check_exposure(account, seq, [], reduction=covering)
+
+    def _currency(self, account: Account, spec: order_pb2.OrderSpec) -> str:
+        """The currency of an order; the account's for one in an instrument that nobody knows."""
+        return self.catalogue.currency(spec.instrument_id) if spec.instrument_id in self.catalogue else account.currency
 
     # --- invariants -----------------------------------------------------------------------------------
 
@@ -464,14 +507,22 @@ class Ledger:
         account.alarms.append(execution_pb2.Alarm(seq=seq, kind=kind, detail=detail))
         self.breaches.append(Breach(account_id=account.account_id, kind=kind, detail=detail))
 
-    def _check_books(self, account: Account, instrument_id: str, postings: Postings, seq: int) -> None:
-        """Debits and credits of this event, and the gate's book of the same cash and position."""
+    def _check_books(
+        self, account: Account, instrument_id: str, postings: Postings, seq: int, rounded: int = 0
+    ) -> None:
+        """Debits and credits of this event, and the gate's book of the same cash and position.
+
+        `rounded`: by how much the gate's cash may differ, as it has converted an amount piece by piece.
+        """
         position = account.positions[instrument_id].quantity_e9
         wrong = []
         if postings.imbalance:
             wrong.append(f"debits and credits differ by {convert.decimal(postings.imbalance)}")
-        if account.cash_e9 != account.gate.cash:
-            wrong.append(f"cash is {convert.decimal(account.cash_e9)}, the gate's {convert.decimal(account.gate.cash)}")
+        cash = account.cash_e9
+        if abs(cash - account.gate.cash) > rounded:
+            wrong.append(f"cash is {convert.decimal(cash)}, the gate's {convert.decimal(account.gate.cash)}")
+        if rounded:
+            account.gate.settle(cash)
         if position != account.traded[instrument_id]:
             wrong.append(f"the fills of {instrument_id} sum to {convert.decimal(account.traded[instrument_id])}")
         if position != self.catalogue.quantity_e9(instrument_id, account.gate.position(instrument_id)):

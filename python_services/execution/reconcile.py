@@ -239,7 +239,7 @@ class Reconciler:
             trade_id=f"inferred-{name}-{status.cumulative_quantity_e9}",
             price_e9=price,
             quantity_e9=quantity,
-            fee=convert.money(0, account.currency),
+            fee=convert.money(0, self._desk.ledger.catalogue.currency(order.spec.instrument_id)),
             ts_event_ns=self._desk.ledger.now_ns,
             inferred=True,
         )

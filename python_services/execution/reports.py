@@ -35,14 +35,16 @@ def check_fill(catalogue: Catalogue, account: Account, order: order_pb2.Order, r
     try:
         lots = catalogue.lots(name, report.last_quantity_e9, "last_quantity_e9")
         ticks = catalogue.ticks(name, report.last_price_e9, "last_price_e9")
+        rate = account.rate(catalogue.currency(name))
         value = convert.notional_e9(report.last_price_e9, report.last_quantity_e9, account.multipliers[name])
+        value, fee = rate.cost(value), rate.cost(convert.money_e9(report.fee))
     except ServiceError as error:
         raise ImpossibleReportError(error.message) from None
-    fee = convert.money_e9(report.fee)
     if lots > LOTS_MAX or ticks > PRICE_MAX or max(value, abs(fee), abs(account.cash_e9) + value) > MONEY_MAX:
         raise ImpossibleReportError("a fill beyond every range")
-    if report.fee.currency_code not in ("", account.currency):
-        raise ImpossibleReportError(f"a fee in {report.fee.currency_code}, the account is in {account.currency}")
+    currency = catalogue.currency(name)
+    if report.fee.currency_code not in ("", currency):
+        raise ImpossibleReportError(f"a fee in {report.fee.currency_code}, {name} is traded in {currency}")
     if is_limit(spec.order_type) and spec.HasField("price_e9"):
         worse = report.last_price_e9 - spec.price_e9 if spec.side == BUY else spec.price_e9 - report.last_price_e9
         # While a replace is pending either limit may be the one that holds at the venue.

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from alphamesh.execution.v1 import events_pb2, execution_pb2, execution_pb2_grpc, order_pb2
 from alphamesh.marketdata.v1 import marketdata_pb2_grpc
+from alphamesh.type.v1 import money_pb2
 from alphamesh.venue.v1 import venue_pb2_grpc
 from python_services.kit import convert, paging
 from python_services.kit.context import Context, ServiceDefinition
@@ -14,7 +15,7 @@ from python_services.kit.instruments import list_instruments
 from python_services.kit.signal import within
 from python_services.kit.snapshots import SnapshotClient
 
-from . import acting, gatekeeper, modes, parents
+from . import acting, conversions, gatekeeper, modes, parents
 from . import orders as states
 from .account import Account
 from .asks import Catalogue, rules
@@ -87,17 +88,23 @@ class Execution(execution_pb2_grpc.ExecutionServiceServicer):
                 f"snapshot {request.snapshot_id} is of {snapshot.as_of_ns}, the account was valued at "
                 f"{account.valued_ns}; use a later snapshot",
             )
-        marks = dict(zip(snapshot.instrument_ids, snapshot.marks_e9, strict=True))
+        marks = snapshot.marks()
         event = events_pb2.AccountValued(
             account_id=account.account_id,
             snapshot_id=request.snapshot_id,
             instrument_ids=snapshot.instrument_ids,
             mark_e9=snapshot.marks_e9,
             mark_ts_ns=snapshot.mark_ts_ns,
-            cash=convert.money(account.cash_e9, account.currency),
+            cash=convert.money(account.cash_at(marks), account.currency),
             equity=convert.money(account.value(marks), account.currency),
             venue_seq=self._desk.link.applied_seq,
+            balances=account.balances(),
         )
+        for name, rate, ts in zip(snapshot.rate_instrument_ids, snapshot.rates_e9, snapshot.rate_ts_ns, strict=True):
+            if name not in snapshot.instrument_ids:
+                event.instrument_ids.append(name)
+                event.mark_e9.append(rate)
+                event.mark_ts_ns.append(ts)
         self._desk.record(event, snapshot.as_of_ns, decision_id=request.decision_id, cause=request.request_id)
         await parents.work(self._desk, self._context.config, account, snapshot)
         response = execution_pb2.SyncMarketResponse(account=account.message(), applied_seq=self._journal.last_seq)
@@ -222,6 +229,10 @@ class Execution(execution_pb2_grpc.ExecutionServiceServicer):
                 f"policy {request.policy.version} is not newer than {account.policy_version}; read and push again",
                 policy_version=str(account.policy_version),
             )
+        for field, value in request.policy.ListFields():
+            if isinstance(value, money_pb2.Money) and value.currency_code != account.currency:
+                problem = f"is in {value.currency_code}, account {account.account_id} in {account.currency}"
+                raise invalid(f"policy.{field.name}", problem, "state it in the account's currency")
         account.gate.check_rules(rules(request.policy))
         event = events_pb2.RiskPolicyApplied(account_id=account.account_id, policy=request.policy)
         self._desk.record(event, request.policy.ts_event_ns, cause=request.request_id)
@@ -345,6 +356,25 @@ class Execution(execution_pb2_grpc.ExecutionServiceServicer):
         await self._journal.commit(response)
         return response
 
+    async def ConvertCurrency(
+        self, request: execution_pb2.ConvertCurrencyRequest, context: object
+    ) -> execution_pb2.ConvertCurrencyResponse:
+        """Cash of one currency for another."""
+        account = self._ledger.account(request.account_id)
+        event = conversions.plan(
+            account,
+            request.sell,
+            request.buy_currency_code,
+            spread_ppm=self._context.config.conversion_spread_ppm,
+            now_ns=self._ledger.now_ns,
+        )
+        self._desk.record(event, self._ledger.now_ns, cause=request.request_id)
+        response = execution_pb2.ConvertCurrencyResponse(
+            bought=event.bought, account=account.message(), applied_seq=self._journal.last_seq
+        )
+        await self._journal.commit(response)
+        return response
+
     async def StreamEvents(
         self, request: execution_pb2.StreamEventsRequest, context: object
     ) -> AsyncIterator[execution_pb2.StreamEventsResponse]:
@@ -461,15 +491,17 @@ async def build(context: Context[Config]) -> None:
     venue = context.stub(venue_pb2_grpc.VenueServiceStub, "venue")
     catalogue = Catalogue(await list_instruments(market_data))
 
-    def open_gate(cash: int) -> Gatekeeper:
+    def open_gate(currency: str, cash: int) -> Gatekeeper:
         return Gatekeeper(
             catalogue.listings,
+            currency=currency,
             cash=cash,
             fee_ppm=config.worst_fee_ppm,
             fee_per_lot=config.worst_fee_per_lot_e9,
             minimum_fee=config.minimum_fee_e9,
             open_orders=config.maximum_open_orders,
             remembered_orders=config.remembered_orders,
+            fx_buffer_ppm=config.fx_buffer_ppm,
         )
 
     journal = context.open_journal()

@@ -27,12 +27,13 @@ def _account(account: AccountView) -> dict[str, Any]:
     # Orders and holdings keep the order in which they came: it is part of what is served.
     fields["holdings"] = [[name, vars(holding)] for name, holding in account.holdings.items()]
     fields["orders"] = [[name, vars(order)] for name, order in account.orders.items()]
+    fields["foreign"] = {currency: vars(books) for currency, books in account.foreign.items()}
     return fields
 
 
 def load(state: bytes) -> dict[str, AccountView]:
     """What `dump` was given."""
-    from .ledger_view import AccountView, Holding, WorkingOrder
+    from .ledger_view import AccountView, Books, Holding, WorkingOrder
 
     accounts = {}
     for name, fields in json.loads(state).items():
@@ -40,5 +41,6 @@ def load(state: bytes) -> dict[str, AccountView]:
         fields["policy"] = None if policy is None else execution_pb2.RiskPolicy.FromString(bytes.fromhex(policy))
         fields["holdings"] = {key: Holding(**held) for key, held in fields["holdings"]}
         fields["orders"] = {key: WorkingOrder(**order) for key, order in fields["orders"]}
+        fields["foreign"] = {key: Books(**books) for key, books in fields["foreign"].items()}
         accounts[name] = AccountView(**fields)
     return accounts

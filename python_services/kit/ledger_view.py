@@ -17,6 +17,7 @@ from alphamesh.type.v1 import trading_pb2
 
 from . import convert, ledger_state
 from .context import Context
+from .currency import Pairs, Rate, rate_missing
 from .errors import not_found
 from .instruments import list_instruments
 from .snapshots import SnapshotClient
@@ -24,7 +25,7 @@ from .state import FollowedView
 from .views import Follower, Saved
 
 STREAM = "execution"
-VIEW = "ledger.1"  # raise the number when the same events no longer give the same state
+VIEW = "ledger.2"  # raise the number when the same events no longer give the same state
 _VALUED = events_pb2.AccountValued.DESCRIPTOR.full_name
 DAY_NS = 86_400_000_000_000
 _CLOSED = frozenset(
@@ -77,20 +78,30 @@ class WorkingOrder:
 
 
 @dataclass(kw_only=True)
-class AccountView:
-    """One account. Money and prices in nano units, times Unix nanoseconds UTC."""
+class Books:
+    """What an account has, and has spent, in one currency."""
+
+    cash_e9: int = 0
+    fees_e9: int = 0
+    traded_notional_e9: int = 0
+
+
+@dataclass(kw_only=True)
+class AccountView(Books):
+    """One account. Money and prices in nano units, times Unix nanoseconds UTC.
+
+    Its own books are those of its currency; `foreign` are those of the others.
+    """
 
     account_id: str
     currency: str
     initial_cash_e9: int
-    cash_e9: int
     peak_equity_e9: int
     day_start_equity_e9: int
     seq: int = 0  # last event that changed holdings, orders or valuation
     ts_ns: int = 0
-    fees_e9: int = 0
-    traded_notional_e9: int = 0
     fills: int = 0
+    foreign: dict[str, Books] = field(default_factory=dict)
     holdings: dict[str, Holding] = field(default_factory=dict)
     orders: dict[str, WorkingOrder] = field(default_factory=dict)
     marks_e9: dict[str, int] = field(default_factory=dict)
@@ -110,6 +121,16 @@ class AccountView:
     def trading_state(self) -> int:
         """State in force: the stricter of the operator's and the policy's."""
         return max(self.operator_state, self.policy.trading_state if self.policy is not None else 0)
+
+    def books(self, currency: str) -> Books:
+        """The books of a currency."""
+        if currency == self.currency:
+            return self
+        return self.foreign.setdefault(currency, Books())
+
+    def balances_e9(self) -> dict[str, int]:
+        """Cash by currency."""
+        return {self.currency: self.cash_e9, **{name: books.cash_e9 for name, books in self.foreign.items()}}
 
     def quantity_e9(self, instrument_id: str) -> int:
         """Signed quantity held; 0 when flat."""
@@ -145,6 +166,7 @@ class LedgerView:
 
     def __init__(self, instruments: Mapping[str, marketdata_pb2.Instrument]) -> None:
         self.instruments = dict(instruments)
+        self.pairs = Pairs(instruments)
         self.accounts: dict[str, AccountView] = {}
         # A schema that is not listed says nothing about this view's figures.
         self._handlers: dict[str, tuple[Any, Callable[[Any, event_pb2.EventEnvelope], None]]] = {
@@ -158,6 +180,7 @@ class LedgerView:
                 (events_pb2.OrderFilled, self._filled),
                 (events_pb2.OrderAdopted, self._adopted),
                 (events_pb2.CorporateActionApplied, self._acted),
+                (events_pb2.CurrencyConverted, self._converted),
                 (events_pb2.RiskPolicyApplied, self._policy),
                 (events_pb2.TradingStateChanged, self._state),
             )
@@ -190,11 +213,45 @@ class LedgerView:
         return convert.notional_e9(price_e9, quantity_e9, self.instruments[instrument_id].multiplier_e9)
 
     def equity_at(self, account: AccountView, marks_e9: Mapping[str, int]) -> int:
-        """Cash plus positions at `marks_e9`, or at the ledger's last mark where that has none."""
-        return account.cash_e9 + sum(
-            self.notional_e9(name, marks_e9.get(name, 0) or account.marks_e9.get(name, 0), holding.quantity_e9)
-            for name, holding in account.holdings.items()
+        """Cash plus positions at `marks_e9`, or at the ledger's last mark where that has none.
+
+        Raises ServiceError (FAILED_PRECONDITION, CURRENCY_RATE_MISSING).
+        """
+        amounts = account.balances_e9()
+        for name, holding in account.holdings.items():
+            mark, currency = marks_e9.get(name, 0) or account.marks_e9.get(name, 0), self.pairs.currency_of[name]
+            amounts[currency] = amounts.get(currency, 0) + self.notional_e9(name, mark, holding.quantity_e9)
+        return self.worth(account, amounts, marks_e9)
+
+    def fees_e9(self, account: AccountView) -> int:
+        """Fees of every currency in the account's, at the ledger's last rates."""
+        return account.fees_e9 + sum(
+            self.rate(account, currency, {}).cost(books.fees_e9) for currency, books in account.foreign.items()
         )
+
+    def traded_notional_e9(self, account: AccountView) -> int:
+        """What was traded in every currency in the account's, at the ledger's last rates."""
+        return account.traded_notional_e9 + sum(
+            self.rate(account, currency, {}).worth(books.traded_notional_e9)
+            for currency, books in account.foreign.items()
+        )
+
+    def worth(self, account: AccountView, amounts_e9: Mapping[str, int], marks_e9: Mapping[str, int]) -> int:
+        """Amounts by currency in the account's, at `marks_e9` or the ledger's last ones; see currency.py.
+
+        Raises ServiceError (FAILED_PRECONDITION, CURRENCY_RATE_MISSING).
+        """
+        return sum(
+            self.rate(account, currency, marks_e9).worth(amount) for currency, amount in amounts_e9.items() if amount
+        )
+
+    def rate(self, account: AccountView, currency: str, marks_e9: Mapping[str, int]) -> Rate:
+        """Into the account's currency. Raises ServiceError (FAILED_PRECONDITION, CURRENCY_RATE_MISSING)."""
+        rate = self.pairs.rate(currency, account.currency, marks_e9)
+        rate = rate or self.pairs.rate(currency, account.currency, account.marks_e9)
+        if rate is None:
+            raise rate_missing(currency, account.currency)
+        return rate
 
     def _touch(self, account_id: str, envelope: event_pb2.EventEnvelope) -> AccountView:
         account = self.accounts[account_id]
@@ -215,12 +272,13 @@ class LedgerView:
 
     def _valued(self, event: events_pb2.AccountValued, envelope: event_pb2.EventEnvelope) -> None:
         account = self._touch(event.account_id, envelope)
-        cash = convert.money_e9(event.cash)
-        if cash != account.cash_e9:
-            raise LedgerMismatchError(
-                f"account {event.account_id} has cash {convert.decimal(account.cash_e9)} in the view and "
-                f"{convert.decimal(cash)} in the ledger at seq {envelope.seq}"
-            )
+        theirs = {cash.currency_code: convert.money_e9(cash) for cash in event.balances or (event.cash,)}
+        for currency, cash in account.balances_e9().items():
+            if cash != theirs.get(currency, 0):
+                raise LedgerMismatchError(
+                    f"account {event.account_id} has cash {convert.decimal(cash)} in the view and "
+                    f"{convert.decimal(theirs.get(currency, 0))} in the ledger at seq {envelope.seq} ({currency})"
+                )
         account.marks_e9.update(zip(event.instrument_ids, event.mark_e9, strict=True))
         account.mark_ts_ns.update(zip(event.instrument_ids, event.mark_ts_ns, strict=True))
         account.value(convert.money_e9(event.equity), envelope.ts_event_ns)
@@ -251,9 +309,10 @@ class LedgerView:
         sign = 1 if fill.side == trading_pb2.SIDE_BUY else -1
         notional = self.notional_e9(fill.instrument_id, fill.price_e9, fill.quantity_e9)
         fee = convert.money_e9(fill.fee)
-        account.cash_e9 -= sign * notional + fee
-        account.fees_e9 += fee
-        account.traded_notional_e9 += notional
+        books = account.books(self.pairs.currency_of[fill.instrument_id])
+        books.cash_e9 -= sign * notional + fee
+        books.fees_e9 += fee
+        books.traded_notional_e9 += notional
         account.fills += 1
         holding = account.holdings.setdefault(fill.instrument_id, Holding())
         holding.trade(sign * fill.quantity_e9, sign * notional)
@@ -274,7 +333,9 @@ class LedgerView:
 
     def _acted(self, event: events_pb2.CorporateActionApplied, envelope: event_pb2.EventEnvelope) -> None:
         account, action = self._touch(event.account_id, envelope), event.action
-        account.cash_e9 += convert.money_e9(event.cash)
+        cash = convert.money_e9(event.cash)
+        if cash:
+            account.books(self.pairs.currency_of[action.instrument_id]).cash_e9 += cash
         account.holdings.pop(action.instrument_id, None)
         name = action.symbol_change.new_instrument_id or action.instrument_id
         if event.new_quantity_e9:
@@ -282,6 +343,11 @@ class LedgerView:
             account.holdings[name] = Holding(quantity_e9=event.new_quantity_e9, cost_e9=cost_e9)
         if event.HasField("mark_e9"):
             account.marks_e9[name] = event.mark_e9
+
+    def _converted(self, event: events_pb2.CurrencyConverted, envelope: event_pb2.EventEnvelope) -> None:
+        account = self._touch(event.account_id, envelope)
+        account.books(event.sold.currency_code).cash_e9 -= convert.money_e9(event.sold)
+        account.books(event.bought.currency_code).cash_e9 += convert.money_e9(event.bought)
 
     def _policy(self, event: events_pb2.RiskPolicyApplied, envelope: event_pb2.EventEnvelope) -> None:
         account = self.accounts[event.account_id]

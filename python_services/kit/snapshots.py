@@ -30,7 +30,7 @@ class Snapshot:
     """What was known at `as_of_ns`. Arrays are bars x instruments, C-contiguous, oldest bar first.
 
     Prices are adjusted for splits and dividends known at as_of; NaN where an instrument has no bar.
-    `marks_e9` are the last unadjusted closes.
+    `marks_e9` are the last unadjusted closes, `rates_e9` those of the currency pairs, which are no columns.
     """
 
     snapshot_id: str
@@ -45,6 +45,16 @@ class Snapshot:
     ts_event_ns: NDArray[np.int64]
     marks_e9: tuple[int, ...]
     mark_ts_ns: tuple[int, ...]
+    rate_instrument_ids: tuple[str, ...] = ()
+    rates_e9: tuple[int, ...] = ()
+    rate_ts_ns: tuple[int, ...] = ()
+
+    def marks(self) -> dict[str, int]:
+        """Marks of the instruments, and the rates, by instrument_id."""
+        found = dict(zip(self.instrument_ids, self.marks_e9, strict=True))
+        if self.rate_instrument_ids:
+            found.update(zip(self.rate_instrument_ids, self.rates_e9, strict=True))
+        return found
 
 
 def encode(columns: Mapping[str, Floats], ts_event_ns: NDArray[np.int64]) -> bytes:
@@ -105,6 +115,9 @@ def decode(header: marketdata_pb2.SnapshotHeader, content: Content) -> Snapshot:
         ts_event_ns=times[0].copy(),
         marks_e9=tuple(header.mark_e9),
         mark_ts_ns=tuple(header.mark_ts_ns),
+        rate_instrument_ids=tuple(header.rate_instrument_ids),
+        rates_e9=tuple(header.rate_e9),
+        rate_ts_ns=tuple(header.rate_ts_ns),
         **{name: column(name) for name in FLOAT_COLUMNS},
     )
 

@@ -55,3 +55,24 @@ def cut(universe: Universe, as_of_ns: int, lookback_bars: int) -> Cut:
         mark_ts_ns=universe.close_ns[last].tolist(),
         bars_known=int(universe.bars_so_far[end - 1]),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatesCut:
+    """Currency pairs that are known at the cut, and their last closes."""
+
+    instrument_ids: list[str]
+    rate_e9: list[int]
+    rate_ts_ns: list[int]
+
+
+def cut_rates(universe: Universe, as_of_ns: int) -> RatesCut:
+    """The rates of a universe of currency pairs; those without a bar yet are left out."""
+    end = int(np.searchsorted(universe.close_ns, as_of_ns, side="right"))
+    last = universe.last_bar[:, end - 1] if end else np.full(len(universe.instrument_ids), -1)
+    known = np.flatnonzero(last >= 0)
+    return RatesCut(
+        instrument_ids=[universe.instrument_ids[row] for row in known],
+        rate_e9=universe.close_e9[known, last[known]].tolist(),
+        rate_ts_ns=universe.close_ns[last[known]].tolist(),
+    )

@@ -59,11 +59,15 @@ class _Entry:
     display_name: str = ""
     multiplier: str = "1"
     sector: str = ""
+    base_currency_code: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstrumentSpec:
-    """What is fixed about an instrument. Increments and multiplier in nano units."""
+    """What is fixed about an instrument. Increments and multiplier in nano units.
+
+    A currency pair has a `base_currency_code`: its price is the rate of that currency in `currency_code`.
+    """
 
     instrument_id: str
     display_name: str
@@ -72,6 +76,7 @@ class InstrumentSpec:
     size_increment_e9: int
     multiplier_e9: int
     sector: str
+    base_currency_code: str = ""
 
 
 def parse(body: bytes, where: str) -> tuple[tuple[InstrumentSpec, ...], Session]:
@@ -91,6 +96,7 @@ def parse(body: bytes, where: str) -> tuple[tuple[InstrumentSpec, ...], Session]
         raise DatasetError("BAD_VALUE", where, f"unknown key {unknown[0]!r}", "known keys are instruments, session")
     session = configuration.load(Session, document.get("session") or {}, where=f"{where}: session")
     specs: dict[str, InstrumentSpec] = {}
+    pairs: set[frozenset[str]] = set()
     for number, raw in enumerate(document["instruments"]):
         place = f"{where}: instruments[{number}]"
         if not isinstance(raw, Mapping):
@@ -99,6 +105,11 @@ def parse(body: bytes, where: str) -> tuple[tuple[InstrumentSpec, ...], Session]
         if spec.instrument_id in specs:
             raise DatasetError("BAD_VALUE", place, f"{spec.instrument_id} is listed twice", "remove one of the two")
         specs[spec.instrument_id] = spec
+        if spec.base_currency_code:
+            pair = frozenset((spec.base_currency_code, spec.currency_code))
+            if pair in pairs:
+                raise DatasetError("BAD_VALUE", place, f"a second pair of {' and '.join(sorted(pair))}", "keep one")
+            pairs.add(pair)
     if not specs:
         raise DatasetError("EMPTY_UNIVERSE", where, "lists no instrument", "add at least one under `instruments`")
     return tuple(specs[name] for name in sorted(specs)), session
@@ -111,6 +122,9 @@ def _spec(entry: _Entry, where: str) -> InstrumentSpec:
         )
     if not _CURRENCY.match(entry.currency_code):
         raise DatasetError("BAD_VALUE", where, f"currency_code {entry.currency_code!r}", "use an ISO 4217 code")
+    base = entry.base_currency_code
+    if base and (not _CURRENCY.match(base) or base == entry.currency_code):
+        raise DatasetError("BAD_VALUE", where, f"base_currency_code {base!r}", "use another ISO 4217 code, or leave it")
     return InstrumentSpec(
         instrument_id=entry.instrument_id,
         display_name=entry.display_name or entry.instrument_id,
@@ -119,6 +133,7 @@ def _spec(entry: _Entry, where: str) -> InstrumentSpec:
         size_increment_e9=_nano(entry.size_increment, f"{where}.size_increment"),
         multiplier_e9=_nano(entry.multiplier, f"{where}.multiplier"),
         sector=entry.sector,
+        base_currency_code=base,
     )
 
 

@@ -62,6 +62,7 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
                     sector=spec.sector,
                     first_ts_ns=first,
                     last_ts_ns=last,
+                    base_currency_code=spec.base_currency_code,
                 )
                 for spec, first, last in part
             ],

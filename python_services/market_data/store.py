@@ -18,7 +18,7 @@ from python_services.kit import snapshots
 from python_services.kit.errors import ServiceError, not_found, precondition
 from python_services.kit.journal import Event, Journal, current_request
 
-from .cutting import NothingKnownError, cut
+from .cutting import NothingKnownError, cut, cut_rates
 from .findings import count_by_kind
 from .history import History
 from .ingestion import apply
@@ -68,6 +68,7 @@ class SnapshotStore:
         self._retained = retained
         self._files = files
         self._universes = Universes(history)
+        self._pairs = tuple(spec.instrument_id for spec in self._dataset.instruments if spec.base_currency_code)
         self._recipes: OrderedDict[str, _Recipe] = OrderedDict()
         self._asked: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._expired: dict[bytes, int] = {}
@@ -188,6 +189,11 @@ class SnapshotStore:
             watermark={"bars": found.bars_known, **universe.ingested},
             feature_set_version=FEATURE_SET_VERSION,
         )
+        if self._pairs:
+            rates = cut_rates(self._universes.get(self._pairs, as_of_ns), as_of_ns)
+            header.rate_instrument_ids.extend(rates.instrument_ids)
+            header.rate_e9.extend(rates.rate_e9)
+            header.rate_ts_ns.extend(rates.rate_ts_ns)
         content = snapshots.encode(found.columns, found.ts_event_ns)
         header.snapshot_id = snapshots.identify(header, content)
         return header, content

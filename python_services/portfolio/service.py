@@ -8,6 +8,7 @@ from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
 from alphamesh.portfolio.v1 import events_pb2, portfolio_pb2, portfolio_pb2_grpc
 from python_services.kit import convert
 from python_services.kit.context import Context, ServiceDefinition
+from python_services.kit.currency import Rate
 from python_services.kit.errors import invalid, precondition
 from python_services.kit.ids import request_id
 from python_services.kit.journal import Event, Journal
@@ -23,6 +24,8 @@ METHODS: dict[int, Method] = {
     portfolio_pb2.METHOD_MEAN_VARIANCE: "mean_variance",
     portfolio_pb2.METHOD_RISK_PARITY: "risk_parity",
 }
+
+NOTHING = Rate(0, 1)  # of a currency without a rate
 
 
 class Portfolio(portfolio_pb2_grpc.PortfolioServiceServicer):
@@ -108,11 +111,12 @@ class Portfolio(portfolio_pb2_grpc.PortfolioServiceServicer):
         """How the account has done, from the ledger's events."""
         await self._follower.wait_for(request.min_seq)
         account = self._view.account(request.account_id)
+        traded_e9 = self._view.traded_notional_e9(account)
         answer = portfolio_pb2.Performance(
             account_id=account.account_id,
             initial_equity=convert.money(account.initial_cash_e9, account.currency),
-            fees=convert.money(account.fees_e9, account.currency),
-            traded_notional=convert.money(account.traded_notional_e9, account.currency),
+            fees=convert.money(self._view.fees_e9(account), account.currency),
+            traded_notional=convert.money(traded_e9, account.currency),
             valued_at_ns=account.valued_at_ns,
             equity_e9=account.equity_e9,
             fills=account.fills,
@@ -121,15 +125,23 @@ class Portfolio(portfolio_pb2_grpc.PortfolioServiceServicer):
             equity = account.equity_e9[-1]
             answer.equity.CopyFrom(convert.money(equity, account.currency))
             answer.pnl.CopyFrom(convert.money(equity - account.initial_cash_e9, account.currency))
-        figures = performance.figures(account.equity_e9, account.traded_notional_e9, self._config.periods_per_year)
+        figures = performance.figures(account.equity_e9, traded_e9, self._config.periods_per_year)
         for name, value in figures.items():
             setattr(answer, name, value)
         return portfolio_pb2.GetPerformanceResponse(performance=answer, applied_seq=self._follower.applied_seq)
 
     def _book(self, account: AccountView, snapshot: Snapshot) -> tuple[logic.Book, list[int]]:
-        """Holdings in lots at the snapshot's marks, and the lot of each row."""
+        """Holdings in lots at the snapshot's marks, and the lot of each row; values in the account's currency.
+
+        An instrument of a currency without a rate has no value: it is held as it is. What is bought in another
+        currency is owed in it, so returns are those of prices in their own currency.
+        """
         instruments = [self._instrument(name) for name in snapshot.instrument_ids]
-        marks = dict(zip(snapshot.instrument_ids, snapshot.marks_e9, strict=True))
+        marks = snapshot.marks()
+        rates = {
+            currency: self._view.pairs.rate(currency, account.currency, marks) or NOTHING
+            for currency in {instrument.currency_code for instrument in instruments}
+        }
         equity = self._view.equity_at(account, marks)
         if equity <= 0:
             raise precondition(
@@ -149,14 +161,18 @@ class Portfolio(portfolio_pb2_grpc.PortfolioServiceServicer):
             ),
             lot_values=np.array(
                 [
-                    convert.notional_e9(mark, instrument.size_increment_e9, instrument.multiplier_e9)
+                    rates[instrument.currency_code].worth(
+                        convert.notional_e9(mark, instrument.size_increment_e9, instrument.multiplier_e9)
+                    )
                     for mark, instrument in zip(snapshot.marks_e9, instruments, strict=True)
                 ],
                 dtype=np.int64,
             ),
             equity=equity,
             elsewhere=sum(
-                self._view.notional_e9(name, account.marks_e9.get(name, 0), holding.quantity_e9)
+                self._view.rate(account, self._view.pairs.currency_of[name], marks).worth(
+                    self._view.notional_e9(name, account.marks_e9.get(name, 0), holding.quantity_e9)
+                )
                 for name, holding in account.holdings.items()
                 if not marks.get(name)
             ),

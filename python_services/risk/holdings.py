@@ -9,16 +9,22 @@ import numpy as np
 
 from alphamesh.marketdata.v1 import marketdata_pb2
 from python_services.kit import convert
+from python_services.kit.currency import SAME, Pairs, Rate, rate_missing
 from python_services.kit.errors import not_found, precondition
 from python_services.kit.ledger_view import AccountView
 from python_services.kit.snapshots import Floats, Snapshot
 
 from .logic import Book, Lots
 
+NOTHING = Rate(0, 1)  # of a currency without a rate
+
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """One account after event `seq`. Quantities, marks and money in nano units; `working` is (buys, sells)."""
+    """One account after event `seq`. Quantities, marks and money in nano units; `working` is (buys, sells).
+
+    `balances_e9` is cash by currency.
+    """
 
     account_id: str
     currency: str
@@ -26,7 +32,7 @@ class Held:
     quantities_e9: Mapping[str, int]
     working_e9: Mapping[str, tuple[int, int]]
     marks_e9: Mapping[str, int]
-    cash_e9: int
+    balances_e9: Mapping[str, int]
     day_start_equity_e9: int
     peak_equity_e9: int
 
@@ -42,7 +48,7 @@ def hold(account: AccountView, also: Iterable[str] = ()) -> Held:
         quantities_e9={name: holding.quantity_e9 for name, holding in account.holdings.items()},
         working_e9=working,
         marks_e9={name: marks[name] for name in {*account.holdings, *working, *also} if name in marks},
-        cash_e9=account.cash_e9,
+        balances_e9=account.balances_e9(),
         day_start_equity_e9=account.day_start_equity_e9,
         peak_equity_e9=account.peak_equity_e9,
     )
@@ -50,11 +56,16 @@ def hold(account: AccountView, also: Iterable[str] = ()) -> Held:
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """A book of everything held, on order or proposed, by name; the lot and the mark of each row."""
+    """A book of everything held, on order or proposed, by name; the lot and the mark of each row.
+
+    Values are in the account's currency, marks in the instrument's. `foreign`: other currencies that it has or owes
+    something in, or would have by the proposal.
+    """
 
     book: Book
     increments: list[int]
     marks_e9: list[int]
+    foreign: tuple[str, ...]
 
     def lots(self, quantities_e9: Iterable[int], field: str) -> Lots:
         """Quantities in the order of the rows, in lots. Raises ServiceError (INVALID_ARGUMENT)."""
@@ -69,11 +80,12 @@ def rows(
 ) -> Rows:
     """Values at the snapshot's marks, or at the ledger's last one where it has none.
 
-    Raises ServiceError: NOT_FOUND for an unknown instrument, FAILED_PRECONDITION (MARK_MISSING).
+    Raises ServiceError: NOT_FOUND for an unknown instrument, FAILED_PRECONDITION (MARK_MISSING,
+    CURRENCY_RATE_MISSING).
     """
     proposed = proposed or {}
     names = sorted({*proposed, *held.quantities_e9, *held.working_e9})
-    marks = {**held.marks_e9, **dict(zip(snapshot.instrument_ids, snapshot.marks_e9, strict=True))}
+    marks = {**held.marks_e9, **snapshot.marks()}
     for name in names:
         if name not in instruments:
             raise not_found("instrument", name, "use one that market_data lists")
@@ -84,10 +96,18 @@ def rows(
     wanted = [instruments[name] for name in names]
     increments = [instrument.size_increment_e9 for instrument in wanted]
     working = [held.working_e9.get(name, (0, 0)) for name in names]
-    equity = held.cash_e9 + sum(
-        convert.notional_e9(marks[name], quantity, instruments[name].multiplier_e9)
-        for name, quantity in held.quantities_e9.items()
-    )
+    amounts = {currency: cash for currency, cash in held.balances_e9.items() if cash}
+    for name, quantity in held.quantities_e9.items():
+        currency = instruments[name].currency_code
+        value = convert.notional_e9(marks[name], quantity, instruments[name].multiplier_e9)
+        amounts[currency] = amounts.get(currency, 0) + value
+    wished = {instruments[name].currency_code for name, quantity in proposed.items() if quantity}
+    foreign = tuple(sorted((amounts.keys() | wished) - {held.currency}))
+    rates = _rates(held.currency, {*amounts, *(instrument.currency_code for instrument in wanted)}, instruments, marks)
+    for currency in foreign:
+        if rates[currency] is NOTHING:
+            raise rate_missing(currency, held.currency)
+    equity = sum(rates[currency].worth(amount) for currency, amount in amounts.items())
     book = Book(
         names=tuple(names),
         sectors=tuple(instrument.sector or "unknown" for instrument in wanted),
@@ -95,12 +115,26 @@ def rows(
         open_buys=_lots((buys for buys, _ in working), increments, "open orders"),
         open_sells=_lots((sells for _, sells in working), increments, "open orders"),
         lot_values=np.array(
-            [convert.notional_e9(marks.get(i.instrument_id, 0), i.size_increment_e9, i.multiplier_e9) for i in wanted],
+            [
+                rates[i.currency_code].worth(
+                    convert.notional_e9(marks.get(i.instrument_id, 0), i.size_increment_e9, i.multiplier_e9)
+                )
+                for i in wanted
+            ],
             dtype=np.int64,
         ),
         equity=equity,
     )
-    return Rows(book=book, increments=increments, marks_e9=[marks.get(name, 0) for name in names])
+    return Rows(book=book, increments=increments, marks_e9=[marks.get(name, 0) for name in names], foreign=foreign)
+
+
+def _rates(
+    into: str, currencies: set[str], instruments: Mapping[str, marketdata_pb2.Instrument], marks: Mapping[str, int]
+) -> dict[str, Rate]:
+    if currencies <= {into}:  # nearly always: then nobody has to look for pairs
+        return {into: SAME}
+    pairs = Pairs(instruments)
+    return {currency: pairs.rate(currency, into, marks) or NOTHING for currency in currencies}
 
 
 def columns(values: Floats, snapshot: Snapshot, names: tuple[str, ...]) -> Floats:

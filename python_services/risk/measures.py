@@ -32,22 +32,28 @@ class TailRisk(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """Returns of the columns with enough history: observations x columns."""
+    """Returns of the columns with enough history: observations x columns.
+
+    Not `whole`: something else that the account has makes and loses money, too, so they do not tell its risk.
+    """
 
     columns: NDArray[np.intp]
     returns: NDArray[np.float64]
     size: int
     decay: float
+    whole: bool = True
 
 
-def panel(close: NDArray[np.float64], minimum: int, decay: float) -> Panel:
+def panel(close: NDArray[np.float64], minimum: int, decay: float, *, whole: bool = True) -> Panel:
     """close: bars x instruments, adjusted, NaN where there is no bar."""
     columns, returns = usable_returns(close, minimum)
-    return Panel(columns=columns, returns=returns, size=close.shape[1], decay=decay)
+    return Panel(columns=columns, returns=returns, size=close.shape[1], decay=decay, whole=whole)
 
 
 def tail_risk(weights: Vector, history: Panel) -> TailRisk | None:
-    """Risk of signed weights; None when something held has too little history to say."""
+    """Risk of signed weights; None when something held has too little history to say, or the panel is not whole."""
+    if not history.whole:
+        return None
     unknown = np.ones(history.size, dtype=bool)
     unknown[history.columns] = False
     if (weights[unknown] != 0.0).any():

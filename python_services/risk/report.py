@@ -14,12 +14,13 @@ from python_services.kit.snapshots import Snapshot
 from . import analysis, ladder
 from .analysis import Market, StressRow, Tail, Vector
 from .config import Config, Limits
-from .holdings import Held, columns, rows
-from .logic import Book, Measures
+from .holdings import Held, Rows, columns, rows
+from .logic import Measures
 from .measures import panel
 from .policy import limit_uses
 from .stress import Stress
 
+_FOREIGN = "the account has or owes {}, and the risk of exchange rates is not estimated"
 _NO_EQUITY = "equity is not above zero, so nothing is a share of it"
 
 
@@ -42,7 +43,9 @@ def make(
     history = panel(columns(snapshot.close, snapshot, names), config.minimum_history_bars, config.var_decay)
     known = analysis.market(names, history, config.minimum_history_bars)
     if not solvent:
-        known = Market(returns=np.empty((0, 0)), covariance=np.empty((0, 0)), decay=config.var_decay, reason=_NO_EQUITY)
+        known = _unmeasured(config, _NO_EQUITY)
+    elif every.foreign:
+        known = _unmeasured(config, _FOREIGN.format(", ".join(every.foreign)))
     quantities = [held.quantities_e9[name] for name in names]
     days = analysis.liquidation_days(
         np.array([quantity / NANO for quantity in quantities]), columns(snapshot.volume, snapshot, names), how
@@ -56,7 +59,7 @@ def make(
         gross_exposure=money(sum(abs(value) for value in values_e9), held.currency),
         net_exposure=money(sum(values_e9), held.currency),
         tail_risks=[_tail(tail) for tail in analysis.tails(weights, known, how)],
-        limit_uses=_uses(held, snapshot, book, limits, config, stress),
+        limit_uses=_uses(held, snapshot, every, limits, config, stress),
         model=risk_pb2.TailModel(
             observations=known.returns.shape[0],
             decay=known.decay,
@@ -93,18 +96,28 @@ def make(
 def held_weights(
     held: Held, snapshot: Snapshot, instruments: Mapping[str, marketdata_pb2.Instrument]
 ) -> tuple[tuple[str, ...], Vector]:
-    """(names, signed shares of equity) of what is held; no names when equity is not above zero."""
-    book = rows(held, snapshot, instruments).book
-    at = np.flatnonzero(book.lots) if book.equity > 0 else np.empty(0, dtype=np.intp)
+    """(names, signed shares of equity) of what is held.
+
+    No names when they say nothing: equity is not above zero, or exchange rates make and lose money, too.
+    """
+    every = rows(held, snapshot, instruments)
+    book = every.book
+    at = np.flatnonzero(book.lots) if book.equity > 0 and not every.foreign else np.empty(0, dtype=np.intp)
     weights = np.array([int(book.lots[i]) * int(book.lot_values[i]) / book.equity for i in at])
     return tuple(book.names[i] for i in at), weights
 
 
 def _uses(
-    held: Held, snapshot: Snapshot, book: Book, limits: Limits, config: Config, stress: Stress
+    held: Held, snapshot: Snapshot, every: Rows, limits: Limits, config: Config, stress: Stress
 ) -> list[risk_pb2.LimitUse]:
     """Every limit that a holding can use; those of orders have nothing to say here."""
-    history = panel(columns(snapshot.close, snapshot, book.names), config.minimum_history_bars, config.var_decay)
+    book = every.book
+    history = panel(
+        columns(snapshot.close, snapshot, book.names),
+        config.minimum_history_bars,
+        config.var_decay,
+        whole=not every.foreign,
+    )
     moves = stress.moves(book.names, snapshot.as_of_ns)
     uses = Measures(book, limits, history, moves).report(book.lots)
     losses = ladder.losses(
@@ -115,6 +128,10 @@ def _uses(
         limits.drawdown_bps,
     )
     return limit_uses((use for use in uses if not use.limit.startswith("order_bps")), losses)
+
+
+def _unmeasured(config: Config, reason: str) -> Market:
+    return Market(returns=np.empty((0, 0)), covariance=np.empty((0, 0)), decay=config.var_decay, reason=reason)
 
 
 def _tail(tail: Tail) -> risk_pb2.TailRisk:

@@ -121,6 +121,7 @@ class Risk(risk_pb2_grpc.RiskServiceServicer):
                 holdings.columns(snapshot.close, snapshot, book.names),
                 self._config.minimum_history_bars,
                 self._config.var_decay,
+                whole=not rows.foreign,
             )
             verdict = logic.assess(
                 book,

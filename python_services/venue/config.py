@@ -18,6 +18,8 @@ class Config:
     """How it fills and what it charges; rates in parts per million of price or volume, or 1e-8 of notional.
 
     market: "bars" fills on the bars that come after an order; "book" lets orders trade with each other.
+    Fees are charged in the instrument's currency: `currency` is the one that the amounts here are stated in, and an
+    instrument of another pays the same numbers of its own.
     The fill model (half spread, impact, cap, slippage) is about bars, the last two keys are about books.
     """
 

@@ -207,7 +207,7 @@ class Desk:
             report.trade_id = f"T{len(self.reports) + 1}"
             report.last_price_e9 = fact.price * instrument.price_increment_e9
             report.last_quantity_e9 = fact.lots * instrument.size_increment_e9
-            report.fee.CopyFrom(convert.money(fact.fee, self._config.currency))
+            report.fee.CopyFrom(convert.money(fact.fee, instrument.currency_code))
             report.liquidity_flag = trading_pb2.LiquidityFlag.ValueType(fact.liquidity)
         return report
 

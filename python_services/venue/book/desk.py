@@ -46,7 +46,7 @@ class Desk:
         self._journal = journal
         self._instruments = Instruments(instruments)
         self._exchange = Exchange(self._instruments.tick_values)
-        self._reporter = Reporter(self._instruments, config.currency)
+        self._reporter = Reporter(self._instruments)
         self._schedule = events_pb2.ScheduleSet()
         self.reports = self._reporter.reports
         self.trades = self._reporter.trades
@@ -216,7 +216,6 @@ class Desk:
                 outcome.reports = self._reporter.tell(answer or ())
             case "schedule":
                 self._schedule = command.schedule
-                self._reporter.currency = command.schedule.currency
                 exchange.schedule = scheduled(command.schedule)
             case unknown:
                 raise JournalError(f"the command {unknown!r} is unknown to this version; start the one that wrote it")

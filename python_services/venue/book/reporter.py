@@ -19,9 +19,8 @@ FIRST = frozenset({Kind.KIND_ACCEPTED, Kind.KIND_REJECTED})
 class Reporter:
     """The stream of reports, the tape, and the terms of each order as clients know them."""
 
-    def __init__(self, instruments: Instruments, currency: str) -> None:
+    def __init__(self, instruments: Instruments) -> None:
         self._instruments = instruments
-        self.currency = currency
         self.reports: list[venue_pb2.Report] = []
         self.trades: list[venue_pb2.Trade] = []
         self.first: dict[Key, venue_pb2.Report] = {}
@@ -66,7 +65,7 @@ class Reporter:
         report.trade_id = f"{trade_id}-{'B' if fact.order.terms.side == trading_pb2.SIDE_BUY else 'S'}"
         report.last_price_e9 = fact.price * instrument.price_increment_e9
         report.last_quantity_e9 = fact.lots * instrument.size_increment_e9
-        report.fee.CopyFrom(convert.money(fact.fee, self.currency))
+        report.fee.CopyFrom(convert.money(fact.fee, instrument.currency_code))
         report.liquidity_flag = fact.liquidity  # type: ignore[assignment]
         if fact.is_trade:
             self.trades.append(

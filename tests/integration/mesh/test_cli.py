@@ -141,6 +141,7 @@ def test_a_service_that_does_not_start_is_one_message(folder):
         (("session", "--up", "--data", "none.csv"), "there is no such file"),
         (("session", "--data", "/dev/null"), "takes effect when services start"),
         (("up", "--topology", "none.yaml"), "none.yaml: cannot be read"),
+        (("convert", "100", "USD", "EUR"), "there is no run yet"),
         (("trading-state", "HALTED", "--reason", "test"), "there is no run yet"),
     ],
 )

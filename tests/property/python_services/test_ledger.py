@@ -54,7 +54,12 @@ def catalogue() -> Catalogue:
     return Catalogue(
         {
             name: marketdata_pb2.Instrument(
-                instrument_id=name, price_increment_e9=E9 // 100, size_increment_e9=E9, multiplier_e9=E9, sector="s"
+                instrument_id=name,
+                currency_code="USD",
+                price_increment_e9=E9 // 100,
+                size_increment_e9=E9,
+                multiplier_e9=E9,
+                sector="s",
             )
             for name in MARKS
         }
@@ -63,7 +68,14 @@ def catalogue() -> Catalogue:
 
 def open_gate(listings: Any, cash: int) -> Gatekeeper:
     return Gatekeeper(
-        listings, cash=cash, fee_ppm=0, fee_per_lot=E9 // 100, minimum_fee=0, open_orders=64, remembered_orders=1_000
+        listings,
+        currency="USD",
+        cash=cash,
+        fee_ppm=0,
+        fee_per_lot=E9 // 100,
+        minimum_fee=0,
+        open_orders=64,
+        remembered_orders=1_000,
     )
 
 
@@ -112,7 +124,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def rebuild(self) -> None:
         self.journal = Journal(self.folder / "journal.db", "execution", "test", lambda error: None)
         products = catalogue()
-        self.ledger = Ledger(products, lambda cash: open_gate(products.listings, cash))
+        self.ledger = Ledger(products, lambda currency, cash: open_gate(products.listings, cash))
         for frame in self.journal.read(1):
             for envelope in frame.events:
                 self.ledger.apply(envelope)

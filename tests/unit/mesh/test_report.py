@@ -20,6 +20,10 @@ def usd(amount: float):
     return money(round(amount * NANO), "USD")
 
 
+def usd_e9(amount: float) -> int:
+    return round(amount * NANO)
+
+
 def fill(side: int, quantity: int, price: float, fee: float) -> order_pb2.Fill:
     return order_pb2.Fill(
         instrument_id="AAPL",
@@ -59,6 +63,7 @@ def facts() -> report.Facts:
         fills=[fill(trading_pb2.SIDE_BUY, 10, 100, 1.5), fill(trading_pb2.SIDE_SELL, 4, 110, 1.0)],
         account=execution_pb2.Account(
             cash=usd(999_437.5),
+            currencies=[execution_pb2.CurrencyBooks(cash=usd(999_437.5), funding=usd(1_000_000))],
             positions=[
                 execution_pb2.Position(instrument_id="AAPL", quantity_e9=6 * NANO, cost=usd(600), mark_e9=105 * NANO)
             ],
@@ -74,7 +79,13 @@ def facts() -> report.Facts:
             equity_e9=[1_000_067_500_000_000],
         ),
         findings=[marketdata_pb2.Finding(kind=marketdata_pb2.Finding.KIND_SPLIT)],
-        multipliers_e9={"AAPL": NANO},
+        instruments={
+            "AAPL": marketdata_pb2.Instrument(instrument_id="AAPL", currency_code="USD", multiplier_e9=NANO),
+            "SAP": marketdata_pb2.Instrument(instrument_id="SAP", currency_code="EUR", multiplier_e9=NANO),
+            "EURUSD": marketdata_pb2.Instrument(
+                instrument_id="EURUSD", currency_code="USD", base_currency_code="EUR", multiplier_e9=NANO
+            ),
+        },
         risk=risk_pb2.RiskReport(
             account_id="demo",
             as_of_ns=1246478400 * NANO,
@@ -169,6 +180,27 @@ def test_profit_and_loss_is_the_sum_over_fills_and_marks(facts, built):
     assert (built["pnl"], built["pnl_from_fills"], built["reconciled"]) == ("67.5", "67.5", True)
 
 
+def test_profit_and_loss_of_two_currencies_is_added_up_in_each(facts):
+    """10,000 dollars became 9,000 euros, 5 shares were bought at 100 of them and stand at 110, at a rate of 1.20."""
+    euros = [money(amount * NANO, "EUR") for amount in (8_499, 9_000)]
+    books = [
+        execution_pb2.CurrencyBooks(cash=usd(989_437.5), funding=usd(990_000)),
+        execution_pb2.CurrencyBooks(
+            cash=euros[0], funding=euros[1], rate_instrument_id="EURUSD", rate_e9=1_200_000_000
+        ),
+    ]
+    del facts.account.currencies[:]
+    facts.account.currencies.extend(books)
+    facts.account.positions.add(
+        instrument_id="SAP", quantity_e9=5 * NANO, cost=money(500 * NANO, "EUR"), mark_e9=110 * NANO
+    )
+    bought = fill(trading_pb2.SIDE_BUY, 5, 100, 0)
+    bought.instrument_id = "SAP"
+    bought.fee.CopyFrom(money(NANO, "EUR"))
+    facts.fills.append(bought)
+    assert report.pnl_from_fills(facts) == usd_e9(67.5 - 10_000 + 1.2 * (9_000 + 50 - 1))
+
+
 def test_books_that_do_not_add_up_are_seen(facts):
     facts.fills.pop()
     assert report.pnl_from_fills(facts) == -1_001_500_000_000 + 10 * 105 * NANO
@@ -198,6 +230,7 @@ def test_what_was_not_computed_is_null_and_money_is_exact_text(built):
     assert built["equity_curve"] == [{"date": "2009-07-01", "ts_ns": 1246478400 * NANO, "equity": "1000067.5"}]
     assert built["positions"][0] == {
         "instrument_id": "AAPL",
+        "currency": "USD",
         "quantity": "6",
         "cost": "600",
         "mark": "105",

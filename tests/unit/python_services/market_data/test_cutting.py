@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from python_services.market_data.cutting import NothingKnownError, cut
+from python_services.market_data.cutting import NothingKnownError, cut, cut_rates
 from python_services.market_data.history import FOREVER_NS, History
 from python_services.market_data.universe import Universe, Universes
 
@@ -74,3 +74,13 @@ def test_nothing_known_yet() -> None:
         with pytest.raises(NothingKnownError) as caught:
             cut(found, as_of, 10)
         assert caught.value.instrument_id == ("A" if as_of == 1 else "C")
+
+
+def test_rates_are_the_last_closes_and_what_is_not_known_yet_is_left_out() -> None:
+    found = universe("A", "B", "C")
+    first = cut_rates(found, int(found.close_ns[1]))
+    assert (first.instrument_ids, first.rate_e9) == (["A", "B"], [42_000_000_000, 11_000_000_000])
+    assert first.rate_ts_ns == [int(found.close_ns[1])] * 2
+    later = cut_rates(found, int(found.close_ns[-1]))
+    assert dict(zip(later.instrument_ids, later.rate_e9, strict=True))["C"] == 7_000_000_000
+    assert cut_rates(found, int(found.close_ns[0]) - 1).instrument_ids == []

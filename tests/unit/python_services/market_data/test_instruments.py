@@ -15,6 +15,14 @@ def one(**changes: str) -> bytes:
     return f"instruments:\n  - {{{body}}}\n".encode()
 
 
+PAIR_TURNED_ROUND = one(instrument_id="B", currency_code="EUR", base_currency_code="USD").partition(b"\n")[2]
+
+
+def test_a_currency_pair_says_what_its_price_is_of() -> None:
+    (pair,), _ = instruments.parse(one(instrument_id="EURUSD", base_currency_code="EUR"), "x")
+    assert (pair.base_currency_code, pair.currency_code) == ("EUR", "USD")
+
+
 def test_bundled_instruments() -> None:
     specs, session = instruments.parse(config.resolve("bundled:instruments.yaml").read_bytes(), "bundled")
     assert [spec.instrument_id for spec in specs] == ["AAPL", "FB", "GOOG", "IBM", "MSFT"]
@@ -44,6 +52,9 @@ def test_numbers_are_never_floats() -> None:
         (one(size_increment="nan"), "size_increment"),
         (one(size_increment="some"), "size_increment"),
         (one(currency_code="dollars"), "currency_code"),
+        (one(base_currency_code="EURO"), "base_currency_code"),
+        (one(base_currency_code="USD"), "base_currency_code"),
+        (one(base_currency_code="EUR") + PAIR_TURNED_ROUND, "second pair of EUR and USD"),
         (one(instrument_id="''"), "instrument_id"),
         (one() + one().partition(b"\n")[2], "listed twice"),
         (b"session: {timezone: Mars/Olympus}\n" + one(), "Mars/Olympus"),

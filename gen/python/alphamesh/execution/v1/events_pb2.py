@@ -28,7 +28,7 @@ from alphamesh.type.v1 import money_pb2 as alphamesh_dot_type_dot_v1_dot_money__
 from alphamesh.type.v1 import trading_pb2 as alphamesh_dot_type_dot_v1_dot_trading__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#alphamesh/execution/v1/events.proto\x12\x16\x61lphamesh.execution.v1\x1a&alphamesh/execution/v1/execution.proto\x1a\"alphamesh/execution/v1/order.proto\x1a\x1d\x61lphamesh/type/v1/money.proto\x1a\x1f\x61lphamesh/type/v1/trading.proto\"K\n\rAccountOpened\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12&\n\x04\x63\x61sh\x18\x02 \x01(\x0b\x32\x18.alphamesh.type.v1.Money\"[\n\x11RiskPolicyApplied\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x32\n\x06policy\x18\x02 \x01(\x0b\x32\".alphamesh.execution.v1.RiskPolicy\"q\n\x13TradingStateChanged\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x36\n\rtrading_state\x18\x02 \x01(\x0e\x32\x1f.alphamesh.type.v1.TradingState\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xda\x01\n\rAccountValued\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\x16\n\x0einstrument_ids\x18\x03 \x03(\t\x12\x0f\n\x07mark_e9\x18\x04 \x03(\x03\x12\x12\n\nmark_ts_ns\x18\x05 \x03(\x03\x12&\n\x04\x63\x61sh\x18\x06 \x01(\x0b\x32\x18.alphamesh.type.v1.Money\x12(\n\x06\x65quity\x18\x07 \x01(\x0b\x32\x18.alphamesh.type.v1.Money\x12\x11\n\tvenue_seq\x18\x08 \x01(\x03\"\xfe\x01\n\x10OrderInitialized\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12/\n\x04spec\x18\x02 \x01(\x0b\x32!.alphamesh.execution.v1.OrderSpec\x12\x31\n\x05state\x18\x03 \x01(\x0e\x32\".alphamesh.execution.v1.OrderState\x12<\n\x0e\x64\x65nial_reasons\x18\x04 \x03(\x0e\x32$.alphamesh.execution.v1.DenialReason\x12\x16\n\x0epolicy_version\x18\x05 \x01(\x03\x12\x1c\n\x14\x61pproved_quantity_e9\x18\x06 \x01(\x03\"d\n\x0eOrderScheduled\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x02 \x01(\t\x12\x10\n\x08start_ns\x18\x03 \x03(\x03\x12\x13\n\x0bquantity_e9\x18\x04 \x03(\x03\"\xcd\x02\n\x11OrderStateChanged\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x02 \x01(\t\x12\x36\n\nfrom_state\x18\x03 \x01(\x0e\x32\".alphamesh.execution.v1.OrderState\x12\x34\n\x08to_state\x18\x04 \x01(\x0e\x32\".alphamesh.execution.v1.OrderState\x12\x1b\n\x0evenue_order_id\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x11\n\tvenue_seq\x18\x07 \x01(\x03\x12\x37\n\x0cpending_spec\x18\x08 \x01(\x0b\x32!.alphamesh.execution.v1.OrderSpec\x12\x11\n\ttriggered\x18\t \x01(\x08\x42\x11\n\x0f_venue_order_id\"\x80\x01\n\rOrderReplaced\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x02 \x01(\t\x12/\n\x04spec\x18\x03 \x01(\x0b\x32!.alphamesh.execution.v1.OrderSpec\x12\x11\n\tvenue_seq\x18\x04 \x01(\x03\"\x82\x01\n\x0bOrderFilled\x12*\n\x04\x66ill\x18\x01 \x01(\x0b\x32\x1c.alphamesh.execution.v1.Fill\x12\x34\n\x08to_state\x18\x02 \x01(\x0e\x32\".alphamesh.execution.v1.OrderState\x12\x11\n\tvenue_seq\x18\x03 \x01(\x03\"\xf6\x01\n\x12ReservationGranted\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x14\n\x0c\x62\x61tch_number\x18\x03 \x01(\x03\x12\x37\n\x05\x62\x61tch\x18\x04 \x01(\x0b\x32(.alphamesh.execution.v1.ReservationBatch\x12=\n\x08verdicts\x18\x05 \x01(\x0b\x32+.alphamesh.execution.v1.ReservationVerdicts\x12\x16\n\x0epolicy_version\x18\x06 \x01(\x03\x12\x14\n\x0creleased_ids\x18\x07 \x03(\x03\"B\n\x13ReservationReleased\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x17\n\x0freservation_ids\x18\x02 \x03(\x03\"A\n\x12ReservationExpired\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x17\n\x0freservation_ids\x18\x02 \x03(\x03\"_\n\rReportRefused\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x02 \x01(\t\x12\x11\n\tvenue_seq\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\"k\n\x0cOrderAdopted\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12/\n\x04spec\x18\x02 \x01(\x0b\x32!.alphamesh.execution.v1.OrderSpec\x12\x16\n\x0evenue_order_id\x18\x03 \x01(\t\"Y\n\x17ReconciliationCompleted\x12>\n\x0ereconciliation\x18\x01 \x01(\x0b\x32&.alphamesh.execution.v1.Reconciliation\"\x89\x02\n\x16\x43orporateActionApplied\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x37\n\x06\x61\x63tion\x18\x02 \x01(\x0b\x32\'.alphamesh.execution.v1.CorporateAction\x12\x17\n\x0fold_quantity_e9\x18\x03 \x01(\x03\x12\x17\n\x0fnew_quantity_e9\x18\x04 \x01(\x03\x12&\n\x04\x63\x61sh\x18\x05 \x01(\x0b\x32\x18.alphamesh.type.v1.Money\x12&\n\x04\x63ost\x18\x06 \x01(\x0b\x32\x18.alphamesh.type.v1.Money\x12\x14\n\x07mark_e9\x18\x07 \x01(\x03H\x00\x88\x01\x01\x42\n\n\x08_mark_e9b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#alphamesh/execution/v1/events.proto\x12\x16\x61lphamesh.execution.v1\x1a&alphamesh/execution/v1/execution.proto\x1a\"alphamesh/execution/v1/order.proto\x1a\x1d\x61lphamesh/type/v1/money.proto\x1a\x1f\x61lphamesh/type/v1/trading.proto\"K\n\rAccountOpened\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12&\n\x04\x63\x61sh\x18\x02 \x01(\x0b\x32\x18.alphamesh.type.v1.Money\"[\n\x11RiskPolicyApplied\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x32\n\x06policy\x18\x02 \x01(\x0b\x32\".alphamesh.execution.v1.RiskPolicy\"q\n\x13TradingStateChanged\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x36\n\rtrading_state\x18\x02 \x01(\x0e\x32\x1f.alphamesh.type.v1.TradingState\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\x86\x02\n\rAccountValued\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x13\n\x0bsnapshot_id\x18\x02 \x01(\t\x12\x16\n\x0einstrument_ids\x18\x03 \x03(\t\x12\x0f\n\x07mark_e9\x18\x04 \x03(\x03\x12\x12\n\nmark_ts_ns\x18\x05 \x03(\x03\x12&\n\x04\x63\x61sh\x18\x06 \x01(\x0b\x32\x18.alphamesh.type.v1.Money\x12(\n\x06\x65quity\x18\x07 \x01(\x0b\x32\x18.alphamesh.type.v1.Money\x12\x11\n\tvenue_seq\x18\x08 \x01(\x03\x12*\n\x08\x62\x61lances\x18\t \x03(\x0b\x32\x18.alphamesh.type.v1.Money\"\xfe\x01\n\x10OrderInitialized\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12/\n\x04spec\x18\x02 \x01(\x0b\x32!.alphamesh.execution.v1.OrderSpec\x12\x31\n\x05state\x18\x03 \x01(\x0e\x32\".alphamesh.execution.v1.OrderState\x12<\n\x0e\x64\x65nial_reasons\x18\x04 \x03(\x0e\x32$.alphamesh.execution.v1.DenialReason\x12\x16\n\x0epolicy_version\x18\x05 \x01(\x03\x12\x1c\n\x14\x61pproved_quantity_e9\x18\x06 \x01(\x03\"d\n\x0eOrderScheduled\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x02 \x01(\t\x12\x10\n\x08start_ns\x18\x03 \x03(\x03\x12\x13\n\x0bquantity_e9\x18\x04 \x03(\x03\"\xcd\x02\n\x11OrderStateChanged\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x02 \x01(\t\x12\x36\n\nfrom_state\x18\x03 \x01(\x0e\x32\".alphamesh.execution.v1.OrderState\x12\x34\n\x08to_state\x18\x04 \x01(\x0e\x32\".alphamesh.execution.v1.OrderState\x12\x1b\n\x0evenue_order_id\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x11\n\tvenue_seq\x18\x07 \x01(\x03\x12\x37\n\x0cpending_spec\x18\x08 \x01(\x0b\x32!.alphamesh.execution.v1.OrderSpec\x12\x11\n\ttriggered\x18\t \x01(\x08\x42\x11\n\x0f_venue_order_id\"\x80\x01\n\rOrderReplaced\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x02 \x01(\t\x12/\n\x04spec\x18\x03 \x01(\x0b\x32!.alphamesh.execution.v1.OrderSpec\x12\x11\n\tvenue_seq\x18\x04 \x01(\x03\"\x82\x01\n\x0bOrderFilled\x12*\n\x04\x66ill\x18\x01 \x01(\x0b\x32\x1c.alphamesh.execution.v1.Fill\x12\x34\n\x08to_state\x18\x02 \x01(\x0e\x32\".alphamesh.execution.v1.OrderState\x12\x11\n\tvenue_seq\x18\x03 \x01(\x03\"\xf6\x01\n\x12ReservationGranted\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x10\n\x08\x61gent_id\x18\x02 \x01(\t\x12\x14\n\x0c\x62\x61tch_number\x18\x03 \x01(\x03\x12\x37\n\x05\x62\x61tch\x18\x04 \x01(\x0b\x32(.alphamesh.execution.v1.ReservationBatch\x12=\n\x08verdicts\x18\x05 \x01(\x0b\x32+.alphamesh.execution.v1.ReservationVerdicts\x12\x16\n\x0epolicy_version\x18\x06 \x01(\x03\x12\x14\n\x0creleased_ids\x18\x07 \x03(\x03\"B\n\x13ReservationReleased\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x17\n\x0freservation_ids\x18\x02 \x03(\x03\"A\n\x12ReservationExpired\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x17\n\x0freservation_ids\x18\x02 \x03(\x03\"_\n\rReportRefused\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63lient_order_id\x18\x02 \x01(\t\x12\x11\n\tvenue_seq\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\"k\n\x0cOrderAdopted\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12/\n\x04spec\x18\x02 \x01(\x0b\x32!.alphamesh.execution.v1.OrderSpec\x12\x16\n\x0evenue_order_id\x18\x03 \x01(\t\"Y\n\x17ReconciliationCompleted\x12>\n\x0ereconciliation\x18\x01 \x01(\x0b\x32&.alphamesh.execution.v1.Reconciliation\"\xce\x01\n\x11\x43urrencyConverted\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12&\n\x04sold\x18\x02 \x01(\x0b\x32\x18.alphamesh.type.v1.Money\x12(\n\x06\x62ought\x18\x03 \x01(\x0b\x32\x18.alphamesh.type.v1.Money\x12\x1a\n\x12rate_instrument_id\x18\x04 \x01(\t\x12\x0f\n\x07rate_e9\x18\x05 \x01(\x03\x12\x12\n\nrate_ts_ns\x18\x06 \x01(\x03\x12\x12\n\nspread_ppm\x18\x07 \x01(\x03\"\x89\x02\n\x16\x43orporateActionApplied\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x37\n\x06\x61\x63tion\x18\x02 \x01(\x0b\x32\'.alphamesh.execution.v1.CorporateAction\x12\x17\n\x0fold_quantity_e9\x18\x03 \x01(\x03\x12\x17\n\x0fnew_quantity_e9\x18\x04 \x01(\x03\x12&\n\x04\x63\x61sh\x18\x05 \x01(\x0b\x32\x18.alphamesh.type.v1.Money\x12&\n\x04\x63ost\x18\x06 \x01(\x0b\x32\x18.alphamesh.type.v1.Money\x12\x14\n\x07mark_e9\x18\x07 \x01(\x03H\x00\x88\x01\x01\x42\n\n\x08_mark_e9b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,29 +42,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRADINGSTATECHANGED']._serialized_start=373
   _globals['_TRADINGSTATECHANGED']._serialized_end=486
   _globals['_ACCOUNTVALUED']._serialized_start=489
-  _globals['_ACCOUNTVALUED']._serialized_end=707
-  _globals['_ORDERINITIALIZED']._serialized_start=710
-  _globals['_ORDERINITIALIZED']._serialized_end=964
-  _globals['_ORDERSCHEDULED']._serialized_start=966
-  _globals['_ORDERSCHEDULED']._serialized_end=1066
-  _globals['_ORDERSTATECHANGED']._serialized_start=1069
-  _globals['_ORDERSTATECHANGED']._serialized_end=1402
-  _globals['_ORDERREPLACED']._serialized_start=1405
-  _globals['_ORDERREPLACED']._serialized_end=1533
-  _globals['_ORDERFILLED']._serialized_start=1536
-  _globals['_ORDERFILLED']._serialized_end=1666
-  _globals['_RESERVATIONGRANTED']._serialized_start=1669
-  _globals['_RESERVATIONGRANTED']._serialized_end=1915
-  _globals['_RESERVATIONRELEASED']._serialized_start=1917
-  _globals['_RESERVATIONRELEASED']._serialized_end=1983
-  _globals['_RESERVATIONEXPIRED']._serialized_start=1985
-  _globals['_RESERVATIONEXPIRED']._serialized_end=2050
-  _globals['_REPORTREFUSED']._serialized_start=2052
-  _globals['_REPORTREFUSED']._serialized_end=2147
-  _globals['_ORDERADOPTED']._serialized_start=2149
-  _globals['_ORDERADOPTED']._serialized_end=2256
-  _globals['_RECONCILIATIONCOMPLETED']._serialized_start=2258
-  _globals['_RECONCILIATIONCOMPLETED']._serialized_end=2347
-  _globals['_CORPORATEACTIONAPPLIED']._serialized_start=2350
-  _globals['_CORPORATEACTIONAPPLIED']._serialized_end=2615
+  _globals['_ACCOUNTVALUED']._serialized_end=751
+  _globals['_ORDERINITIALIZED']._serialized_start=754
+  _globals['_ORDERINITIALIZED']._serialized_end=1008
+  _globals['_ORDERSCHEDULED']._serialized_start=1010
+  _globals['_ORDERSCHEDULED']._serialized_end=1110
+  _globals['_ORDERSTATECHANGED']._serialized_start=1113
+  _globals['_ORDERSTATECHANGED']._serialized_end=1446
+  _globals['_ORDERREPLACED']._serialized_start=1449
+  _globals['_ORDERREPLACED']._serialized_end=1577
+  _globals['_ORDERFILLED']._serialized_start=1580
+  _globals['_ORDERFILLED']._serialized_end=1710
+  _globals['_RESERVATIONGRANTED']._serialized_start=1713
+  _globals['_RESERVATIONGRANTED']._serialized_end=1959
+  _globals['_RESERVATIONRELEASED']._serialized_start=1961
+  _globals['_RESERVATIONRELEASED']._serialized_end=2027
+  _globals['_RESERVATIONEXPIRED']._serialized_start=2029
+  _globals['_RESERVATIONEXPIRED']._serialized_end=2094
+  _globals['_REPORTREFUSED']._serialized_start=2096
+  _globals['_REPORTREFUSED']._serialized_end=2191
+  _globals['_ORDERADOPTED']._serialized_start=2193
+  _globals['_ORDERADOPTED']._serialized_end=2300
+  _globals['_RECONCILIATIONCOMPLETED']._serialized_start=2302
+  _globals['_RECONCILIATIONCOMPLETED']._serialized_end=2391
+  _globals['_CURRENCYCONVERTED']._serialized_start=2394
+  _globals['_CURRENCYCONVERTED']._serialized_end=2600
+  _globals['_CORPORATEACTIONAPPLIED']._serialized_start=2603
+  _globals['_CORPORATEACTIONAPPLIED']._serialized_end=2868
 # @@protoc_insertion_point(module_scope)

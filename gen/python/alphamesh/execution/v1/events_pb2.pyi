@@ -122,6 +122,7 @@ class AccountValued(_message.Message):
     CASH_FIELD_NUMBER: _builtins.int
     EQUITY_FIELD_NUMBER: _builtins.int
     VENUE_SEQ_FIELD_NUMBER: _builtins.int
+    BALANCES_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Output only. Account."""
     snapshot_id: _builtins.str
@@ -130,7 +131,7 @@ class AccountValued(_message.Message):
     """Output only. Last venue report taken into account."""
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Output only. Instruments marked."""
+        """Output only. Instruments marked, then the currency pairs whose marks are the rates of this valuation."""
 
     @_builtins.property
     def mark_e9(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -142,11 +143,15 @@ class AccountValued(_message.Message):
 
     @_builtins.property
     def cash(self) -> _money_pb2.Money:
-        """Output only. Cash."""
+        """Output only. Cash of every currency, in the account's."""
 
     @_builtins.property
     def equity(self) -> _money_pb2.Money:
         """Output only. Cash plus positions at the marks."""
+
+    @_builtins.property
+    def balances(self) -> _containers.RepeatedCompositeFieldContainer[_money_pb2.Money]:
+        """Output only. Cash of each currency, the account's first; empty while there is no other."""
 
     def __init__(
         self,
@@ -159,10 +164,11 @@ class AccountValued(_message.Message):
         cash: _money_pb2.Money | None = ...,
         equity: _money_pb2.Money | None = ...,
         venue_seq: _builtins.int = ...,
+        balances: _abc.Iterable[_money_pb2.Money] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cash", b"cash", "equity", b"equity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "cash", b"cash", "equity", b"equity", "instrument_ids", b"instrument_ids", "mark_e9", b"mark_e9", "mark_ts_ns", b"mark_ts_ns", "snapshot_id", b"snapshot_id", "venue_seq", b"venue_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "balances", b"balances", "cash", b"cash", "equity", b"equity", "instrument_ids", b"instrument_ids", "mark_e9", b"mark_e9", "mark_ts_ns", b"mark_ts_ns", "snapshot_id", b"snapshot_id", "venue_seq", b"venue_seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -582,6 +588,56 @@ class ReconciliationCompleted(_message.Message):
 Global___ReconciliationCompleted: _TypeAlias = ReconciliationCompleted  # noqa: Y015
 
 @_typing.final
+class CurrencyConverted(_message.Message):
+    """Cash of one currency was exchanged for another, at the rate of the last valuation less the spread."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    SOLD_FIELD_NUMBER: _builtins.int
+    BOUGHT_FIELD_NUMBER: _builtins.int
+    RATE_INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    RATE_E9_FIELD_NUMBER: _builtins.int
+    RATE_TS_NS_FIELD_NUMBER: _builtins.int
+    SPREAD_PPM_FIELD_NUMBER: _builtins.int
+    account_id: _builtins.str
+    """Output only. Account."""
+    rate_instrument_id: _builtins.str
+    """Output only. Currency pair that the rate is of."""
+    rate_e9: _builtins.int
+    """Output only. Its mark."""
+    rate_ts_ns: _builtins.int
+    """Output only. When the mark is of, Unix nanoseconds UTC."""
+    spread_ppm: _builtins.int
+    """Output only. Spread deducted, parts per million."""
+    @_builtins.property
+    def sold(self) -> _money_pb2.Money:
+        """Output only. What was given."""
+
+    @_builtins.property
+    def bought(self) -> _money_pb2.Money:
+        """Output only. What was received, rounded down."""
+
+    def __init__(
+        self,
+        *,
+        account_id: _builtins.str = ...,
+        sold: _money_pb2.Money | None = ...,
+        bought: _money_pb2.Money | None = ...,
+        rate_instrument_id: _builtins.str = ...,
+        rate_e9: _builtins.int = ...,
+        rate_ts_ns: _builtins.int = ...,
+        spread_ppm: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bought", b"bought", "sold", b"sold"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "bought", b"bought", "rate_e9", b"rate_e9", "rate_instrument_id", b"rate_instrument_id", "rate_ts_ns", b"rate_ts_ns", "sold", b"sold", "spread_ppm", b"spread_ppm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CurrencyConverted: _TypeAlias = CurrencyConverted  # noqa: Y015
+
+@_typing.final
 class CorporateActionApplied(_message.Message):
     """A corporate action was applied to an account's position."""
 
@@ -610,7 +666,7 @@ class CorporateActionApplied(_message.Message):
 
     @_builtins.property
     def cash(self) -> _money_pb2.Money:
-        """Output only. Cash received; negative when paid."""
+        """Output only. Cash received, in the instrument's currency; negative when paid."""
 
     @_builtins.property
     def cost(self) -> _money_pb2.Money:

@@ -53,7 +53,9 @@ Global___BasketMode: _TypeAlias = BasketMode  # noqa: Y015
 
 @_typing.final
 class Account(_message.Message):
-    """The state of one account."""
+    """The state of one account. Its currency is that of the cash it was opened with; amounts of other currencies are
+    converted at the rates of the last valuation, rounded against the account.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -72,6 +74,8 @@ class Account(_message.Message):
     CORPORATE_ACTION_CASH_FIELD_NUMBER: _builtins.int
     UNREALIZED_PNL_FIELD_NUMBER: _builtins.int
     RESERVATIONS_FIELD_NUMBER: _builtins.int
+    CURRENCIES_FIELD_NUMBER: _builtins.int
+    CURRENCY_PNL_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Output only. Account."""
     trading_state: _trading_pb2.TradingState.ValueType
@@ -86,7 +90,7 @@ class Account(_message.Message):
     """Output only. Reservations held that no order has consumed."""
     @_builtins.property
     def cash(self) -> _money_pb2.Money:
-        """Output only. Cash, reservations not deducted."""
+        """Output only. Cash of every currency, reservations not deducted."""
 
     @_builtins.property
     def reserved(self) -> _money_pb2.Money:
@@ -122,6 +126,17 @@ class Account(_message.Message):
     def unrealized_pnl(self) -> _money_pb2.Money:
         """Output only. Positions at their marks less their cost; absent until every position has a mark."""
 
+    @_builtins.property
+    def currencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___CurrencyBooks]:
+        """Output only. The books of each currency, the account's first, the others by code."""
+
+    @_builtins.property
+    def currency_pnl(self) -> _money_pb2.Money:
+        """Output only. What exchange rates made of the cash that was converted, less what the conversions cost: with it,
+        starting cash, realised and unrealised profit, corporate actions and fees add up to equity. Absent while all
+        books are in one currency, and until every position has a mark.
+        """
+
     def __init__(
         self,
         *,
@@ -140,14 +155,92 @@ class Account(_message.Message):
         corporate_action_cash: _money_pb2.Money | None = ...,
         unrealized_pnl: _money_pb2.Money | None = ...,
         reservations: _builtins.int = ...,
+        currencies: _abc.Iterable[Global___CurrencyBooks] | None = ...,
+        currency_pnl: _money_pb2.Money | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cash", b"cash", "corporate_action_cash", b"corporate_action_cash", "equity", b"equity", "fees", b"fees", "realized_pnl", b"realized_pnl", "reserved", b"reserved", "unrealized_pnl", b"unrealized_pnl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cash", b"cash", "corporate_action_cash", b"corporate_action_cash", "currency_pnl", b"currency_pnl", "equity", b"equity", "fees", b"fees", "realized_pnl", b"realized_pnl", "reserved", b"reserved", "unrealized_pnl", b"unrealized_pnl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "alarms", b"alarms", "cash", b"cash", "corporate_action_cash", b"corporate_action_cash", "equity", b"equity", "fees", b"fees", "open_orders", b"open_orders", "policy_version", b"policy_version", "positions", b"positions", "realized_pnl", b"realized_pnl", "reservations", b"reservations", "reserved", b"reserved", "trading_state", b"trading_state", "trading_state_reason", b"trading_state_reason", "unrealized_pnl", b"unrealized_pnl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "alarms", b"alarms", "cash", b"cash", "corporate_action_cash", b"corporate_action_cash", "currencies", b"currencies", "currency_pnl", b"currency_pnl", "equity", b"equity", "fees", b"fees", "open_orders", b"open_orders", "policy_version", b"policy_version", "positions", b"positions", "realized_pnl", b"realized_pnl", "reservations", b"reservations", "reserved", b"reserved", "trading_state", b"trading_state", "trading_state_reason", b"trading_state_reason", "unrealized_pnl", b"unrealized_pnl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Account: _TypeAlias = Account  # noqa: Y015
+
+@_typing.final
+class CurrencyBooks(_message.Message):
+    """What an account has in one currency, in that currency. At every event
+    cash + position_cost = funding + realized_pnl + corporate_action_cash - fees.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASH_FIELD_NUMBER: _builtins.int
+    POSITION_COST_FIELD_NUMBER: _builtins.int
+    FUNDING_FIELD_NUMBER: _builtins.int
+    FEES_FIELD_NUMBER: _builtins.int
+    REALIZED_PNL_FIELD_NUMBER: _builtins.int
+    UNREALIZED_PNL_FIELD_NUMBER: _builtins.int
+    CORPORATE_ACTION_CASH_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    RATE_INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    RATE_E9_FIELD_NUMBER: _builtins.int
+    rate_instrument_id: _builtins.str
+    """Output only. Currency pair whose mark converts it; empty for the account's own."""
+    rate_e9: _builtins.int
+    """Output only. That mark; 0 for the account's own currency."""
+    @_builtins.property
+    def cash(self) -> _money_pb2.Money:
+        """Output only. Cash; negative when fills took more than there was: a debt."""
+
+    @_builtins.property
+    def position_cost(self) -> _money_pb2.Money:
+        """Output only. Cost of the positions, signed like them."""
+
+    @_builtins.property
+    def funding(self) -> _money_pb2.Money:
+        """Output only. Starting cash, and what conversions brought less what they took."""
+
+    @_builtins.property
+    def fees(self) -> _money_pb2.Money:
+        """Output only. Fees paid so far."""
+
+    @_builtins.property
+    def realized_pnl(self) -> _money_pb2.Money:
+        """Output only. Realised profit and loss against average cost, fees not deducted."""
+
+    @_builtins.property
+    def unrealized_pnl(self) -> _money_pb2.Money:
+        """Output only. Positions at their marks less their cost; absent until every one has a mark."""
+
+    @_builtins.property
+    def corporate_action_cash(self) -> _money_pb2.Money:
+        """Output only. Dividends, and cash paid for fractions of shares; negative when short."""
+
+    @_builtins.property
+    def value(self) -> _money_pb2.Money:
+        """Output only. The cash in the account's currency."""
+
+    def __init__(
+        self,
+        *,
+        cash: _money_pb2.Money | None = ...,
+        position_cost: _money_pb2.Money | None = ...,
+        funding: _money_pb2.Money | None = ...,
+        fees: _money_pb2.Money | None = ...,
+        realized_pnl: _money_pb2.Money | None = ...,
+        unrealized_pnl: _money_pb2.Money | None = ...,
+        corporate_action_cash: _money_pb2.Money | None = ...,
+        value: _money_pb2.Money | None = ...,
+        rate_instrument_id: _builtins.str = ...,
+        rate_e9: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cash", b"cash", "corporate_action_cash", b"corporate_action_cash", "fees", b"fees", "funding", b"funding", "position_cost", b"position_cost", "realized_pnl", b"realized_pnl", "unrealized_pnl", b"unrealized_pnl", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cash", b"cash", "corporate_action_cash", b"corporate_action_cash", "fees", b"fees", "funding", b"funding", "position_cost", b"position_cost", "rate_e9", b"rate_e9", "rate_instrument_id", b"rate_instrument_id", "realized_pnl", b"realized_pnl", "unrealized_pnl", b"unrealized_pnl", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CurrencyBooks: _TypeAlias = CurrencyBooks  # noqa: Y015
 
 @_typing.final
 class Alarm(_message.Message):
@@ -240,7 +333,7 @@ class Position(_message.Message):
     """Output only. Last mark; absent before the first."""
     @_builtins.property
     def cost(self) -> _money_pb2.Money:
-        """Output only. Cost of the open quantity, signed like it, at average cost."""
+        """Output only. Cost of the open quantity, signed like it, at average cost; in the instrument's currency."""
 
     def __init__(
         self,
@@ -1911,7 +2004,7 @@ class CashDividend(_message.Message):
     PER_SHARE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def per_share(self) -> _money_pb2.Money:
-        """Required. Cash for one share, in the account's currency. Shorts pay it."""
+        """Required. Cash for one share, in the instrument's currency. Shorts pay it."""
 
     def __init__(
         self,
@@ -2019,3 +2112,73 @@ class ApplyCorporateActionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ApplyCorporateActionResponse: _TypeAlias = ApplyCorporateActionResponse  # noqa: Y015
+
+@_typing.final
+class ConvertCurrencyRequest(_message.Message):
+    """Request of ConvertCurrency."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_ID_FIELD_NUMBER: _builtins.int
+    SELL_FIELD_NUMBER: _builtins.int
+    BUY_CURRENCY_CODE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required. Idempotency key."""
+    account_id: _builtins.str
+    """Required. Account."""
+    buy_currency_code: _builtins.str
+    """Required. Currency that is received."""
+    @_builtins.property
+    def sell(self) -> _money_pb2.Money:
+        """Required. What is given: an amount above zero, at most the balance."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        account_id: _builtins.str = ...,
+        sell: _money_pb2.Money | None = ...,
+        buy_currency_code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sell", b"sell"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "buy_currency_code", b"buy_currency_code", "request_id", b"request_id", "sell", b"sell"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConvertCurrencyRequest: _TypeAlias = ConvertCurrencyRequest  # noqa: Y015
+
+@_typing.final
+class ConvertCurrencyResponse(_message.Message):
+    """Response of ConvertCurrency."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOUGHT_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    APPLIED_SEQ_FIELD_NUMBER: _builtins.int
+    applied_seq: _builtins.int
+    """Output only. Ledger sequence after it."""
+    @_builtins.property
+    def bought(self) -> _money_pb2.Money:
+        """Output only. What was received."""
+
+    @_builtins.property
+    def account(self) -> Global___Account:
+        """Output only. The account after it."""
+
+    def __init__(
+        self,
+        *,
+        bought: _money_pb2.Money | None = ...,
+        account: Global___Account | None = ...,
+        applied_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "bought", b"bought"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "applied_seq", b"applied_seq", "bought", b"bought"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConvertCurrencyResponse: _TypeAlias = ConvertCurrencyResponse  # noqa: Y015

@@ -121,6 +121,11 @@ class ExecutionServiceStub:
                 request_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionRequest.SerializeToString,
                 response_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionResponse.FromString,
                 _registered_method=True)
+        self.ConvertCurrency = channel.unary_unary(
+                '/alphamesh.execution.v1.ExecutionService/ConvertCurrency',
+                request_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ConvertCurrencyRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ConvertCurrencyResponse.FromString,
+                _registered_method=True)
         self.StreamEvents = channel.unary_stream(
                 '/alphamesh.execution.v1.ExecutionService/StreamEvents',
                 request_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.StreamEventsRequest.SerializeToString,
@@ -280,6 +285,17 @@ class ExecutionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ConvertCurrency(self, request, context):
+        """Exchanges cash of one currency for another at the rate of the account's last valuation, less the configured
+        spread. It does not go through the gate: it moves no position, and buying power is that of all currencies.
+        Errors: NOT_FOUND (account), INVALID_ARGUMENT (amount, or the same currency twice), FAILED_PRECONDITION
+        (CURRENCY_RATE_MISSING, CURRENCY_RATE_STALE: value the account at a later snapshot;
+        INSUFFICIENT_BALANCE: more than is held of the currency; INSUFFICIENT_FUNDS: reservations need the cost).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def StreamEvents(self, request, context):
         """Streams the ledger's events from from_seq, for consumers that found a gap in the event log.
         """
@@ -374,6 +390,11 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     servicer.ApplyCorporateAction,
                     request_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionRequest.FromString,
                     response_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionResponse.SerializeToString,
+            ),
+            'ConvertCurrency': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConvertCurrency,
+                    request_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ConvertCurrencyRequest.FromString,
+                    response_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ConvertCurrencyResponse.SerializeToString,
             ),
             'StreamEvents': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamEvents,
@@ -842,6 +863,33 @@ class ExecutionService:
             '/alphamesh.execution.v1.ExecutionService/ApplyCorporateAction',
             alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionRequest.SerializeToString,
             alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConvertCurrency(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.execution.v1.ExecutionService/ConvertCurrency',
+            alphamesh_dot_execution_dot_v1_dot_execution__pb2.ConvertCurrencyRequest.SerializeToString,
+            alphamesh_dot_execution_dot_v1_dot_execution__pb2.ConvertCurrencyResponse.FromString,
             options,
             channel_credentials,
             insecure,

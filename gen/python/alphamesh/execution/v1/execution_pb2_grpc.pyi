@@ -111,6 +111,13 @@ class ExecutionServiceStub:
     Errors: NOT_FOUND (account, instrument), INVALID_ARGUMENT (ratio), ABORTED (an order of the
     instrument waits for the venue's answer: try again).
     """
+    ConvertCurrency: _grpc.UnaryUnaryMultiCallable[_execution_pb2.ConvertCurrencyRequest, _execution_pb2.ConvertCurrencyResponse]
+    """Exchanges cash of one currency for another at the rate of the account's last valuation, less the configured
+    spread. It does not go through the gate: it moves no position, and buying power is that of all currencies.
+    Errors: NOT_FOUND (account), INVALID_ARGUMENT (amount, or the same currency twice), FAILED_PRECONDITION
+    (CURRENCY_RATE_MISSING, CURRENCY_RATE_STALE: value the account at a later snapshot;
+    INSUFFICIENT_BALANCE: more than is held of the currency; INSUFFICIENT_FUNDS: reservations need the cost).
+    """
     StreamEvents: _grpc.UnaryStreamMultiCallable[_execution_pb2.StreamEventsRequest, _execution_pb2.StreamEventsResponse]
     """Streams the ledger's events from from_seq, for consumers that found a gap in the event log."""
 
@@ -196,6 +203,13 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     under "<client_order_id>~<action_id>". An action that was applied is not applied again.
     Errors: NOT_FOUND (account, instrument), INVALID_ARGUMENT (ratio), ABORTED (an order of the
     instrument waits for the venue's answer: try again).
+    """
+    ConvertCurrency: _aio.UnaryUnaryMultiCallable[_execution_pb2.ConvertCurrencyRequest, _execution_pb2.ConvertCurrencyResponse]  # type: ignore[assignment]
+    """Exchanges cash of one currency for another at the rate of the account's last valuation, less the configured
+    spread. It does not go through the gate: it moves no position, and buying power is that of all currencies.
+    Errors: NOT_FOUND (account), INVALID_ARGUMENT (amount, or the same currency twice), FAILED_PRECONDITION
+    (CURRENCY_RATE_MISSING, CURRENCY_RATE_STALE: value the account at a later snapshot;
+    INSUFFICIENT_BALANCE: more than is held of the currency; INSUFFICIENT_FUNDS: reservations need the cost).
     """
     StreamEvents: _aio.UnaryStreamMultiCallable[_execution_pb2.StreamEventsRequest, _execution_pb2.StreamEventsResponse]  # type: ignore[assignment]
     """Streams the ledger's events from from_seq, for consumers that found a gap in the event log."""
@@ -381,6 +395,19 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         under "<client_order_id>~<action_id>". An action that was applied is not applied again.
         Errors: NOT_FOUND (account, instrument), INVALID_ARGUMENT (ratio), ABORTED (an order of the
         instrument waits for the venue's answer: try again).
+        """
+
+    @_abc_1.abstractmethod
+    def ConvertCurrency(
+        self,
+        request: _execution_pb2.ConvertCurrencyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_execution_pb2.ConvertCurrencyResponse, _abc.Awaitable[_execution_pb2.ConvertCurrencyResponse]]:
+        """Exchanges cash of one currency for another at the rate of the account's last valuation, less the configured
+        spread. It does not go through the gate: it moves no position, and buying power is that of all currencies.
+        Errors: NOT_FOUND (account), INVALID_ARGUMENT (amount, or the same currency twice), FAILED_PRECONDITION
+        (CURRENCY_RATE_MISSING, CURRENCY_RATE_STALE: value the account at a later snapshot;
+        INSUFFICIENT_BALANCE: more than is held of the currency; INSUFFICIENT_FUNDS: reservations need the cost).
         """
 
     @_abc_1.abstractmethod

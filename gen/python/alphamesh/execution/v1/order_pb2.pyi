@@ -147,7 +147,9 @@ class _DenialReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DenialRe
     DENIAL_REASON_MARKET_CLOSED: _DenialReason.ValueType  # 9
     """The market is closed."""
     DENIAL_REASON_PRICE_STALE: _DenialReason.ValueType  # 10
-    """The reference price is missing or older than its age limit."""
+    """The reference price is missing or older than its age limit; so is, of an instrument in another currency than
+    the account's, the exchange rate: without one nothing has a value.
+    """
     DENIAL_REASON_PRICE_COLLAR: _DenialReason.ValueType  # 11
     """The limit price is too far from the reference price."""
     DENIAL_REASON_QUANTITY_BELOW_MINIMUM: _DenialReason.ValueType  # 12
@@ -221,7 +223,9 @@ DENIAL_REASON_INSTRUMENT_RESTRICTED: DenialReason.ValueType  # 8
 DENIAL_REASON_MARKET_CLOSED: DenialReason.ValueType  # 9
 """The market is closed."""
 DENIAL_REASON_PRICE_STALE: DenialReason.ValueType  # 10
-"""The reference price is missing or older than its age limit."""
+"""The reference price is missing or older than its age limit; so is, of an instrument in another currency than
+the account's, the exchange rate: without one nothing has a value.
+"""
 DENIAL_REASON_PRICE_COLLAR: DenialReason.ValueType  # 11
 """The limit price is too far from the reference price."""
 DENIAL_REASON_QUANTITY_BELOW_MINIMUM: DenialReason.ValueType  # 12

@@ -34,6 +34,7 @@ class Instrument(_message.Message):
     SECTOR_FIELD_NUMBER: _builtins.int
     FIRST_TS_NS_FIELD_NUMBER: _builtins.int
     LAST_TS_NS_FIELD_NUMBER: _builtins.int
+    BASE_CURRENCY_CODE_FIELD_NUMBER: _builtins.int
     instrument_id: _builtins.str
     """Output only. Identifier, for example "AAPL"."""
     display_name: _builtins.str
@@ -52,6 +53,10 @@ class Instrument(_message.Message):
     """Output only. Close of the first bar held, Unix nanoseconds UTC."""
     last_ts_ns: _builtins.int
     """Output only. Close of the last bar held, Unix nanoseconds UTC."""
+    base_currency_code: _builtins.str
+    """Output only. ISO 4217 currency that a price of the instrument is of: its price is the exchange rate of one unit
+    of it, in currency_code. Empty for everything that is no currency pair.
+    """
     def __init__(
         self,
         *,
@@ -64,10 +69,11 @@ class Instrument(_message.Message):
         sector: _builtins.str = ...,
         first_ts_ns: _builtins.int = ...,
         last_ts_ns: _builtins.int = ...,
+        base_currency_code: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency_code", b"currency_code", "display_name", b"display_name", "first_ts_ns", b"first_ts_ns", "instrument_id", b"instrument_id", "last_ts_ns", b"last_ts_ns", "multiplier_e9", b"multiplier_e9", "price_increment_e9", b"price_increment_e9", "sector", b"sector", "size_increment_e9", b"size_increment_e9"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_currency_code", b"base_currency_code", "currency_code", b"currency_code", "display_name", b"display_name", "first_ts_ns", b"first_ts_ns", "instrument_id", b"instrument_id", "last_ts_ns", b"last_ts_ns", "multiplier_e9", b"multiplier_e9", "price_increment_e9", b"price_increment_e9", "sector", b"sector", "size_increment_e9", b"size_increment_e9"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -317,6 +323,9 @@ class SnapshotHeader(_message.Message):
     MARK_TS_NS_FIELD_NUMBER: _builtins.int
     WATERMARK_FIELD_NUMBER: _builtins.int
     FEATURE_SET_VERSION_FIELD_NUMBER: _builtins.int
+    RATE_INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    RATE_E9_FIELD_NUMBER: _builtins.int
+    RATE_TS_NS_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
     """Output only. Hex sha256 of the content."""
     as_of_ns: _builtins.int
@@ -341,6 +350,20 @@ class SnapshotHeader(_message.Message):
     def watermark(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Output only. Bar versions read from each source stream: "bars" is the data set, the others were ingested."""
 
+    @_builtins.property
+    def rate_instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. Currency pairs of the data set that have a bar by as_of: what converts currencies as of this
+        moment. They are no rows of the content; empty where the data set has no pairs.
+        """
+
+    @_builtins.property
+    def rate_e9(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Last close of each pair, same order: the rates."""
+
+    @_builtins.property
+    def rate_ts_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Close of the bar each rate comes from, same order, Unix nanoseconds UTC."""
+
     def __init__(
         self,
         *,
@@ -352,10 +375,13 @@ class SnapshotHeader(_message.Message):
         mark_ts_ns: _abc.Iterable[_builtins.int] | None = ...,
         watermark: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         feature_set_version: _builtins.str = ...,
+        rate_instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+        rate_e9: _abc.Iterable[_builtins.int] | None = ...,
+        rate_ts_ns: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_ns", b"as_of_ns", "feature_set_version", b"feature_set_version", "instrument_ids", b"instrument_ids", "lookback_bars", b"lookback_bars", "mark_e9", b"mark_e9", "mark_ts_ns", b"mark_ts_ns", "snapshot_id", b"snapshot_id", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_ns", b"as_of_ns", "feature_set_version", b"feature_set_version", "instrument_ids", b"instrument_ids", "lookback_bars", b"lookback_bars", "mark_e9", b"mark_e9", "mark_ts_ns", b"mark_ts_ns", "rate_e9", b"rate_e9", "rate_instrument_ids", b"rate_instrument_ids", "rate_ts_ns", b"rate_ts_ns", "snapshot_id", b"snapshot_id", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
