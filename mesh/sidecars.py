@@ -166,6 +166,8 @@ class Sidecar:
         try:
             writer.write(f"{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n".encode())
             answer = await reader.read()
+        except ConnectionError:  # it was only just starting, or ending
+            return ""
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError):
