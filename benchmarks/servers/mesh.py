@@ -58,7 +58,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
     def __init__(self, socket: Path) -> None:
         self.spans = 0
         self._server = grpc.server(futures.ThreadPoolExecutor(1))
-        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
         self._server.add_insecure_port(f"unix:{socket}")
         self._server.start()
 

@@ -73,9 +73,11 @@ class Streams(execution_pb2_grpc.ExecutionServiceServicer):
 async def build(context: Context[Config]) -> None:
     """Nothing to recover."""
     risk = risk_pb2.DESCRIPTOR.services_by_name["RiskService"].full_name
-    context.add(risk_pb2_grpc.add_RiskServiceServicer_to_server, Limits(), risk)
+    limits = Limits()  # type: ignore[abstract] # the other methods are UNIMPLEMENTED
+    context.add(risk_pb2_grpc.add_RiskServiceServicer_to_server, limits, risk)
     execution = execution_pb2.DESCRIPTOR.services_by_name["ExecutionService"].full_name
-    context.add(execution_pb2_grpc.add_ExecutionServiceServicer_to_server, Streams(), execution)
+    streams = Streams()  # type: ignore[abstract]
+    context.add(execution_pb2_grpc.add_ExecutionServiceServicer_to_server, streams, execution)
 
 
 DEFINITION = ServiceDefinition(name="subject", version="1.0.0", config=Config, build=build)
