@@ -181,7 +181,9 @@ def traced(collector: Path) -> Change:
             service_name=bootstrap["node"]["id"],
         )
         for manager in managers(bootstrap):
-            manager["tracing"] = {"provider": provider, "random_sampling": {"value": 0}}
+            # Envoy 1.40 traces no call without a request id, and leaves all others to the parent's sampled flag.
+            manager["generate_request_id"] = True
+            manager["tracing"] = {"provider": provider, "random_sampling": {"value": 100}}
 
     return change
 
