@@ -1,5 +1,7 @@
 """The session of `make run`: cycles over both transports, with 4 and with 500 instruments, and the start-up.
 
+Through the sidecars, as it runs by default, with the same processes without sidecars beside it.
+
 Every turn runs whole sessions through the command line and reads the report, so the figures are the ones that a
 user gets. The 500 instruments are synthetic (benchmarks/synthetic_universe.py); the 4 are the demo year.
 """
@@ -14,10 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from benchmarks import synthetic_universe
 from benchmarks.runner import Case
+from mesh.topology import DEFAULT_PATH
 
 ALPHAMESH = Path(sys.executable).with_name("alphamesh")
+WITHOUT = "without sidecars"
 LARGE = 500
 LARGE_DAYS = 400  # from 2008-01-02 on; the session is in 2009
 STEPS = (
@@ -74,7 +80,10 @@ def cases() -> list[Case]:
     rows: list[Case] = []
     for transport, label, goal in (("--local", "local", 5), ("--up", "processes", 25)):
         small = Sessions(folder, transport)
-        rows += _cycle_rows(small, f"{label}, 4 instruments", f"ours <= {goal}")
+        bare = (
+            Sessions(folder, transport, "--topology", str(_without_sidecars(folder))) if transport == "--up" else None
+        )
+        rows += _cycle_rows(small, f"{label}, 4 instruments", f"ours <= {goal}", bare)
         rows += [
             Case(name=f"{step} p50, {label}, 4 instruments", unit="ms", ours=small.figure(step, _step(step, "p50")))
             for step in STEPS
@@ -82,7 +91,7 @@ def cases() -> list[Case]:
         if transport == "--up":
             whole_year = small.figure("year", lambda report: report["cycles"] / _rate(report))
             rows.append(Case(name="252 cycles, processes, 4 instruments", unit="s", ours=whole_year, goal="ours <= 30"))
-            rows += _startup_rows(small)
+            rows += _startup_rows(small, bare)
         if not bars.exists():
             synthetic_universe.write(bars.parent, instruments=LARGE, days=LARGE_DAYS, seed=7)
         rows += _cycle_rows(Sessions(folder, transport, *large), f"{label}, {LARGE} instruments", None)
@@ -92,15 +101,28 @@ def cases() -> list[Case]:
 _KEEP: list[tempfile.TemporaryDirectory[str]] = []
 
 
-def _cycle_rows(sessions: Sessions, label: str, goal: str | None) -> list[Case]:
+def _without_sidecars(folder: Path) -> Path:
+    path = folder / "without_sidecars.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(DEFAULT_PATH.read_text()), "mesh": {"sidecars": False}}))
+    return path
+
+
+def _cycle_rows(sessions: Sessions, label: str, goal: str | None, bare: Sessions | None = None) -> list[Case]:
     return [
-        Case(name=f"cycle p50, {label}", unit="ms", ours=sessions.figure("p50", _step("cycle", "p50")), goal=goal),
+        Case(
+            name=f"cycle p50, {label}",
+            unit="ms",
+            ours=sessions.figure("p50", _step("cycle", "p50")),
+            peer=bare.figure("p50", _step("cycle", "p50")) if bare else None,
+            peer_name=WITHOUT if bare else None,
+            goal=goal,
+        ),
         Case(name=f"cycle p99, {label}", unit="ms", ours=sessions.figure("p99", _step("cycle", "p99"))),
         Case(name=f"cycles, {label}", unit="1/s", ours=sessions.figure("rate", _rate), better="higher"),
     ]
 
 
-def _startup_rows(sessions: Sessions) -> list[Case]:
+def _startup_rows(sessions: Sessions, bare: Sessions | None) -> list[Case]:
     parts = (
         "nats",
         "market_data",
@@ -110,14 +132,25 @@ def _startup_rows(sessions: Sessions) -> list[Case]:
         "portfolio",
         "risk",
         "coordinator",
-        "total",
+        "outside",
     )
 
     def reader(part: str) -> Callable[[Report], float]:
         return lambda report: float(report["startup_ms"][part])
 
+    total = Case(
+        name="start of all",
+        unit="ms",
+        ours=sessions.figure("start", reader("total")),
+        peer=bare.figure("start", reader("total")) if bare else None,
+        peer_name=WITHOUT if bare else None,
+    )
     return [
-        Case(name=f"start of {part}", unit="ms", ours=sessions.figure(f"start-{part}", reader(part))) for part in parts
+        *(
+            Case(name=f"start of {part}", unit="ms", ours=sessions.figure(f"start-{part}", reader(part)))
+            for part in parts
+        ),
+        total,
     ]
 
 

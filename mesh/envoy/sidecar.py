@@ -45,14 +45,7 @@ def ingress(
             "request_headers_to_add": [{**caller, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
         }
     }
-    manager = parts.connection_manager(
-        "ingress",
-        routes=routes,
-        filters=filters,
-        access_log=[parts.denials(log)],
-        forward_client_cert_details="SANITIZE_SET",
-        set_current_client_cert_details={"uri": True},
-    )
+    manager = parts.connection_manager("ingress", routes=routes, filters=filters, access_log=[parts.denials(log)])
     return {
         "name": "ingress",
         "address": parts.tcp(LOOPBACK, port),
