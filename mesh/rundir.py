@@ -4,6 +4,7 @@ lock                 held by the one system that works here
 supervisor.json      processes and their states
 config/<name>.json   what a service is started with (0600: it holds the event log's password)
 sock/<name>.sock     where it listens (0700)
+sock/<name>.metrics.sock  where its metrics are read
 data/<name>/         its journal
 logs/<name>.jsonl    its log
 nats/                the event log's configuration and store
@@ -31,7 +32,7 @@ from .topology import LONGEST_NAME, Service
 VAR = Path("var")
 FOLDERS = ("config", "data", "logs", "nats")
 SOCKET_PATH_LIMIT = 107  # sockaddr_un.sun_path, without the final NUL
-LONGEST_SOCKET_NAME = len("/.sock") + LONGEST_NAME
+LONGEST_SOCKET_NAME = len("/.metrics.sock") + LONGEST_NAME
 MINIMUM_FREE_BYTES = 64 * 2**20
 
 
@@ -129,7 +130,13 @@ class RunDir:
         """Log of one process."""
         return self.path / "logs" / f"{name}.jsonl"
 
-    def write_config(self, service: Service, nats_url: str, journal: str = "sqlite") -> None:
+    def write_config(
+        self,
+        service: Service,
+        nats_url: str,
+        journal: str = "sqlite",
+        tracing: Mapping[str, Any] | None = None,
+    ) -> None:
         """What `service` is started with; readable by its owner only."""
         settings = {
             "nats_url": nats_url,
@@ -137,6 +144,8 @@ class RunDir:
             "config": dict(service.config),
             "calls": list(service.callees),
         }
+        if tracing is not None:
+            settings["tracing"] = dict(tracing)
         self._write(Path("config") / f"{service.name}.json", settings)
 
     def config(self, service: str) -> dict[str, Any] | None:

@@ -82,8 +82,11 @@ class Supervisor:
         for service in topology.services:
             for node in self._nats.nodes:
                 self._units[node.name].callers.append(service.name)
-            for callee in service.callees:
-                self._units[callee].callers.append(service.name)
+            # Whoever collects spans is stopped last: those of all others are still on their way to it.
+            collector = topology.tracing.collector
+            if service.name != collector:
+                for callee in (*service.callees, *((collector,) if collector in self._units else ())):
+                    self._units[callee].callers.append(service.name)
 
     async def start(self) -> None:
         """Returns when everything serves. Raises SupervisorError; the caller stops what has started."""
@@ -91,7 +94,8 @@ class Supervisor:
         self._save()
         await self._or_failure(asyncio.gather(self._event_log(), self._preload()))
         for service in self._topology.services:
-            self._run.write_config(service, self._nats.url, self._topology.journals.address)
+            tracing = self._topology.tracing.settings(self._run.socket)
+            self._run.write_config(service, self._nats.url, self._topology.journals.address, tracing)
             self._keep(self._units[service.name])
         await self._or_failure(asyncio.gather(*(unit.up.wait() for unit in self._units.values())))
         self._startup_ms |= {name: unit.status.startup_ms or 0.0 for name, unit in self._units.items()}

@@ -31,6 +31,7 @@ from .errors import ServiceError
 from .interceptors import ServerInterceptor
 from .jetstream import NatsEventLog
 from .journal import JournalError
+from .observability import Observability, metrics_socket
 
 C = TypeVar("C")
 CRASHED = 70  # sysexits.h EX_SOFTWARE
@@ -61,6 +62,9 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path) -> None:
     events = NatsEventLog(settings["nats_url"], definition.name, _crash)
     sockets = (run_dir / "sock").resolve()  # a link when the run directory's path is too long for a socket
     callees: list[str] = settings["calls"]
+    observability = Observability(
+        definition.name, definition.version, settings.get("tracing"), metrics_socket(sockets, definition.name)
+    )
     context = Context(
         name=definition.name,
         version=definition.version,
@@ -74,6 +78,7 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path) -> None:
         fail=_crash,
     )
     await events.start()
+    await observability.start()
     await asyncio.gather(*(readiness.wait_serving(sockets / f"{callee}.sock") for callee in callees))
     await definition.build(context)
     server = grpc.aio.server(
@@ -107,6 +112,7 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path) -> None:
     context.drain()
     await server.stop(DRAIN_S)
     await context.close()
+    await observability.close()
     telemetry.logger().info("stopped")
 
 
