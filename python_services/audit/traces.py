@@ -80,10 +80,10 @@ class Traces:
         number, kept = self._number(trace_id, arrived)
         room = self._most_spans - kept
         inserted = failed = size = 0
+        insert = self._database.execute
         for service, span in arrived[: max(room, 0)]:
             body = span.SerializeToString()
-            values = (number, span.span_id, service, body)
-            if self._database.execute("INSERT OR IGNORE INTO span VALUES (?, ?, ?, ?)", values).rowcount:
+            if insert("INSERT OR IGNORE INTO span VALUES (?, ?, ?, ?)", (number, span.span_id, service, body)).rowcount:
                 inserted += 1
                 failed += span.status.code == otlp.Status.STATUS_CODE_ERROR
                 size += len(body) + len(service) + _ROW_BYTES

@@ -50,12 +50,20 @@ def consuming(frame: event_pb2.EventFrame, headers: Mapping[str, str] | None, ho
     spans = [(tracing.child_of(parent), parent) for parent in parents]
     begun = time.perf_counter_ns()
     telemetry.traceparent.set(spans[0][0])
+    telemetry.decision.set(_decision(frame, spans[0][0][3:35]))
     try:
         yield
     finally:
         telemetry.traceparent.set("")  # a reader's task has no other context to go back to
+        telemetry.decision.set("")
         for context, parent in spans:
             _keep(context, parent, how, tracing.CONSUMER, time.perf_counter_ns() - begun, frame)
+
+
+def _decision(frame: event_pb2.EventFrame, trace_id: str) -> str:
+    """The decision that a trace is of, if the frame has an event of it."""
+    ids = {envelope.correlation_id for envelope in frame.events}
+    return next((one for one in ids if one and tracing.decision_ids(one)[0] == trace_id), "")
 
 
 def _contexts(headers: Mapping[str, str]) -> list[str]:
