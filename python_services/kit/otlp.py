@@ -15,7 +15,6 @@ from functools import lru_cache
 from itertools import islice
 
 import grpc
-from google.rpc import code_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
@@ -33,6 +32,7 @@ ANSWER_S = 5.0
 _LONGEST_PAUSE_S = 5.0
 _SLICE = 32  # spans encoded before other work has its turn: about 0.3 ms
 _LONGEST_TEXT = 512
+_CODE = "rpc.grpc.status_code"
 _AGAIN = frozenset(
     {
         grpc.StatusCode.CANCELLED,
@@ -145,9 +145,9 @@ def _open(endpoint: str) -> grpc.aio.Channel:
 
 
 def _message(span: Span) -> trace_pb2.Span:
-    attributes = [
-        _constant(key, value) if key.startswith("rpc.") else _attribute(key, value) for key, value in _said(span)
-    ]
+    attributes = [_attribute(key, value) for key, value in span.attributes.items()]
+    if span.code is not None:
+        attributes.append(_attribute(_CODE, span.code.value[0]))
     made = trace_pb2.Span(
         trace_id=bytes.fromhex(span.context[3:35]),
         span_id=bytes.fromhex(span_id(span.context)),
@@ -165,20 +165,9 @@ def _message(span: Span) -> trace_pb2.Span:
     return made
 
 
-def _said(span: Span) -> list[tuple[str, str | int]]:
-    said = list(span.attributes.items())
-    if span.code is not None:
-        said.append(("rpc.grpc.status_code", code_pb2.Code.Value(span.code.name)))
-    return said
-
-
-@lru_cache(maxsize=1024)
-def _constant(key: str, value: str | int) -> KeyValue:
-    """Names of methods and codes: few, and in every span."""
-    return _attribute(key, value)
-
-
+@lru_cache(maxsize=2048)
 def _attribute(key: str, value: str | int) -> KeyValue:
+    """Cached: methods, peers and codes are few, and a decision has many spans."""
     if isinstance(value, int):
         return KeyValue(key=key, value=AnyValue(int_value=value))
     return KeyValue(key=key, value=AnyValue(string_value=value[:_LONGEST_TEXT]))
