@@ -176,12 +176,10 @@ def decision_ids(decision_id: str) -> tuple[str, str]:
 def decision(decision_id: str, attributes: Mapping[str, str | int]) -> Iterator[None]:
     """The block is one decision, and the first span of its trace. `attributes` are read when it ends."""
     served = telemetry.decision.set(decision_id)
+    unsampled = "00-{}-{}-00".format(*decision_ids(decision_id))
     try:
-        if tracer is None:
+        with _block("decision", tracer.decision_root(decision_id) if tracer else unsampled, "", attributes):
             yield
-        else:
-            with _block("decision", tracer.decision_root(decision_id), "", attributes):
-                yield
     finally:
         telemetry.decision.reset(served)
 
