@@ -209,6 +209,49 @@ def decisions(
 
 
 @app.command()
+def trace(
+    identifier: Annotated[
+        str | None, typer.Argument(metavar="[DECISION_ID|TRACE_ID]", help="A decision, or any trace by its id.")
+    ] = None,
+    last: Annotated[bool, typer.Option("--last", help="The latest decision.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="Which traces there are, newest first.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Which traces have a failed call.")] = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Show where the time went: one trace as a tree, from the snapshot to the fills; up or down.
+
+    Examples:
+
+    alphamesh trace --last
+
+    alphamesh trace 7a2c74efede1-0003 --json
+    """
+    from . import cli_trace as commands
+
+    _finish(lambda: commands.trace(identifier, last, listed, failed, data_dir, json))
+
+
+@app.command()
+def metrics(
+    service: Annotated[str | None, typer.Argument(help="The text of this service, as Prometheus reads it.")] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Show what the running services count: requests, failures and durations of every edge.
+
+    Examples:
+
+    alphamesh metrics
+
+    alphamesh metrics execution
+    """
+    from . import cli_trace as commands
+
+    _finish(lambda: commands.show_metrics(service, data_dir, json))
+
+
+@app.command()
 def risk(
     account: Annotated[str | None, typer.Option(help="Account. Default: the only one.")] = None,
     backtest: Annotated[bool, typer.Option("--backtest", help="Compare past forecasts with what came.")] = False,

@@ -29,7 +29,7 @@ async def explain(wanted: str | None, last: bool, data_dir: Path | None, as_json
         raise MeshError("give a decision_id (see `alphamesh decisions`), a client_order_id, or --last")
     run = RunDir.find(data_dir)
     async with reading(run) as system:
-        identifier = wanted or await _latest(system)
+        identifier = wanted or await latest_decision(system)
         answer = await _decision(system, identifier)
         if answer is None:
             story = await order_story.find(system, identifier)
@@ -123,7 +123,8 @@ async def convert(amount: str, sell: str, buy: str, account: str, data_dir: Path
     return 0
 
 
-async def _latest(system: System) -> str:
+async def latest_decision(system: System) -> str:
+    """decision_id of the newest decision. Raises MeshError when there is none."""
     latest = ""
     async for decision in list_decisions(system, await _newest_session(system)):
         latest = decision.decision_id

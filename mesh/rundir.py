@@ -5,6 +5,7 @@ supervisor.json      processes and their states
 config/<name>.json   what a service is started with (0600: it holds the event log's password)
 sock/<name>.sock     where it listens (0700)
 mesh/                what the sidecars read: certificates (0600), routes, endpoints, bootstraps
+sock/<name>.metrics.sock  where its metrics are read
 data/<name>/         its journal
 logs/<name>.jsonl    its log
 nats/                the event log's configuration and store
@@ -33,7 +34,7 @@ from .topology import LONGEST_NAME, Service
 VAR = Path("var")
 FOLDERS = ("config", "data", "logs", "mesh", "nats")
 SOCKET_PATH_LIMIT = 107  # sockaddr_un.sun_path, without the final NUL
-LONGEST_SOCKET_NAME = len("/.egress.sock") + LONGEST_NAME
+LONGEST_SOCKET_NAME = len("/.metrics.sock") + LONGEST_NAME
 MINIMUM_FREE_BYTES = 64 * 2**20
 
 
@@ -139,7 +140,15 @@ class RunDir:
         """Log of one process."""
         return self.path / "logs" / f"{name}.jsonl"
 
-    def write_config(self, service: Service, nats_url: str, journal: str = "sqlite", *, sidecar: bool = False) -> None:
+    def write_config(
+        self,
+        service: Service,
+        nats_url: str,
+        journal: str = "sqlite",
+        tracing: Mapping[str, Any] | None = None,
+        *,
+        sidecar: bool = False,
+    ) -> None:
         """What `service` is started with; readable by its owner only."""
         settings = {
             "nats_url": nats_url,
@@ -148,6 +157,8 @@ class RunDir:
             "config": dict(service.config),
             "calls": list(service.callees),
         }
+        if tracing is not None:
+            settings["tracing"] = dict(tracing)
         self._write(Path("config") / f"{service.name}.json", settings)
 
     def settings(self, service: str) -> dict[str, Any] | None:

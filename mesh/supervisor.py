@@ -91,8 +91,11 @@ class Supervisor:
         for service in topology.services:
             for server in servers:
                 self._units[server].callers.append(service.name)
-            for callee in service.callees:
-                self._units[callee].callers.append(service.name)
+            # Whoever collects spans is stopped last: those of all others are still on their way to it.
+            collector = topology.tracing.collector
+            if service.name != collector:
+                for callee in (*service.callees, *((collector,) if collector in self._units else ())):
+                    self._units[callee].callers.append(service.name)
         self._sidecars = Sidecars(run, topology) if topology.mesh.sidecars else None
         for sidecar in self._sidecars.nodes if self._sidecars else ():
             self._units[sidecar.name] = self._program_unit(sidecar)
@@ -110,8 +113,9 @@ class Supervisor:
         await self._or_failure(asyncio.gather(self._event_log(), self._own_postgres(), self._mesh(), self._preload()))
         self._journals = self._topology.journals.kind
         sidecar = self._sidecars is not None
+        tracing = self._topology.tracing.settings(self._run.socket)
         for service in self._topology.services:
-            self._run.write_config(service, self._nats.url, self._journal_address(), sidecar=sidecar)
+            self._run.write_config(service, self._nats.url, self._journal_address(), tracing, sidecar=sidecar)
             self._keep(self._units[service.name])
         await self._or_failure(asyncio.gather(*(unit.up.wait() for unit in self._units.values())))
         self._startup_ms |= {name: unit.status.startup_ms or 0.0 for name, unit in self._units.items()}

@@ -11,7 +11,7 @@ import functools
 import importlib
 import os
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -25,7 +25,7 @@ from .errors import MeshError
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_PATH = Path(__file__).with_name("topology.yaml")
 SENSITIVITIES = ("public", "confidential", "restricted")
-_TOP = {"version", "mesh", "event_log", "journals", "supervision", "services", "clients"}
+_TOP = {"version", "mesh", "event_log", "journals", "supervision", "tracing", "services", "clients"}
 OWN_JOURNALS = ("sqlite", "postgres", "nats")
 _SERVERS = ("postgresql", "postgres", "nats", "tls")
 LONGEST_NAME = 32  # a socket carries the name, and its path is short
@@ -147,6 +147,34 @@ class Supervision:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tracing:
+    """Where spans go, and how many.
+
+    `collector`: the service that takes them from all others, on its socket and without being in their `calls`; or the
+    address of another OTLP collector, http://HOST:PORT or https://HOST:PORT; empty: no spans. `decision_rate`: the
+    share of decisions that are sampled; `rate`: of everything else. Failed calls, and those that take longer than
+    `slow_ms`, are always kept.
+    """
+
+    collector: str = ""
+    decision_rate: float = 1.0
+    rate: float = 0.01
+    slow_ms: float = 250.0
+
+    def settings(self, socket: Callable[[str], Path]) -> dict[str, Any] | None:
+        """What a service is started with; None without a collector. `socket` says where a service listens."""
+        if not self.collector:
+            return None
+        endpoint = self.collector if "://" in self.collector else f"unix:{socket(self.collector)}"
+        return {
+            "endpoint": endpoint,
+            "decision_rate": float(self.decision_rate),
+            "rate": float(self.rate),
+            "slow_ms": float(self.slow_ms),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Topology:
     """All of it. `services` are in start order: a callee comes before its callers."""
 
@@ -155,6 +183,7 @@ class Topology:
     event_log: EventLog = field(default_factory=EventLog)
     journals: Journals = field(default_factory=Journals)
     supervision: Supervision = field(default_factory=Supervision)
+    tracing: Tracing = field(default_factory=Tracing)
     services: tuple[Service, ...]
     clients: tuple[Client, ...] = ()
 
@@ -221,6 +250,7 @@ class _Reader:
             event_log=self._event_log(top.get("event_log"), services),
             journals=self._journals(top.get("journals")),
             supervision=self._record(Supervision, top.get("supervision"), "supervision"),
+            tracing=self._tracing(top.get("tracing"), services),
             services=tuple(services[name] for name in self._start_order(services, top["services"])),
             clients=tuple(self._client(name, body, named) for name, body in clients.items()),
         )
@@ -243,6 +273,19 @@ class _Reader:
         read: Journals = self._record(Journals, node, "journals")
         where = f"{self._path}:{node.start_mark.line + 1}: journals.address" if node is not None else ""
         return Journals(address=_journal_address(read.address, where))
+
+    def _tracing(self, node: yaml.Node | None, known: Iterable[str]) -> Tracing:
+        read: Tracing = self._record(Tracing, node, "tracing")
+        if node is None:
+            return read
+        body = self._mapping(node, "tracing", None)
+        if read.collector and "://" not in read.collector and read.collector not in known:
+            problem = f"tracing.collector {read.collector!r} is no service and no address"
+            raise self._error(body["collector"], problem, "name a service, or write http://HOST:PORT")
+        for name in ("decision_rate", "rate"):
+            if getattr(read, name) > 1.0:
+                raise self._error(body[name], f"tracing.{name} is {getattr(read, name)}", "use a share from 0 to 1")
+        return read
 
     def _service(self, name: str, node: yaml.Node, known: Iterable[str]) -> Service:
         body = self._mapping(node, f"service {name}", {"module", "sensitivity", "config", "calls", "limits"})

@@ -1,21 +1,20 @@
 """The audit log on disk: records in the order in which they were applied, and how far each stream is.
 
-A projection, not a truth: SQLite without an fsync for each transaction. A kill loses nothing; what a power cut takes is
-read from the streams again. A file that cannot be opened, or was made by another version, is started anew.
+A projection, not a truth: what a power cut takes, and what was in a file that had to be started anew, is read from the
+streams again.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from alphamesh.audit.v1 import audit_pb2, event_pb2
-from python_services.kit import telemetry
 from python_services.kit.journal import ZERO_HASH
 from python_services.kit.schemas import REGISTRY
 
 from . import logic
+from .database import open_database
 
 VERSION = 1  # raise it when the same events no longer give the same records
 _SCHEMA = """
@@ -45,14 +44,7 @@ class Index:
     """Records by position. One writer; all methods belong to one event loop."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._database = _open(path)
-        except sqlite3.DatabaseError as error:
-            telemetry.logger().warning("audit index refused; reading every stream again", error=str(error))
-            for leftover in path.parent.glob(f"{path.name}*"):
-                leftover.unlink()
-            self._database = _open(path)
+        self._database = open_database(path, _SCHEMA, VERSION)
         self.places: dict[str, tuple[int, bytes]] = {
             stream: (seq, digest) for stream, seq, digest in self._database.execute("SELECT * FROM place")
         }
@@ -130,19 +122,3 @@ def _row(made: audit_pb2.AuditRecord) -> tuple[object, ...]:
         made.method, made.correlation_id, made.causation_id, made.account_id, made.schema,
         made.SerializeToString(deterministic=True),
     )  # fmt: skip
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=1.0)
-    try:
-        for pragma in ("locking_mode=EXCLUSIVE", "journal_mode=WAL", "synchronous=NORMAL"):
-            database.execute(f"PRAGMA {pragma}")
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            database.executescript(f"{_SCHEMA}PRAGMA user_version={VERSION};")
-        elif version != VERSION:
-            raise sqlite3.DatabaseError(f"{path} is of version {version}, this is {VERSION}")
-    except sqlite3.Error:
-        database.close()
-        raise
-    return database

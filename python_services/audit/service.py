@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import grpc
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 
-from alphamesh.audit.v1 import audit_pb2, audit_pb2_grpc, event_pb2, state_pb2, state_pb2_grpc
-from python_services.kit import paging
+from alphamesh.audit.v1 import audit_pb2, audit_pb2_grpc, event_pb2, state_pb2, state_pb2_grpc, trace_pb2
+from python_services.kit import metrics, paging, tracing
 from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.errors import ServiceError, invalid, not_found
 from python_services.kit.journal import ZERO_HASH
@@ -20,8 +21,10 @@ from . import logic
 from .config import Config
 from .index import Index
 from .reading import Streams
+from .traces import Collector, Traces, read_trace
 
 DEFAULT_PAGE = 100
+DEFAULT_TRACES = 20
 HEARTBEAT_S = 5.0
 _WATCHED = 500  # records in one message
 
@@ -30,9 +33,15 @@ class Audit(audit_pb2_grpc.AuditServiceServicer):
     """AuditService over the index."""
 
     def __init__(
-        self, context: Context[Config], index: Index, streams: Streams, refetch: Mapping[str, Refetch]
+        self,
+        context: Context[Config],
+        index: Index,
+        traces: Traces,
+        streams: Streams,
+        refetch: Mapping[str, Refetch],
     ) -> None:
         self._context = context
+        self._traces = traces
         self._index = index
         self._streams = streams
         self._refetch = refetch
@@ -105,6 +114,24 @@ class Audit(audit_pb2_grpc.AuditServiceServicer):
             response.broken_seq = request.start_seq + verified
         return response
 
+    async def GetTrace(self, request: trace_pb2.GetTraceRequest, context: object) -> trace_pb2.GetTraceResponse:
+        """One trace with its spans."""
+        wanted = request.trace_id or tracing.decision_ids(request.decision_id)[0]
+        found = read_trace(self._traces, wanted)
+        if found is None:
+            why = "it was not sampled, is older than what is kept, or arrives within a second; `alphamesh trace --list`"
+            raise not_found("trace", request.decision_id or wanted, why)
+        return found
+
+    async def ListTraces(self, request: trace_pb2.ListTracesRequest, context: object) -> trace_pb2.ListTracesResponse:
+        """What traces there are, newest first."""
+        scope = f"audit.ListTraces.{request.failed_only}"
+        before = paging.position(request.page_token, scope=scope)
+        size = request.page_size or DEFAULT_TRACES
+        found = self._traces.newest(size + 1, before, failed_only=request.failed_only)
+        token = paging.token(found[size - 1][0], scope=scope) if len(found) > size else ""
+        return trace_pb2.ListTracesResponse(traces=[trace for _, trace in found[:size]], next_page_token=token)
+
     async def compare(self) -> state_pb2.ViewComparison:
         """Every record against the one that its event gives, stream by stream. Raises BrokenStreamError."""
         served, rebuilt = _Contents(), _Contents()
@@ -155,22 +182,27 @@ def _out_of_range(message: str) -> ServiceError:
 
 async def build(context: Context[Config]) -> None:
     """Opens the index, follows every stream and registers the service."""
+    config = context.config
     index = Index(context.data_dir / "index.db")
-    refetch = {
-        stream: refetch_from(context.stub(state_pb2_grpc.StateServiceStub, stream)) for stream in context.config.streams
-    }
-    streams = Streams(context.config, index, context.events, refetch, context.signal())
-    servicer = Audit(context, index, streams, refetch)
-    context.on_close(_closer(index, streams))
+    traces = Traces(context.data_dir / "traces.db", config.trace_mb * 2**20, config.trace_spans)
+    refetch = {stream: refetch_from(context.stub(state_pb2_grpc.StateServiceStub, stream)) for stream in config.streams}
+    streams = Streams(config, index, context.events, refetch, context.signal())
+    servicer = Audit(context, index, traces, streams, refetch)
+    context.on_close(_closer(index, traces, streams))
     context.spawn(streams.run(), "streams")
     context.serve_view(servicer)
     context.add(audit_pb2_grpc.add_AuditServiceServicer_to_server, servicer, "alphamesh.audit.v1.AuditService")
+    name = "opentelemetry.proto.collector.trace.v1.TraceService"
+    context.add(trace_service_pb2_grpc.add_TraceServiceServicer_to_server, Collector(traces), name)
+    metrics.figure("alphamesh_traces_bytes", "Size of the spans that are kept.", lambda: traces.size_bytes)
+    metrics.figure("alphamesh_traces_removed_total", "Traces removed to make room.", lambda: traces.removed)
 
 
-def _closer(index: Index, streams: Streams) -> Callable[[], Awaitable[None]]:
+def _closer(index: Index, traces: Traces, streams: Streams) -> Callable[[], Awaitable[None]]:
     async def close() -> None:
         await streams.close()
         index.close()
+        traces.close()
 
     return close
 

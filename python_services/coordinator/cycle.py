@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import grpc
@@ -23,6 +23,7 @@ from alphamesh.portfolio.v1 import portfolio_pb2
 from alphamesh.risk.v1 import risk_pb2
 from alphamesh.type.v1 import money_pb2, trading_pb2
 from alphamesh.venue.v1 import venue_pb2
+from python_services.kit import tracing
 from python_services.kit.client import persist
 from python_services.kit.ids import request_id
 from python_services.kit.journal import Event, Journal
@@ -44,6 +45,12 @@ class Steps:
 
     @asynccontextmanager
     async def step(self, name: str) -> AsyncIterator[None]:
+        """Times the block, which is a span of the decision's trace too."""
+        with self.timed(name), tracing.step(name):
+            yield
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
         """Times the block."""
         started = time.perf_counter_ns()
         try:
@@ -79,9 +86,19 @@ class Cycle:
 
     async def run(self, number: int, close_ns: int, recorded: decision_pb2.Decision | None) -> Outcome:
         """Decides at `close_ns`. `recorded` is the decision if an interrupted run recorded it already."""
-        steps = Steps()
         decision_id = f"{self._session.session_id}-{number:04d}"
-        async with steps.step("cycle"):
+        facts: dict[str, str | int] = {"alphamesh.session_id": self._session.session_id, "alphamesh.cycle": number}
+        with tracing.decision(decision_id, facts):
+            outcome = await self._run(decision_id, number, close_ns, recorded)
+            facts["alphamesh.snapshot_id"] = outcome.decision.snapshot_id
+            facts["alphamesh.outcome"] = D.Outcome.Name(outcome.decision.outcome).removeprefix("OUTCOME_")
+        return outcome
+
+    async def _run(
+        self, decision_id: str, number: int, close_ns: int, recorded: decision_pb2.Decision | None
+    ) -> Outcome:
+        steps = Steps()
+        with steps.timed("cycle"):
             snapshot, sync, answers = await self._observe(decision_id, close_ns, steps)
             decision = recorded
             if decision is None:

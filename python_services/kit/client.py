@@ -7,21 +7,24 @@ microseconds a call, and it works the same over a socket and over the local tran
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 
-from . import policy, telemetry
+from . import metrics, policy, telemetry, tracing
 from .config import ConfigError
 from .errors import ServiceError, is_away
+from .observed import Departure, StreamDeparture
 
 T = TypeVar("T")
 CALLER_KEY = "x-alphamesh-caller"
 TRACE_KEY = "traceparent"
 # A sidecar states the caller by its SPIFFE id, <trust domain><name>.
 TRUST_DOMAIN = "spiffe://alphamesh.local/"
+BAGGAGE_KEY = "baggage"
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 SOCKET_PATH_LIMIT = 107  # sockaddr_un.sun_path, without the final NUL
 
@@ -68,52 +71,65 @@ def open_channel(caller: str, service: str, path: Path) -> Channel:
         ("grpc.initial_reconnect_backoff_ms", 50),
         ("grpc.max_reconnect_backoff_ms", 1_000),
     ]
-    return Channel(caller, grpc.aio.insecure_channel(socket_address(path), options=options))
+    return Channel(caller, grpc.aio.insecure_channel(socket_address(path), options=options), service)
 
 
 class Channel:
     """What generated stubs are built on. `wrapped` is a grpc.aio.Channel or the local transport's."""
 
-    def __init__(self, caller: str, wrapped: Any) -> None:
+    def __init__(self, caller: str, wrapped: Any, callee: str = "") -> None:
         self._caller = caller
         self._wrapped = wrapped
+        self._callee = callee
 
     def unary_unary(self, method: str, *arguments: Any, **options: Any) -> _Call:
         """A callable for a unary method."""
-        return _Call(self._caller, method, self._wrapped.unary_unary(method, *arguments, **options))
+        return self._call(method, self._wrapped.unary_unary(method, *arguments, **options), Departure)
 
     def unary_stream(self, method: str, *arguments: Any, **options: Any) -> _Call:
         """A callable for a server stream."""
-        return _Call(self._caller, method, self._wrapped.unary_stream(method, *arguments, **options))
+        return self._call(method, self._wrapped.unary_stream(method, *arguments, **options), StreamDeparture)
 
     def stream_unary(self, method: str, *arguments: Any, **options: Any) -> _Call:
         """A callable for a client stream."""
-        return _Call(self._caller, method, self._wrapped.stream_unary(method, *arguments, **options))
+        return self._call(method, self._wrapped.stream_unary(method, *arguments, **options), Departure)
 
     def stream_stream(self, method: str, *arguments: Any, **options: Any) -> _Call:
         """A callable for a bidirectional stream."""
-        return _Call(self._caller, method, self._wrapped.stream_stream(method, *arguments, **options))
+        return self._call(method, self._wrapped.stream_stream(method, *arguments, **options), StreamDeparture)
 
     async def close(self) -> None:
         """Closes the connection."""
         await self._wrapped.close()
 
+    def _call(self, method: str, wrapped: Any, departure: type[Departure | StreamDeparture]) -> _Call:
+        return _Call(self._caller, self._callee, method, wrapped, departure)
+
 
 class _Call:
-    __slots__ = ("_caller", "_default_timeout", "_wrapped")
+    __slots__ = ("_callee", "_caller", "_default_timeout", "_departure", "_method", "_wrapped")
 
-    def __init__(self, caller: str, method: str, wrapped: Any) -> None:
+    def __init__(
+        self, caller: str, callee: str, method: str, wrapped: Any, departure: type[Departure | StreamDeparture]
+    ) -> None:
         self._caller = caller
+        self._callee = callee
+        self._method = method
         self._default_timeout = policy.timeout_s(method) or None
         self._wrapped = wrapped
+        self._departure = departure
 
     def __call__(self, request: Any, *, timeout: float | None = None, metadata: Sequence[tuple[str, str]] = ()) -> Any:
-        trace = telemetry.traceparent.get() or telemetry.new_traceparent()
-        return self._wrapped(
-            request,
-            timeout=self._default_timeout if timeout is None else timeout,
-            metadata=(*metadata, (CALLER_KEY, self._caller), (TRACE_KEY, trace)),
-        )
+        context, parent_id = tracing.departing()
+        metadata = (*metadata, (CALLER_KEY, self._caller), (TRACE_KEY, context))
+        if decision_id := telemetry.decision.get():
+            metadata = (*metadata, (BAGGAGE_KEY, f"decision_id={decision_id}"))
+        limit = self._default_timeout if timeout is None else timeout
+        begun = time.perf_counter_ns()
+        call = self._wrapped(request, timeout=limit, metadata=metadata)
+        if tracing.tracer is None and metrics.registry is None:
+            return call
+        return self._departure(call, self._method, self._callee, request, context, parent_id, begun)
 
 
 async def persist(call: Callable[[], Awaitable[T]], patience_s: float, *, slow: bool = True) -> T:

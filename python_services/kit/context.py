@@ -17,6 +17,7 @@ import grpc
 
 from alphamesh.audit.v1 import state_pb2_grpc
 
+from . import metrics
 from .client import Channel
 from .eventlog import EventLog
 from .interceptors import Pipeline
@@ -81,6 +82,8 @@ class Context(Generic[C]):
         holder = f"{socket.gethostname()}:{self.data_dir.resolve()}"
         store = open_store(self._journal_address, self.data_dir / "journal.db", self.name, holder)
         journal = Journal(store, self.name, self.version, self._fail, self.data_dir / "journal.watermark")
+        metrics.figure("alphamesh_journal_events_total", "Events that are durable.", lambda: journal.durable_seq)
+        metrics.figure("alphamesh_journal_commits_total", "Writes since the start.", lambda: journal.commits)
         self.pipeline.journal = journal
         self.events.attach(journal)
         self._state_service().keep(journal)

@@ -18,9 +18,10 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 
 from . import policy, telemetry
-from .client import CALLER_KEY, TRACE_KEY, TRUST_DOMAIN
+from .client import BAGGAGE_KEY, CALLER_KEY, TRACE_KEY, TRUST_DOMAIN
 from .errors import ServiceError, from_exception, precondition
 from .journal import Journal, JournalError, RequestKey, current_request
+from .observed import Arrival
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 # grpc.RpcMethodHandler: its functions are optional and untyped for asyncio.
@@ -91,25 +92,35 @@ class Pipeline:
         limit = policy.timeout_s(method.path) or None
 
         async def call(request: Any, context: Any) -> Any:
+            arrival = self._arrive(method, context)
             try:
-                self._admit(method, request, context)
+                self._admit(method, request, arrival, context)
                 async with asyncio.timeout(limit if context.time_remaining() is None else None):
                     if method.is_mutation and self.journal is not None:
-                        return await self._once(method, request, context, handler)
-                    return await handler(request, context)
+                        response = await self._once(method, request, context, handler)
+                    else:
+                        response = await handler(request, context)
+                arrival.code = grpc.StatusCode.OK
+                return response
             except Exception as error:
-                await self._fail(method, error, context)
+                await self._fail(method, error, arrival, context)
+            finally:
+                arrival.end(request)
 
         return call
 
     def _stream(self, method: Method, handler: Callable[[Any, Any], AsyncIterator[Any]]) -> Any:
         async def call(request: Any, context: Any) -> AsyncIterator[Any]:
+            arrival = self._arrive(method, context)
             try:
-                self._admit(method, request, context)
+                self._admit(method, request, arrival, context)
                 async for response in handler(request, context):
                     yield response
+                arrival.code = grpc.StatusCode.OK
             except Exception as error:
-                await self._fail(method, error, context)
+                await self._fail(method, error, arrival, context)
+            finally:
+                arrival.end(request, endless=True)
 
         return call
 
@@ -122,29 +133,36 @@ class Pipeline:
                 yield request
 
         async def call(requests: AsyncIterator[Message], context: Any) -> AsyncIterator[Any]:
+            arrival = self._arrive(method, context)
             try:
-                self._identify(context, mutation=True)
+                self._identify(arrival, context, mutation=True)
                 async for response in handler(valid(requests), context):
                     yield response
+                arrival.code = grpc.StatusCode.OK
             except Exception as error:
-                await self._fail(method, error, context)
+                await self._fail(method, error, arrival, context)
+            finally:
+                arrival.end(None, endless=True)
 
         return call
 
-    def _admit(self, method: Method, request: Message, context: Any) -> None:
-        """Trace, deadline, identity, validate."""
-        self._identify(context, mutation=method.is_mutation)
+    def _arrive(self, method: Method, context: Any) -> Arrival:
+        metadata = dict(context.invocation_metadata() or ())
+        traceparent, baggage = str(metadata.get(TRACE_KEY, "")), str(metadata.get(BAGGAGE_KEY, ""))
+        caller = str(metadata.get(CALLER_KEY, "")).removeprefix(TRUST_DOMAIN)
+        return Arrival(method.path, traceparent, baggage, caller)
+
+    def _admit(self, method: Method, request: Message, arrival: Arrival, context: Any) -> None:
+        """Deadline, identity, validate."""
+        self._identify(arrival, context, mutation=method.is_mutation)
         self._validate(request)
 
-    def _identify(self, context: Any, *, mutation: bool) -> None:
-        metadata = dict(context.invocation_metadata() or ())
-        telemetry.traceparent.set(telemetry.accept_traceparent(str(metadata.get(TRACE_KEY, ""))))
+    def _identify(self, arrival: Arrival, context: Any, *, mutation: bool) -> None:
         remaining = context.time_remaining()
         if remaining is not None and remaining <= 0:
             raise ServiceError(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "the deadline has passed")
-        caller = str(metadata.get(CALLER_KEY, "")).removeprefix(TRUST_DOMAIN)
-        telemetry.caller.set(caller)
-        if mutation and not caller:
+        telemetry.caller.set(arrival.caller)
+        if mutation and not arrival.caller:
             raise ServiceError(
                 grpc.StatusCode.UNAUTHENTICATED,
                 "CALLER_UNKNOWN",
@@ -189,7 +207,8 @@ class Pipeline:
         work.add_done_callback(lambda _: self._in_flight.pop(request_id))
         return await asyncio.shield(work)
 
-    async def _fail(self, method: Method, error: Exception, context: Any) -> None:
+    async def _fail(self, method: Method, error: Exception, arrival: Arrival, context: Any) -> None:
+        arrival.code = grpc.StatusCode.UNKNOWN
         if isinstance(error, grpc.aio.AbortError):
             raise error
         if isinstance(error, JournalError):
@@ -203,6 +222,7 @@ class Pipeline:
             )
         elif known.code is grpc.StatusCode.INTERNAL:
             telemetry.logger().error("internal error", method=method.path, reason=known.reason, error=known.message)
+        arrival.code, arrival.error = known.code, known.reason
         await context.abort_with_status(known.to_status())
 
 

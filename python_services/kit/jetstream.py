@@ -17,7 +17,7 @@ from nats.js import JetStreamContext
 
 from alphamesh.audit.v1 import event_pb2
 
-from . import telemetry
+from . import messaging, metrics, telemetry
 from .eventlog import EventLogAwayError, EventLogError, Reader
 from .journal import Journal
 from .pull import Pull
@@ -67,6 +67,8 @@ class NatsEventLog:
         task = asyncio.create_task(outbox.run(), name=f"outbox-{journal.stream}")
         task.add_done_callback(self._ended)
         self._outboxes.append(task)
+        text = "Durable events that the event log does not have yet."
+        metrics.figure("alphamesh_outbox_lag_events", text, lambda: outbox.lag)
 
     async def subscribe(self, stream: str, from_seq: int) -> AsyncGenerator[event_pb2.EventFrame, None]:
         """Frames of `stream`, through restarts of its servers. Raises EventLogError, UnknownEventTypeError."""
@@ -81,9 +83,10 @@ class NatsEventLog:
                     await asyncio.sleep(RETRY_S)
                     continue
                 for message in messages:
-                    frame = event_pb2.EventFrame.FromString(message)
+                    frame = event_pb2.EventFrame.FromString(message.data)
                     if frame.first_seq + frame.count > next_seq:
-                        yield frame
+                        with messaging.consuming(frame, message.headers, "process"):
+                            yield frame
                         next_seq = frame.first_seq + frame.count
         finally:
             await pull.close()
@@ -135,6 +138,11 @@ class _Outbox:
         self._wake.set()
         self._published, self._messages = 0, 0  # last event, last JetStream sequence
         journal.listen(self._add)
+
+    @property
+    def lag(self) -> int:
+        """Durable events that the log does not have yet."""
+        return self._journal.durable_seq - self._published
 
     async def run(self) -> None:
         """For ever. While the log is away the ledger goes on journalling; the outbox catches up."""
@@ -194,7 +202,9 @@ class _Outbox:
 
     async def _publish(self, frame: event_pb2.EventFrame) -> None:
         stream = self._journal.stream
+        publishing = messaging.Publishing(frame, self._journal.traces(frame))
         headers = {MESSAGE_ID: f"{stream}-{frame.first_seq}", EXPECTED_SEQUENCE: str(self._messages)}
+        headers |= publishing.headers
         answer = await (
             self._connection()
             .jetstream(timeout=ANSWER_S)
@@ -202,6 +212,8 @@ class _Outbox:
         )
         self._messages = answer.seq
         self._published = frame.first_seq + frame.count - 1
+        self._journal.forget_traces(frame)
+        publishing.end()
 
 
 class _JetStreamReader:
@@ -216,9 +228,10 @@ class _JetStreamReader:
             raise EventLogAwayError(f"the event log does not answer: {error!r}") from error
         taken = []
         for message in messages:
-            frame = event_pb2.EventFrame.FromString(message)
+            frame = event_pb2.EventFrame.FromString(message.data)
             if frame.first_seq + frame.count > self._next_seq:
-                taken.append(frame)
+                with messaging.consuming(frame, message.headers, "receive"):
+                    taken.append(frame)
                 self._next_seq = frame.first_seq + frame.count
         return taken
 

@@ -32,12 +32,12 @@ class Pull:
         self._next_seq = next_seq
         self._consumer = ""
         self._subscription: Any = None
-        self._got: list[bytes] = []
+        self._got: list[Msg] = []
         self._owed = 0  # messages that the request in progress may still bring
         self._broken = False
         self._heard = asyncio.Event()
 
-    async def fetch(self, *, wait: bool, limit: int = BATCH) -> list[bytes]:
+    async def fetch(self, *, wait: bool, limit: int = BATCH) -> list[Msg]:
         """What there is: at least one message with `wait`, else perhaps none. Raises what NATS raises."""
         asked = False
         while True:
@@ -112,7 +112,7 @@ class Pull:
                 self._owed = 0
                 self._broken = self._broken or (status not in ("404", "408") and "MaxBytes" not in why)
         elif _sequence(message.reply) == self._next_seq:
-            self._got.append(message.data)
+            self._got.append(message)
             self._next_seq += 1
             self._owed -= 1
         else:

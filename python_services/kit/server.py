@@ -31,6 +31,7 @@ from .errors import ServiceError
 from .interceptors import ServerInterceptor
 from .jetstream import NatsEventLog
 from .journal import JournalError
+from .observability import Observability, metrics_socket
 
 C = TypeVar("C")
 CRASHED = 70  # sysexits.h EX_SOFTWARE
@@ -65,6 +66,9 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path) -> None:
     def way_to(callee: str) -> Path:
         return sockets / (f"{definition.name}.egress.sock" if settings["sidecar"] else f"{callee}.sock")
 
+    observability = Observability(
+        definition.name, definition.version, settings.get("tracing"), metrics_socket(sockets, definition.name)
+    )
     context = Context(
         name=definition.name,
         version=definition.version,
@@ -78,6 +82,7 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path) -> None:
         fail=_crash,
     )
     await events.start()
+    await observability.start()
     await asyncio.gather(*(readiness.wait_serving(way_to(callee), authority(callee)) for callee in callees))
     await definition.build(context)
     server = grpc.aio.server(
@@ -111,6 +116,7 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path) -> None:
     context.drain()
     await server.stop(DRAIN_S)
     await context.close()
+    await observability.close()
     telemetry.logger().info("stopped")
 
 

@@ -164,6 +164,16 @@ _decoded: OrderedDict[str, Snapshot] = OrderedDict()
 _fetching: dict[str, asyncio.Task[Snapshot]] = {}
 
 
+class Lookups:
+    """How often a snapshot was in memory when it was asked for."""
+
+    hits = 0
+    misses = 0
+
+
+lookups = Lookups()
+
+
 class SnapshotClient:
     """Fetches snapshots by id; each one once per process, however many agents ask."""
 
@@ -174,7 +184,9 @@ class SnapshotClient:
         """The snapshot. Errors of GetSnapshot and of `decode` pass through."""
         snapshot = _decoded.get(snapshot_id)
         if snapshot is not None:
+            lookups.hits += 1
             return snapshot
+        lookups.misses += 1
         task = _fetching.get(snapshot_id)
         if task is None or task.get_loop() is not asyncio.get_running_loop():
             task = _fetching[snapshot_id] = asyncio.create_task(self._fetch(snapshot_id))

@@ -1,15 +1,16 @@
 """Logs and trace context. One JSON line per log event, with service, trace and decision ids.
 
-`traceparent` (W3C Trace Context) is read from every call and forwarded on every call; spans are built
-by the mesh's tracing, which is why nothing here costs more than a context variable.
+`traceparent` (W3C Trace Context) and the decision (W3C Baggage) are read from every call and forwarded on every
+call; `tracing` builds spans from them, which is why nothing here costs more than a context variable.
 """
 
 from __future__ import annotations
 
 import gc
 import logging
+import os
+import random
 import re
-import secrets
 import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
@@ -21,19 +22,40 @@ import structlog
 
 traceparent: ContextVar[str] = ContextVar("traceparent", default="")
 caller: ContextVar[str] = ContextVar("caller", default="")
+decision: ContextVar[str] = ContextVar("decision", default="")
 
-_TRACEPARENT = re.compile(r"^00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]$")
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_DECISION = re.compile(r"(?:^|,)\s*decision_id=([A-Za-z0-9_.:-]{1,128})")
+# Not the stream that seeds anything: ids of traces and spans decide nothing. Services are forked from one process.
+_ids = random.Random()
+os.register_at_fork(after_in_child=_ids.seed)
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def new_trace_id() -> str:
+    """32 hex digits, never all zero."""
+    return f"{_ids.getrandbits(128) or 1:032x}"
+
+
+def new_span_id() -> str:
+    """16 hex digits, never all zero."""
+    return f"{_ids.getrandbits(64) or 1:016x}"
 
 
 def new_traceparent() -> str:
     """A fresh, unsampled trace context."""
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
+    return f"00-{new_trace_id()}-{new_span_id()}-00"
 
 
-def accept_traceparent(value: str) -> str:
-    """`value` when it is well formed, else a fresh one (W3C Trace Context, section 3.2)."""
-    return value if _TRACEPARENT.match(value) else new_traceparent()
+def well_formed(value: str) -> bool:
+    """Whether `value` is a trace context (W3C Trace Context, section 3.2)."""
+    return _TRACEPARENT.fullmatch(value) is not None
+
+
+def decision_in(baggage: str) -> str:
+    """The decision_id that W3C Baggage carries; empty for none."""
+    found = _DECISION.search(baggage)
+    return found[1] if found else ""
 
 
 def configure(service: str, version: str, level: str = "info", output: BinaryIO | None = None) -> None:
@@ -79,6 +101,8 @@ def _trace_ids(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Mut
     context = traceparent.get()
     if context:
         event["trace_id"] = context[3:35]
+    if "decision_id" not in event and (served := decision.get()):
+        event["decision_id"] = served
     return event
 
 

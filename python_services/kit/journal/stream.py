@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 
 from alphamesh.audit.v1 import event_pb2
 
+from .. import tracing
 from . import frames
 from .event import Event, current_request
 from .recovery import recover
@@ -25,6 +26,7 @@ from .watermark import Watermark
 
 LATER_S = 0.05
 LARGEST_FRAME = 4096  # events
+_TRACED = 4096  # events whose trace is kept until they are distributed
 
 
 class _Group:
@@ -75,6 +77,8 @@ class Journal:
         self._scheduled = False
         self._later: asyncio.TimerHandle | None = None
         self._types: dict[type[Message], tuple[str, str]] = {}
+        self._traced: dict[int, tuple[str, int]] = {}
+        self.commits = 0  # writes since the start
         if isinstance(where, Path):
             watermark = watermark or where.with_suffix(".watermark")
             where = SqliteStore(where, stream)
@@ -118,6 +122,19 @@ class Journal:
     def listen(self, listener: Callable[[event_pb2.EventFrame], None]) -> None:
         """Calls `listener` with each frame from now on, after it became durable."""
         self._listeners.append(listener)
+
+    def traces(self, frame: event_pb2.EventFrame) -> dict[str, int]:
+        """Sampled contexts in which the frame's events were decided, and when (`time.time_ns`) each first was."""
+        found: dict[str, int] = {}
+        for seq in range(frame.first_seq, frame.first_seq + frame.count):
+            if (traced := self._traced.get(seq)) is not None:
+                found.setdefault(*traced)
+        return found
+
+    def forget_traces(self, frame: event_pb2.EventFrame) -> None:
+        """The frame was distributed."""
+        for seq in range(frame.first_seq, frame.first_seq + frame.count):
+            self._traced.pop(seq, None)
 
     def add(self, events: Sequence[Event]) -> list[event_pb2.EventEnvelope]:
         """Decides `events`, in order: they have sequence and hash now, and are durable after `commit`."""
@@ -205,6 +222,10 @@ class Journal:
         )
         self._waiting.events.append(frames.seal(envelope))
         self._hash = envelope.hash
+        if tracing.tracer is not None and (context := tracing.tracer.event_context(event.correlation_id)):
+            self._traced[self._seq] = context, time.time_ns()
+            if len(self._traced) > _TRACED:
+                del self._traced[next(iter(self._traced))]
         return envelope
 
     def _keep(self, reply: Message) -> None:
@@ -288,6 +309,7 @@ class Journal:
     def _written(self, batch: Batch) -> None:
         group, self._writing = self._writing, None
         assert group is not None
+        self.commits += 1
         if batch.count:
             self.durable_seq += batch.count
             self.durable_hash = frames.last_event_hash(batch.body)

@@ -60,6 +60,8 @@ def test_what_is_written_is_read(write):
     ("old", "new", "line", "says"),
     [
         ("version: 1", "version: 2", 1, "version must be 1"),
+        ("version: 1", "version: 1\ntracing: {collector: jaeger}", 2, "no service and no address"),
+        ("version: 1", "version: 1\ntracing: {rate: 1.5}", 2, "use a share from 0 to 1"),
         ("    module: somewhere", "    modul: somewhere", 9, "unknown key 'modul'"),
         ("sensitivity: public", "sensitivity: secret", 10, "unknown sensitivity 'secret'"),
         ("      callee:\n        - alpha", "      calee:\n        - alpha", 6, "calls 'calee', which is no service"),

@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from alphamesh.audit.v1 import trace_pb2 as alphamesh_dot_audit_dot_v1_dot_trace__pb2
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61lphamesh/audit/v1/audit.proto\x12\x12\x61lphamesh.audit.v1\x1a\x1b\x62uf/validate/validate.proto\"\x88\x04\n\x0b\x41uditRecord\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x11\n\trecord_id\x18\x02 \x01(\t\x12(\n\x05\x61\x63tor\x18\x03 \x01(\x0b\x32\x19.alphamesh.audit.v1.Actor\x12\x0f\n\x07service\x18\x04 \x01(\t\x12\x0e\n\x06method\x18\x05 \x01(\t\x12\x31\n\x07verdict\x18\x06 \x01(\x0e\x32 .alphamesh.audit.v1.AuditVerdict\x12\x13\n\x0bstatus_code\x18\x07 \x01(\x05\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0f\n\x07message\x18\t \x01(\t\x12\x12\n\nrequest_id\x18\n \x01(\t\x12\x16\n\x0erequest_sha256\x18\x0b \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x0c \x01(\t\x12\x14\n\x0c\x63\x61usation_id\x18\r \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x0e \x01(\t\x12\x10\n\x08trace_id\x18\x0f \x01(\t\x12\x12\n\naccount_id\x18\x10 \x01(\t\x12\x13\n\x0bts_event_ns\x18\x11 \x01(\x03\x12\x12\n\nts_init_ns\x18\x12 \x01(\x03\x12\x11\n\tprev_hash\x18\x13 \x01(\x0c\x12\x0c\n\x04hash\x18\x14 \x01(\x0c\x12\x0e\n\x06stream\x18\x15 \x01(\t\x12\x12\n\nstream_seq\x18\x16 \x01(\x03\x12\x0e\n\x06schema\x18\x17 \x01(\t\x12\x12\n\nevent_hash\x18\x18 \x01(\x0c\"\xb0\x01\n\x05\x41\x63tor\x12\x10\n\x08identity\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.alphamesh.audit.v1.Actor.Kind\x12\x14\n\x0con_behalf_of\x18\x03 \x01(\t\"Q\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_SERVICE\x10\x01\x12\x0e\n\nKIND_AGENT\x10\x02\x12\x11\n\rKIND_OPERATOR\x10\x03\"\x92\x04\n\x0b\x41uditFilter\x12\x1a\n\x08identity\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x18\n\x07service\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x18\n\x06method\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12G\n\x08verdicts\x18\x04 \x03(\x0e\x32 .alphamesh.audit.v1.AuditVerdictB\x13\xbaH\x10\x92\x01\r\x10\x03\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1d\n\x0b\x64\x65\x63ision_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1e\n\x0c\x63\x61usation_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12 \n\x0e\x63orrelation_id\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1b\n\naccount_id\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x15\n\x08start_ns\x18\t \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06\x65nd_ns\x18\n \x01(\x03H\x01\x88\x01\x01\x12\x17\n\x06stream\x18\x0b \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x18\n\x06schema\x18\x0c \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02:u\xbaHr\x1ap\n\x05range\x12\x1estart_ns must be before end_ns\x1aG!has(this.start_ns) || !has(this.end_ns) || this.start_ns < this.end_nsB\x0b\n\t_start_nsB\t\n\x07_end_ns\"\xdd\x01\n\x15GetAuditRecordRequest\x12\x1d\n\trecord_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x18\n\x07min_seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12U\n\x0fmin_stream_seqs\x18\x03 \x03(\x0b\x32<.alphamesh.audit.v1.GetAuditRecordRequest.MinStreamSeqsEntry\x1a\x34\n\x12MinStreamSeqsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xf8\x01\n\x16GetAuditRecordResponse\x12/\n\x06record\x18\x01 \x01(\x0b\x32\x1f.alphamesh.audit.v1.AuditRecord\x12\x13\n\x0b\x61pplied_seq\x18\x02 \x01(\x03\x12^\n\x13\x61pplied_stream_seqs\x18\x03 \x03(\x0b\x32\x41.alphamesh.audit.v1.GetAuditRecordResponse.AppliedStreamSeqsEntry\x1a\x38\n\x16\x41ppliedStreamSeqsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xb0\x02\n\x17ListAuditRecordsRequest\x12/\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1f.alphamesh.audit.v1.AuditFilter\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x18\n\x07min_seq\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12W\n\x0fmin_stream_seqs\x18\x05 \x03(\x0b\x32>.alphamesh.audit.v1.ListAuditRecordsRequest.MinStreamSeqsEntry\x1a\x34\n\x12MinStreamSeqsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x96\x02\n\x18ListAuditRecordsResponse\x12\x30\n\x07records\x18\x01 \x03(\x0b\x32\x1f.alphamesh.audit.v1.AuditRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0b\x61pplied_seq\x18\x03 \x01(\x03\x12`\n\x13\x61pplied_stream_seqs\x18\x04 \x03(\x0b\x32\x43.alphamesh.audit.v1.ListAuditRecordsResponse.AppliedStreamSeqsEntry\x1a\x38\n\x16\x41ppliedStreamSeqsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"f\n\x18WatchAuditRecordsRequest\x12/\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1f.alphamesh.audit.v1.AuditFilter\x12\x19\n\x08\x66rom_seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x9f\x02\n\x19WatchAuditRecordsResponse\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x30\n\x07records\x18\x02 \x03(\x0b\x32\x1f.alphamesh.audit.v1.AuditRecord\x12K\n\nend_reason\x18\x03 \x01(\x0e\x32\x37.alphamesh.audit.v1.WatchAuditRecordsResponse.EndReason\"v\n\tEndReason\x12\x1a\n\x16\x45ND_REASON_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45ND_REASON_LAGGED\x10\x01\x12\x18\n\x14\x45ND_REASON_COMPACTED\x10\x02\x12\x1c\n\x18\x45ND_REASON_SHUTTING_DOWN\x10\x03\"\xe7\x01\n\x19VerifyAuditRecordsRequest\x12\x1a\n\tstart_seq\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01\x12\x0f\n\x07\x65nd_seq\x18\x02 \x01(\x03:\x9c\x01\xbaH\x98\x01\x1a\x95\x01\n\x05range\x12\x41start_seq must be before end_seq, at most 1,000,000 records apart\x1aIthis.start_seq < this.end_seq && this.end_seq - this.start_seq <= 1000000\"i\n\x1aVerifyAuditRecordsResponse\x12\x10\n\x08verified\x18\x01 \x01(\x03\x12\x17\n\nbroken_seq\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\tlast_hash\x18\x03 \x01(\x0c\x42\r\n\x0b_broken_seq*|\n\x0c\x41uditVerdict\x12\x1d\n\x19\x41UDIT_VERDICT_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41UDIT_VERDICT_ALLOWED\x10\x01\x12\x18\n\x14\x41UDIT_VERDICT_DENIED\x10\x02\x12\x18\n\x14\x41UDIT_VERDICT_FAILED\x10\x03\x32\xcf\x03\n\x0c\x41uditService\x12g\n\x0eGetAuditRecord\x12).alphamesh.audit.v1.GetAuditRecordRequest\x1a*.alphamesh.audit.v1.GetAuditRecordResponse\x12m\n\x10ListAuditRecords\x12+.alphamesh.audit.v1.ListAuditRecordsRequest\x1a,.alphamesh.audit.v1.ListAuditRecordsResponse\x12r\n\x11WatchAuditRecords\x12,.alphamesh.audit.v1.WatchAuditRecordsRequest\x1a-.alphamesh.audit.v1.WatchAuditRecordsResponse0\x01\x12s\n\x12VerifyAuditRecords\x12-.alphamesh.audit.v1.VerifyAuditRecordsRequest\x1a..alphamesh.audit.v1.VerifyAuditRecordsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61lphamesh/audit/v1/audit.proto\x12\x12\x61lphamesh.audit.v1\x1a\x1e\x61lphamesh/audit/v1/trace.proto\x1a\x1b\x62uf/validate/validate.proto\"\x88\x04\n\x0b\x41uditRecord\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x11\n\trecord_id\x18\x02 \x01(\t\x12(\n\x05\x61\x63tor\x18\x03 \x01(\x0b\x32\x19.alphamesh.audit.v1.Actor\x12\x0f\n\x07service\x18\x04 \x01(\t\x12\x0e\n\x06method\x18\x05 \x01(\t\x12\x31\n\x07verdict\x18\x06 \x01(\x0e\x32 .alphamesh.audit.v1.AuditVerdict\x12\x13\n\x0bstatus_code\x18\x07 \x01(\x05\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0f\n\x07message\x18\t \x01(\t\x12\x12\n\nrequest_id\x18\n \x01(\t\x12\x16\n\x0erequest_sha256\x18\x0b \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x0c \x01(\t\x12\x14\n\x0c\x63\x61usation_id\x18\r \x01(\t\x12\x16\n\x0e\x63orrelation_id\x18\x0e \x01(\t\x12\x10\n\x08trace_id\x18\x0f \x01(\t\x12\x12\n\naccount_id\x18\x10 \x01(\t\x12\x13\n\x0bts_event_ns\x18\x11 \x01(\x03\x12\x12\n\nts_init_ns\x18\x12 \x01(\x03\x12\x11\n\tprev_hash\x18\x13 \x01(\x0c\x12\x0c\n\x04hash\x18\x14 \x01(\x0c\x12\x0e\n\x06stream\x18\x15 \x01(\t\x12\x12\n\nstream_seq\x18\x16 \x01(\x03\x12\x0e\n\x06schema\x18\x17 \x01(\t\x12\x12\n\nevent_hash\x18\x18 \x01(\x0c\"\xb0\x01\n\x05\x41\x63tor\x12\x10\n\x08identity\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.alphamesh.audit.v1.Actor.Kind\x12\x14\n\x0con_behalf_of\x18\x03 \x01(\t\"Q\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x10\n\x0cKIND_SERVICE\x10\x01\x12\x0e\n\nKIND_AGENT\x10\x02\x12\x11\n\rKIND_OPERATOR\x10\x03\"\x92\x04\n\x0b\x41uditFilter\x12\x1a\n\x08identity\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12\x18\n\x07service\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x18\n\x06method\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12G\n\x08verdicts\x18\x04 \x03(\x0e\x32 .alphamesh.audit.v1.AuditVerdictB\x13\xbaH\x10\x92\x01\r\x10\x03\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1d\n\x0b\x64\x65\x63ision_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1e\n\x0c\x63\x61usation_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12 \n\x0e\x63orrelation_id\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\x12\x1b\n\naccount_id\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x15\n\x08start_ns\x18\t \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x06\x65nd_ns\x18\n \x01(\x03H\x01\x88\x01\x01\x12\x17\n\x06stream\x18\x0b \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x18\n\x06schema\x18\x0c \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02:u\xbaHr\x1ap\n\x05range\x12\x1estart_ns must be before end_ns\x1aG!has(this.start_ns) || !has(this.end_ns) || this.start_ns < this.end_nsB\x0b\n\t_start_nsB\t\n\x07_end_ns\"\xdd\x01\n\x15GetAuditRecordRequest\x12\x1d\n\trecord_id\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x18\n\x07min_seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12U\n\x0fmin_stream_seqs\x18\x03 \x03(\x0b\x32<.alphamesh.audit.v1.GetAuditRecordRequest.MinStreamSeqsEntry\x1a\x34\n\x12MinStreamSeqsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xf8\x01\n\x16GetAuditRecordResponse\x12/\n\x06record\x18\x01 \x01(\x0b\x32\x1f.alphamesh.audit.v1.AuditRecord\x12\x13\n\x0b\x61pplied_seq\x18\x02 \x01(\x03\x12^\n\x13\x61pplied_stream_seqs\x18\x03 \x03(\x0b\x32\x41.alphamesh.audit.v1.GetAuditRecordResponse.AppliedStreamSeqsEntry\x1a\x38\n\x16\x41ppliedStreamSeqsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\xb0\x02\n\x17ListAuditRecordsRequest\x12/\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1f.alphamesh.audit.v1.AuditFilter\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\x12\x18\n\x07min_seq\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12W\n\x0fmin_stream_seqs\x18\x05 \x03(\x0b\x32>.alphamesh.audit.v1.ListAuditRecordsRequest.MinStreamSeqsEntry\x1a\x34\n\x12MinStreamSeqsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"\x96\x02\n\x18ListAuditRecordsResponse\x12\x30\n\x07records\x18\x01 \x03(\x0b\x32\x1f.alphamesh.audit.v1.AuditRecord\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0b\x61pplied_seq\x18\x03 \x01(\x03\x12`\n\x13\x61pplied_stream_seqs\x18\x04 \x03(\x0b\x32\x43.alphamesh.audit.v1.ListAuditRecordsResponse.AppliedStreamSeqsEntry\x1a\x38\n\x16\x41ppliedStreamSeqsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"f\n\x18WatchAuditRecordsRequest\x12/\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x1f.alphamesh.audit.v1.AuditFilter\x12\x19\n\x08\x66rom_seq\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\x9f\x02\n\x19WatchAuditRecordsResponse\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x30\n\x07records\x18\x02 \x03(\x0b\x32\x1f.alphamesh.audit.v1.AuditRecord\x12K\n\nend_reason\x18\x03 \x01(\x0e\x32\x37.alphamesh.audit.v1.WatchAuditRecordsResponse.EndReason\"v\n\tEndReason\x12\x1a\n\x16\x45ND_REASON_UNSPECIFIED\x10\x00\x12\x15\n\x11\x45ND_REASON_LAGGED\x10\x01\x12\x18\n\x14\x45ND_REASON_COMPACTED\x10\x02\x12\x1c\n\x18\x45ND_REASON_SHUTTING_DOWN\x10\x03\"\xe7\x01\n\x19VerifyAuditRecordsRequest\x12\x1a\n\tstart_seq\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01\x12\x0f\n\x07\x65nd_seq\x18\x02 \x01(\x03:\x9c\x01\xbaH\x98\x01\x1a\x95\x01\n\x05range\x12\x41start_seq must be before end_seq, at most 1,000,000 records apart\x1aIthis.start_seq < this.end_seq && this.end_seq - this.start_seq <= 1000000\"i\n\x1aVerifyAuditRecordsResponse\x12\x10\n\x08verified\x18\x01 \x01(\x03\x12\x17\n\nbroken_seq\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\tlast_hash\x18\x03 \x01(\x0c\x42\r\n\x0b_broken_seq*|\n\x0c\x41uditVerdict\x12\x1d\n\x19\x41UDIT_VERDICT_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41UDIT_VERDICT_ALLOWED\x10\x01\x12\x18\n\x14\x41UDIT_VERDICT_DENIED\x10\x02\x12\x18\n\x14\x41UDIT_VERDICT_FAILED\x10\x03\x32\x83\x05\n\x0c\x41uditService\x12g\n\x0eGetAuditRecord\x12).alphamesh.audit.v1.GetAuditRecordRequest\x1a*.alphamesh.audit.v1.GetAuditRecordResponse\x12m\n\x10ListAuditRecords\x12+.alphamesh.audit.v1.ListAuditRecordsRequest\x1a,.alphamesh.audit.v1.ListAuditRecordsResponse\x12r\n\x11WatchAuditRecords\x12,.alphamesh.audit.v1.WatchAuditRecordsRequest\x1a-.alphamesh.audit.v1.WatchAuditRecordsResponse0\x01\x12s\n\x12VerifyAuditRecords\x12-.alphamesh.audit.v1.VerifyAuditRecordsRequest\x1a..alphamesh.audit.v1.VerifyAuditRecordsResponse\x12U\n\x08GetTrace\x12#.alphamesh.audit.v1.GetTraceRequest\x1a$.alphamesh.audit.v1.GetTraceResponse\x12[\n\nListTraces\x12%.alphamesh.audit.v1.ListTracesRequest\x1a&.alphamesh.audit.v1.ListTracesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -78,42 +79,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERIFYAUDITRECORDSREQUEST'].fields_by_name['start_seq']._serialized_options = b'\272H\004\"\002(\001'
   _globals['_VERIFYAUDITRECORDSREQUEST']._loaded_options = None
   _globals['_VERIFYAUDITRECORDSREQUEST']._serialized_options = b'\272H\230\001\032\225\001\n\005range\022Astart_seq must be before end_seq, at most 1,000,000 records apart\032Ithis.start_seq < this.end_seq && this.end_seq - this.start_seq <= 1000000'
-  _globals['_AUDITVERDICT']._serialized_start=3116
-  _globals['_AUDITVERDICT']._serialized_end=3240
-  _globals['_AUDITRECORD']._serialized_start=84
-  _globals['_AUDITRECORD']._serialized_end=604
-  _globals['_ACTOR']._serialized_start=607
-  _globals['_ACTOR']._serialized_end=783
-  _globals['_ACTOR_KIND']._serialized_start=702
-  _globals['_ACTOR_KIND']._serialized_end=783
-  _globals['_AUDITFILTER']._serialized_start=786
-  _globals['_AUDITFILTER']._serialized_end=1316
-  _globals['_GETAUDITRECORDREQUEST']._serialized_start=1319
-  _globals['_GETAUDITRECORDREQUEST']._serialized_end=1540
-  _globals['_GETAUDITRECORDREQUEST_MINSTREAMSEQSENTRY']._serialized_start=1488
-  _globals['_GETAUDITRECORDREQUEST_MINSTREAMSEQSENTRY']._serialized_end=1540
-  _globals['_GETAUDITRECORDRESPONSE']._serialized_start=1543
-  _globals['_GETAUDITRECORDRESPONSE']._serialized_end=1791
-  _globals['_GETAUDITRECORDRESPONSE_APPLIEDSTREAMSEQSENTRY']._serialized_start=1735
-  _globals['_GETAUDITRECORDRESPONSE_APPLIEDSTREAMSEQSENTRY']._serialized_end=1791
-  _globals['_LISTAUDITRECORDSREQUEST']._serialized_start=1794
-  _globals['_LISTAUDITRECORDSREQUEST']._serialized_end=2098
-  _globals['_LISTAUDITRECORDSREQUEST_MINSTREAMSEQSENTRY']._serialized_start=1488
-  _globals['_LISTAUDITRECORDSREQUEST_MINSTREAMSEQSENTRY']._serialized_end=1540
-  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_start=2101
-  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_end=2379
-  _globals['_LISTAUDITRECORDSRESPONSE_APPLIEDSTREAMSEQSENTRY']._serialized_start=1735
-  _globals['_LISTAUDITRECORDSRESPONSE_APPLIEDSTREAMSEQSENTRY']._serialized_end=1791
-  _globals['_WATCHAUDITRECORDSREQUEST']._serialized_start=2381
-  _globals['_WATCHAUDITRECORDSREQUEST']._serialized_end=2483
-  _globals['_WATCHAUDITRECORDSRESPONSE']._serialized_start=2486
-  _globals['_WATCHAUDITRECORDSRESPONSE']._serialized_end=2773
-  _globals['_WATCHAUDITRECORDSRESPONSE_ENDREASON']._serialized_start=2655
-  _globals['_WATCHAUDITRECORDSRESPONSE_ENDREASON']._serialized_end=2773
-  _globals['_VERIFYAUDITRECORDSREQUEST']._serialized_start=2776
-  _globals['_VERIFYAUDITRECORDSREQUEST']._serialized_end=3007
-  _globals['_VERIFYAUDITRECORDSRESPONSE']._serialized_start=3009
-  _globals['_VERIFYAUDITRECORDSRESPONSE']._serialized_end=3114
-  _globals['_AUDITSERVICE']._serialized_start=3243
-  _globals['_AUDITSERVICE']._serialized_end=3706
+  _globals['_AUDITVERDICT']._serialized_start=3148
+  _globals['_AUDITVERDICT']._serialized_end=3272
+  _globals['_AUDITRECORD']._serialized_start=116
+  _globals['_AUDITRECORD']._serialized_end=636
+  _globals['_ACTOR']._serialized_start=639
+  _globals['_ACTOR']._serialized_end=815
+  _globals['_ACTOR_KIND']._serialized_start=734
+  _globals['_ACTOR_KIND']._serialized_end=815
+  _globals['_AUDITFILTER']._serialized_start=818
+  _globals['_AUDITFILTER']._serialized_end=1348
+  _globals['_GETAUDITRECORDREQUEST']._serialized_start=1351
+  _globals['_GETAUDITRECORDREQUEST']._serialized_end=1572
+  _globals['_GETAUDITRECORDREQUEST_MINSTREAMSEQSENTRY']._serialized_start=1520
+  _globals['_GETAUDITRECORDREQUEST_MINSTREAMSEQSENTRY']._serialized_end=1572
+  _globals['_GETAUDITRECORDRESPONSE']._serialized_start=1575
+  _globals['_GETAUDITRECORDRESPONSE']._serialized_end=1823
+  _globals['_GETAUDITRECORDRESPONSE_APPLIEDSTREAMSEQSENTRY']._serialized_start=1767
+  _globals['_GETAUDITRECORDRESPONSE_APPLIEDSTREAMSEQSENTRY']._serialized_end=1823
+  _globals['_LISTAUDITRECORDSREQUEST']._serialized_start=1826
+  _globals['_LISTAUDITRECORDSREQUEST']._serialized_end=2130
+  _globals['_LISTAUDITRECORDSREQUEST_MINSTREAMSEQSENTRY']._serialized_start=1520
+  _globals['_LISTAUDITRECORDSREQUEST_MINSTREAMSEQSENTRY']._serialized_end=1572
+  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_start=2133
+  _globals['_LISTAUDITRECORDSRESPONSE']._serialized_end=2411
+  _globals['_LISTAUDITRECORDSRESPONSE_APPLIEDSTREAMSEQSENTRY']._serialized_start=1767
+  _globals['_LISTAUDITRECORDSRESPONSE_APPLIEDSTREAMSEQSENTRY']._serialized_end=1823
+  _globals['_WATCHAUDITRECORDSREQUEST']._serialized_start=2413
+  _globals['_WATCHAUDITRECORDSREQUEST']._serialized_end=2515
+  _globals['_WATCHAUDITRECORDSRESPONSE']._serialized_start=2518
+  _globals['_WATCHAUDITRECORDSRESPONSE']._serialized_end=2805
+  _globals['_WATCHAUDITRECORDSRESPONSE_ENDREASON']._serialized_start=2687
+  _globals['_WATCHAUDITRECORDSRESPONSE_ENDREASON']._serialized_end=2805
+  _globals['_VERIFYAUDITRECORDSREQUEST']._serialized_start=2808
+  _globals['_VERIFYAUDITRECORDSREQUEST']._serialized_end=3039
+  _globals['_VERIFYAUDITRECORDSRESPONSE']._serialized_start=3041
+  _globals['_VERIFYAUDITRECORDSRESPONSE']._serialized_end=3146
+  _globals['_AUDITSERVICE']._serialized_start=3275
+  _globals['_AUDITSERVICE']._serialized_end=3918
 # @@protoc_insertion_point(module_scope)

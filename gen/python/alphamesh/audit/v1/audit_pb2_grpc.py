@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from alphamesh.audit.v1 import audit_pb2 as alphamesh_dot_audit_dot_v1_dot_audit__pb2
+from alphamesh.audit.v1 import trace_pb2 as alphamesh_dot_audit_dot_v1_dot_trace__pb2
 
 GRPC_GENERATED_VERSION = '1.81.1'
 GRPC_VERSION = grpc.__version__
@@ -57,6 +58,16 @@ class AuditServiceStub:
                 request_serializer=alphamesh_dot_audit_dot_v1_dot_audit__pb2.VerifyAuditRecordsRequest.SerializeToString,
                 response_deserializer=alphamesh_dot_audit_dot_v1_dot_audit__pb2.VerifyAuditRecordsResponse.FromString,
                 _registered_method=True)
+        self.GetTrace = channel.unary_unary(
+                '/alphamesh.audit.v1.AuditService/GetTrace',
+                request_serializer=alphamesh_dot_audit_dot_v1_dot_trace__pb2.GetTraceRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_audit_dot_v1_dot_trace__pb2.GetTraceResponse.FromString,
+                _registered_method=True)
+        self.ListTraces = channel.unary_unary(
+                '/alphamesh.audit.v1.AuditService/ListTraces',
+                request_serializer=alphamesh_dot_audit_dot_v1_dot_trace__pb2.ListTracesRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_audit_dot_v1_dot_trace__pb2.ListTracesResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer:
@@ -97,6 +108,22 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetTrace(self, request, context):
+        """Fetches the spans of one trace, as far as they have arrived. Spans come by OpenTelemetry's own
+        TraceService/Export on the same socket; the oldest traces are removed when there is no room.
+        Errors: NOT_FOUND (never sampled, not yet arrived, or removed).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTraces(self, request, context):
+        """Lists traces, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -119,6 +146,16 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.VerifyAuditRecords,
                     request_deserializer=alphamesh_dot_audit_dot_v1_dot_audit__pb2.VerifyAuditRecordsRequest.FromString,
                     response_serializer=alphamesh_dot_audit_dot_v1_dot_audit__pb2.VerifyAuditRecordsResponse.SerializeToString,
+            ),
+            'GetTrace': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTrace,
+                    request_deserializer=alphamesh_dot_audit_dot_v1_dot_trace__pb2.GetTraceRequest.FromString,
+                    response_serializer=alphamesh_dot_audit_dot_v1_dot_trace__pb2.GetTraceResponse.SerializeToString,
+            ),
+            'ListTraces': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTraces,
+                    request_deserializer=alphamesh_dot_audit_dot_v1_dot_trace__pb2.ListTracesRequest.FromString,
+                    response_serializer=alphamesh_dot_audit_dot_v1_dot_trace__pb2.ListTracesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -232,6 +269,60 @@ class AuditService:
             '/alphamesh.audit.v1.AuditService/VerifyAuditRecords',
             alphamesh_dot_audit_dot_v1_dot_audit__pb2.VerifyAuditRecordsRequest.SerializeToString,
             alphamesh_dot_audit_dot_v1_dot_audit__pb2.VerifyAuditRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTrace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.audit.v1.AuditService/GetTrace',
+            alphamesh_dot_audit_dot_v1_dot_trace__pb2.GetTraceRequest.SerializeToString,
+            alphamesh_dot_audit_dot_v1_dot_trace__pb2.GetTraceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTraces(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.audit.v1.AuditService/ListTraces',
+            alphamesh_dot_audit_dot_v1_dot_trace__pb2.ListTracesRequest.SerializeToString,
+            alphamesh_dot_audit_dot_v1_dot_trace__pb2.ListTracesResponse.FromString,
             options,
             channel_credentials,
             insecure,

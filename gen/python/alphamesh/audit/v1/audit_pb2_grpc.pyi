@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from alphamesh.audit.v1 import audit_pb2 as _audit_pb2
+from alphamesh.audit.v1 import trace_pb2 as _trace_pb2
 from collections import abc as _abc
 from grpc import aio as _aio
 import abc as _abc_1
@@ -52,6 +53,13 @@ class AuditServiceStub:
     """Computes the hashes of a range of the log again. A break is an answer, not an error.
     Errors: OUT_OF_RANGE (the range reaches past the log).
     """
+    GetTrace: _grpc.UnaryUnaryMultiCallable[_trace_pb2.GetTraceRequest, _trace_pb2.GetTraceResponse]
+    """Fetches the spans of one trace, as far as they have arrived. Spans come by OpenTelemetry's own
+    TraceService/Export on the same socket; the oldest traces are removed when there is no room.
+    Errors: NOT_FOUND (never sampled, not yet arrived, or removed).
+    """
+    ListTraces: _grpc.UnaryUnaryMultiCallable[_trace_pb2.ListTracesRequest, _trace_pb2.ListTracesResponse]
+    """Lists traces, newest first."""
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -77,6 +85,13 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """Computes the hashes of a range of the log again. A break is an answer, not an error.
     Errors: OUT_OF_RANGE (the range reaches past the log).
     """
+    GetTrace: _aio.UnaryUnaryMultiCallable[_trace_pb2.GetTraceRequest, _trace_pb2.GetTraceResponse]  # type: ignore[assignment]
+    """Fetches the spans of one trace, as far as they have arrived. Spans come by OpenTelemetry's own
+    TraceService/Export on the same socket; the oldest traces are removed when there is no room.
+    Errors: NOT_FOUND (never sampled, not yet arrived, or removed).
+    """
+    ListTraces: _aio.UnaryUnaryMultiCallable[_trace_pb2.ListTracesRequest, _trace_pb2.ListTracesResponse]  # type: ignore[assignment]
+    """Lists traces, newest first."""
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads the audit log: who did what, when, with which outcome and why. Append-only and linked by hash;
@@ -123,5 +138,24 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         """Computes the hashes of a range of the log again. A break is an answer, not an error.
         Errors: OUT_OF_RANGE (the range reaches past the log).
         """
+
+    @_abc_1.abstractmethod
+    def GetTrace(
+        self,
+        request: _trace_pb2.GetTraceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trace_pb2.GetTraceResponse, _abc.Awaitable[_trace_pb2.GetTraceResponse]]:
+        """Fetches the spans of one trace, as far as they have arrived. Spans come by OpenTelemetry's own
+        TraceService/Export on the same socket; the oldest traces are removed when there is no room.
+        Errors: NOT_FOUND (never sampled, not yet arrived, or removed).
+        """
+
+    @_abc_1.abstractmethod
+    def ListTraces(
+        self,
+        request: _trace_pb2.ListTracesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trace_pb2.ListTracesResponse, _abc.Awaitable[_trace_pb2.ListTracesResponse]]:
+        """Lists traces, newest first."""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
