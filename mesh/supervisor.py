@@ -22,6 +22,7 @@ from python_services.kit import health
 
 from . import logs
 from .cli import ONE_THREAD
+from .edge import NAME as EDGE
 from .errors import MeshError
 from .nats import NatsServer, NatsServers
 from .process import Nursery, Process
@@ -78,9 +79,9 @@ class Supervisor:
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._nursery = Nursery(self._rules.preload, run.log(NURSERY), self._environment())
         self._units = {node.name: self._program_unit(node) for node in self._nats.nodes}
-        for service in topology.services:
+        for service in topology.processes:
             self._units[service.name] = self._service_unit(service.name, service.module)
-        for service in topology.services:
+        for service in topology.processes:
             for node in self._nats.nodes:
                 self._units[node.name].callers.append(service.name)
             for callee in service.callees:
@@ -88,10 +89,10 @@ class Supervisor:
         self._sidecars = Sidecars(run, topology) if topology.mesh.sidecars else None
         for sidecar in self._sidecars.nodes if self._sidecars else ():
             self._units[sidecar.name] = self._program_unit(sidecar)
-            if sidecar.name == OUTSIDE:
+            if sidecar.name in (OUTSIDE, f"{EDGE}{SUFFIX}"):
                 for service in topology.services:
-                    self._units[service.name].callers.append(OUTSIDE)
-            else:
+                    self._units[service.name].callers.append(sidecar.name)
+            if sidecar.name != OUTSIDE:
                 self._units[sidecar.name].callers.append(sidecar.name.removesuffix(SUFFIX))
 
     async def start(self) -> None:
@@ -100,7 +101,7 @@ class Supervisor:
         self._save()
         await self._or_failure(asyncio.gather(self._event_log(), self._preload(), self._mesh()))
         sidecar = self._sidecars is not None
-        for service in self._topology.services:
+        for service in self._topology.processes:
             self._run.write_config(service, self._nats.url, self._topology.journals.address, sidecar=sidecar)
             self._keep(self._units[service.name])
         await self._or_failure(asyncio.gather(*(unit.up.wait() for unit in self._units.values())))
@@ -311,6 +312,7 @@ class Supervisor:
                 "state": self._state,
                 "since": self._since,
                 "topology": str(self._topology.path),
+                "edge": self._sidecars.edge if self._sidecars else None,
                 "startup_ms": self._startup_ms,
                 "processes": {name: asdict(unit.status) for name, unit in self._units.items()},
             }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..edge import NAME as EDGE
 from ..identity import spiffe_id
 from ..ports import LOOPBACK
 from ..topology import Limits
@@ -12,7 +13,8 @@ from . import parts
 from .parts import NEVER, Json
 
 CALLER_HEADER = "x-alphamesh-caller"
-USER_HEADER = "x-alphamesh-user"
+# On whose behalf the edge calls, and as what; nobody else may say so.
+USER_HEADER, ROLE_HEADER = "x-alphamesh-user", "x-alphamesh-role"
 HEALTH = "grpc.health.v1.Health/Check"
 APP = "app"
 _EJECT_S = "5s"
@@ -27,7 +29,7 @@ def ingress(
     """
     policies = {
         caller: {
-            "permissions": [{"or_rules": {"rules": parts.paths((*methods, HEALTH))}}],
+            "permissions": [_permission((*methods, HEALTH), speaks_for_users=caller == EDGE)],
             "principals": [{"authenticated": {"principal_name": {"exact": spiffe_id(caller)}}}],
         }
         for caller, methods in callers.items()
@@ -57,6 +59,14 @@ def ingress(
         "address": parts.tcp(LOOPBACK, port),
         "filter_chains": [{"filters": [manager], "transport_socket": parts.server_tls(own, trust)}],
     }
+
+
+def _permission(methods: tuple[str, ...], *, speaks_for_users: bool) -> Json:
+    allowed = {"or_rules": {"rules": parts.paths(methods)}}
+    if speaks_for_users:
+        return allowed
+    stated = [{"header": {"name": name, "present_match": True}} for name in (USER_HEADER, ROLE_HEADER)]
+    return {"and_rules": {"rules": [allowed, {"not_rule": {"or_rules": {"rules": stated}}}]}}
 
 
 def app(socket: Path) -> Json:

@@ -18,7 +18,7 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 
 from . import policy, telemetry
-from .client import CALLER_KEY, TRACE_KEY, TRUST_DOMAIN
+from .client import CALLER_KEY, TRACE_KEY, TRUST_DOMAIN, USER_KEY
 from .errors import ServiceError, from_exception, precondition
 from .journal import Journal, JournalError, RequestKey, current_request
 
@@ -123,7 +123,7 @@ class Pipeline:
 
         async def call(requests: AsyncIterator[Message], context: Any) -> AsyncIterator[Any]:
             try:
-                self._identify(context, mutation=True)
+                self._identify(method, context, mutation=True)
                 async for response in handler(valid(requests), context):
                     yield response
             except Exception as error:
@@ -133,10 +133,10 @@ class Pipeline:
 
     def _admit(self, method: Method, request: Message, context: Any) -> None:
         """Trace, deadline, identity, validate."""
-        self._identify(context, mutation=method.is_mutation)
+        self._identify(method, context, mutation=method.is_mutation)
         self._validate(request)
 
-    def _identify(self, context: Any, *, mutation: bool) -> None:
+    def _identify(self, method: Method, context: Any, *, mutation: bool) -> None:
         metadata = dict(context.invocation_metadata() or ())
         telemetry.traceparent.set(telemetry.accept_traceparent(str(metadata.get(TRACE_KEY, ""))))
         remaining = context.time_remaining()
@@ -144,12 +144,16 @@ class Pipeline:
             raise ServiceError(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "the deadline has passed")
         caller = str(metadata.get(CALLER_KEY, "")).removeprefix(TRUST_DOMAIN)
         telemetry.caller.set(caller)
+        user = str(metadata.get(USER_KEY, ""))
+        telemetry.user.set(user)
         if mutation and not caller:
             raise ServiceError(
                 grpc.StatusCode.UNAUTHENTICATED,
                 "CALLER_UNKNOWN",
                 f"a mutation needs an identity; send {CALLER_KEY} metadata",
             )
+        if mutation and user:
+            telemetry.logger().info("asked from outside", method=method.path, caller=caller)
 
     def _validate(self, request: Message) -> None:
         violations = self._validator.collect_violations(request)

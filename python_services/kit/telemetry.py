@@ -21,6 +21,7 @@ import structlog
 
 traceparent: ContextVar[str] = ContextVar("traceparent", default="")
 caller: ContextVar[str] = ContextVar("caller", default="")
+user: ContextVar[str] = ContextVar("user", default="")
 
 _TRACEPARENT = re.compile(r"^00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]$")
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -79,6 +80,8 @@ def _trace_ids(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Mut
     context = traceparent.get()
     if context:
         event["trace_id"] = context[3:35]
+    if user.get():
+        event["user"] = user.get()
     return event
 
 
