@@ -54,7 +54,12 @@ def listener(
     manager = parts.connection_manager(
         "edge",
         routes={"route_config": {"virtual_hosts": [{"name": "edge", "domains": ["*"], "routes": routes}]}},
-        filters=[_tokens(jwks), _rate(edge.requests_per_s), parts.rbac(_roles(edge)), _size(edge.max_request_bytes)],
+        filters=[
+            _tokens(jwks, edge.max_token_hours),
+            _rate(edge.requests_per_s),
+            parts.rbac(_roles(edge)),
+            _size(edge.max_request_bytes),
+        ],
         access_log=[parts.denials(log)],
         early_header_mutation_extensions=[_own_headers_only()],
         use_remote_address=True,
@@ -94,13 +99,14 @@ def _route(match: Json, cluster: str, *, stream: bool = False) -> Json:
     }
 
 
-def _tokens(jwks: str) -> Json:
+def _tokens(jwks: str, hours: float) -> Json:
     provider = {
         "issuer": ISSUER,
         "audiences": [AUDIENCE],
         "local_jwks": {"inline_string": jwks},
         "from_headers": [{"name": "Authorization", "value_prefix": "Bearer "}],
         "require_expiration": True,
+        "max_lifetime": f"{hours * 3600:.0f}s",
         "clock_skew_seconds": _CLOCK_SKEW_S,
         "payload_in_metadata": _CLAIMS,
         "claim_to_headers": [

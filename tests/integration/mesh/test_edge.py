@@ -214,6 +214,7 @@ def forged(outside: Outside, kind: str) -> str | None:
         "another key": lambda: jwt.encode(claims(), ec.generate_private_key(ec.SECP256R1()), algorithm="ES256"),
         "another run": lambda: Tokens(Path(tempfile.mkdtemp())).issue("eve", "risk", timedelta(hours=1)),
         "expired": lambda: jwt.encode(claims(exp=past), key, algorithm="ES256"),
+        "too long": lambda: jwt.encode(claims(exp=past + timedelta(days=8)), key, algorithm="ES256"),
         "no end": lambda: jwt.encode(claims(exp=None), key, algorithm="ES256"),
         "another audience": lambda: jwt.encode(claims(aud="somewhere"), key, algorithm="ES256"),
         "no audience": lambda: jwt.encode(claims(aud=None), key, algorithm="ES256"),
@@ -228,7 +229,7 @@ def forged(outside: Outside, kind: str) -> str | None:
 @pytest.mark.parametrize(
     "kind",
     [
-        "nothing", "another key", "another run", "expired", "no end", "another audience", "no audience",
+        "nothing", "another key", "another run", "expired", "too long", "no end", "another audience", "no audience",
         "another issuer", "unsigned", "public key as secret", "garbage",
     ],
 )  # fmt: skip
