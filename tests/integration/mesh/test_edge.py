@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import os
 import pkgutil
+import signal
 import ssl
 import subprocess
 import sys
@@ -429,3 +431,22 @@ def test_a_token_that_cannot_be_given_is_refused(outside: Outside, arguments: tu
 def test_keys_are_their_owner_s_only(outside: Outside) -> None:
     for name in ("tokens/tokens.key", "authority/authority.key", "identities/edge-server.json"):
         assert (outside.run.path / "mesh" / name).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("process", ["edge", "edge-envoy"])
+async def test_the_edge_comes_back_at_the_same_address(outside: Outside, process: str) -> None:
+    os.kill(outside.run.state()["processes"][process]["pid"], signal.SIGKILL)
+    async with asyncio.timeout(PATIENCE_S):
+        while outside.run.state()["processes"][process]["restarts"] == 0:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.1)
+        while True:
+            async with outside.channel(outside.token("viewer")) as channel:
+                try:
+                    answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=2)
+                except grpc.aio.AioRpcError as error:
+                    if error.code() not in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED):
+                        raise
+                    await asyncio.sleep(0.2)
+                else:
+                    break
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
