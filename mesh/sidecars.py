@@ -111,16 +111,13 @@ class Sidecars:
             edge,
             server=self._own(_EDGE_SERVER),
             jwks=Tokens.of_run(self._run.path).jwks,
-            clusters={
-                method.partition("/")[0]: _cluster(EDGE, call.service)
-                for call in front.calls
-                for method in call.methods
-            },
+            owners={method.partition("/")[0]: call.service for call in front.calls for method in call.methods},
             streams=streamed(method for call in front.calls for method in call.methods),
             log=self._run.log(f"{EDGE}.denied"),
         )
         listeners, clusters = self._egress(EDGE, front.calls)
-        return [listener, *listeners], [sidecar.app(self._run.socket(EDGE)), *clusters]
+        inside = edge_listener.inside(self._run.egress(EDGE))
+        return [listener, *listeners], [sidecar.app(self._run.socket(EDGE)), inside, *clusters]
 
     def _of_clients(self, clients: Sequence[Client]) -> tuple[list[Json], list[Json]]:
         parts = [self._egress(client.name, client.calls) for client in clients]

@@ -1,7 +1,8 @@
 """The listener for the outside: TLS, a token, a role, a rate, a size; then on to the services as the identity `edge`.
 
 Who a caller is and which role it plays travels on in two headers. Envoy takes them from the verified token; what a
-caller sends under such a name is removed before anything looks at it.
+caller sends under such a name is removed before anything looks at it. What was let through goes to the egress of the
+edge's own service, as every call inside the mesh does: retries, weights and replicas are decided in one place.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from python_services.kit.client import authority
+
 from ..edge import Edge
 from ..tokens import AUDIENCE, ISSUER
-from . import parts
+from . import parts, sidecar
 from .parts import NEVER, Json
 from .sidecar import APP, HEALTH, ROLE_HEADER, USER_HEADER
 
 REFLECTION = tuple(f"grpc.reflection.{version}.ServerReflection" for version in ("v1", "v1alpha"))
+INSIDE = "inside"
 _CLAIMS = "claims"
 _JWT = "envoy.filters.http.jwt_authn"
 _HTTP = "envoy.extensions.filters.http."
@@ -39,17 +43,17 @@ def listener(
     *,
     server: Path,
     jwks: str,
-    clusters: Mapping[str, str],
+    owners: Mapping[str, str],
     streams: Iterable[str],
     log: Path,
 ) -> Json:
-    """`clusters`: where each contract service is; `streams`: methods whose request is a stream, which no limit of its
+    """`owners`: the service of each contract; `streams`: methods whose request is a stream, which no limit of its
     whole size can apply to."""
     routes = [
-        *(_route({"path": f"/{method}"}, clusters[method.partition("/")[0]], stream=True) for method in streams),
-        *(_route({"prefix": f"/{service}/"}, cluster) for service, cluster in clusters.items()),
-        *(_route({"prefix": f"/{service}/"}, APP, stream=True) for service in REFLECTION),
-        _route({"path": f"/{HEALTH}"}, APP),
+        *(_route({"path": f"/{method}"}, _inside(owners[method.partition("/")[0]]), stream=True) for method in streams),
+        *(_route({"prefix": f"/{contract}/"}, _inside(owner)) for contract, owner in owners.items()),
+        *(_route({"prefix": f"/{contract}/"}, {"cluster": APP}, stream=True) for contract in REFLECTION),
+        _route({"path": f"/{HEALTH}"}, {"cluster": APP}),
     ]
     manager = parts.connection_manager(
         "edge",
@@ -84,16 +88,24 @@ def listener(
     }
 
 
-def _route(match: Json, cluster: str, *, stream: bool = False) -> Json:
+def inside(socket: Path) -> Json:
+    """The egress that is the way on."""
+    return sidecar.local(INSIDE, socket)
+
+
+def _inside(owner: str) -> Json:
+    return {"cluster": INSIDE, "host_rewrite_literal": authority(owner)}
+
+
+def _route(match: Json, to: Json, *, stream: bool = False) -> Json:
     """The caller's deadline travels in grpc-timeout; without one the service has its own."""
     buffer = {"@type": f"{parts.TYPE}{_HTTP}buffer.v3.BufferPerRoute", "disabled": True}
     return {
         "match": match,
         "route": {
-            "cluster": cluster,
+            **to,
             "timeout": NEVER,
             "max_stream_duration": {"grpc_timeout_header_max": NEVER},
-            "retry_policy": {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 2},
         },
         **({"typed_per_filter_config": {"envoy.filters.http.buffer": buffer}} if stream else {}),
     }

@@ -71,12 +71,17 @@ def _permission(methods: tuple[str, ...], *, speaks_for_users: bool) -> Json:
 
 def app(socket: Path) -> Json:
     """The service beside this sidecar."""
+    return local(APP, socket)
+
+
+def local(name: str, socket: Path) -> Json:
+    """Whoever listens on a Unix socket."""
     return {
-        "name": APP,
+        "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
         "load_assignment": {
-            "cluster_name": APP,
+            "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(socket)}}}}]}],
         },
         "typed_extension_protocol_options": parts.http2_upstream(),

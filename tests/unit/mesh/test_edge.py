@@ -119,14 +119,13 @@ def test_envoy_takes_what_is_rendered_without_a_warning(tmp_path, write):
     discovery.write_identity(own, authority.issue_server(mesh.edge.names, timedelta(hours=1)))
     discovery.write_trust(trust, authority.trust)
     discovery.write_endpoints(endpoints, "risk", [1])
-    clusters = {name: f"edge.{owner}" for name, owner in mesh.edge.owners.items()}
     streams = topology.streamed(method for role in mesh.edge.roles.values() for method in role.methods)
     assert streams == ["alphamesh.execution.v1.ExecutionService/ReserveExposure"]
     listener = edge.listener(
         *("127.0.0.1", 8443, mesh.edge),
         server=own,
         jwks=Tokens(tmp_path / "tokens").jwks,
-        clusters=clusters,
+        owners=mesh.edge.owners,
         streams=streams,
         log=tmp_path / "denied.jsonl",
     )
@@ -135,7 +134,12 @@ def test_envoy_takes_what_is_rendered_without_a_warning(tmp_path, write):
         for owner in mesh.edge.owners.values()
     ]
     content = parts.bootstrap(
-        "edge", "edge", tmp_path / "admin", [listener], [sidecar.app(tmp_path / "app"), *upstreams], most=10
+        "edge",
+        "edge",
+        tmp_path / "admin",
+        [listener],
+        [sidecar.app(tmp_path / "app"), edge.inside(tmp_path / "egress"), *upstreams],
+        most=10,
     )
     path = tmp_path / "bootstrap.json"
     path.write_text(json.dumps(content))
