@@ -341,6 +341,24 @@ def convert(
 
 
 @app.command()
+def token(
+    role: Annotated[str, typer.Option(help="Role of the topology's edge, for example viewer.")],
+    subject: Annotated[
+        str, typer.Option(help="Whose token it is; it stands in logs and is what rates are counted by.")
+    ],
+    hours: Annotated[float, typer.Option(help="How long it is valid.")] = 8.0,
+    data_dir: DataDir = None,
+) -> None:
+    """Print a bearer token for the edge of a run. It is a secret, and it is nowhere else.
+
+    Example: alphamesh token --role viewer --subject alice --hours 8
+    """
+    from . import cli_token as commands
+
+    _finish(lambda: commands.token(role, subject, hours, data_dir))
+
+
+@app.command()
 def verify(data_dir: DataDir = None, json: Json = False) -> None:
     """Rebuild every view from the journals and compare it with the one served, up or down. Exit code 1 on a difference.
 

@@ -32,7 +32,7 @@ async def up(
     run = RunDir.create(data_dir)
     try:
         async with supervised(run, mesh) as supervisor:
-            _say_ready(run, supervisor.startup_ms)
+            _say_ready(run, supervisor.startup_ms, run.state()["edge"])
             await supervisor.watch()
     finally:
         run.release()
@@ -105,7 +105,7 @@ async def status(data_dir: Path | None, as_json: bool) -> int:
     else:
         from . import tables
 
-        tables.status(run.path, state.get("state", "DOWN"), holder, processes)
+        tables.status(run.path, state.get("state", "DOWN"), holder, processes, state.get("edge"))
     return 0 if serving else 1
 
 
@@ -159,7 +159,7 @@ async def _detach(data_dir: Path | None, mesh: topology.Topology, journal: str |
     while child.poll() is None:
         state = run.state()
         if state.get("pid") == child.pid and state.get("state") == "RUNNING":
-            _say_ready(run, state["startup_ms"])
+            _say_ready(run, state["startup_ms"], state["edge"])
             print("stop it with `alphamesh down`")
             return 0
         await asyncio.sleep(_POLL_S)
@@ -167,6 +167,8 @@ async def _detach(data_dir: Path | None, mesh: topology.Topology, journal: str |
     raise MeshError("\n".join(lines[-20:]).removeprefix("alphamesh: ") or f"the supervisor ended; see {output}")
 
 
-def _say_ready(run: RunDir, startup_ms: dict[str, float]) -> None:
+def _say_ready(run: RunDir, startup_ms: dict[str, float], edge: dict[str, str] | None) -> None:
     parts = ", ".join(f"{name} {value:.0f}" for name, value in startup_ms.items() if name != "total")
     print(f"ready in {startup_ms['total']:.0f} ms ({parts})", f"data and logs: {run.path}", sep="\n", flush=True)
+    if edge:
+        print(f"edge: {edge['address']}, authority {edge['authority']}; `alphamesh token` lets somebody in", flush=True)

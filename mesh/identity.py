@@ -7,7 +7,9 @@ its key lies in the run directory, readable by its owner, and vouches for nothin
 
 from __future__ import annotations
 
+import ipaddress
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -57,22 +59,36 @@ class Authority:
             self._make()
 
     @property
+    def path(self) -> Path:
+        """Where the certificate lies that others trust."""
+        return self._certificate_path
+
+    @property
     def trust(self) -> str:
         """The certificate that others trust, PEM."""
         return _pem(self._certificate)
 
     def issue(self, name: str, lifetime: timedelta) -> Credentials:
         """A new key, and a certificate that its holder is `name`, for `lifetime` from now."""
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        return self._issue([x509.UniformResourceIdentifier(spiffe_id(name))], usages, lifetime)
+
+    def issue_server(self, names: Sequence[str], lifetime: timedelta) -> Credentials:
+        """The same for a server that clients outside the mesh reach by host names or addresses; it proves no identity
+        inside."""
+        return self._issue([_host(name) for name in names], [ExtendedKeyUsageOID.SERVER_AUTH], lifetime)
+
+    def _issue(
+        self, names: list[x509.GeneralName], usages: list[x509.ObjectIdentifier], lifetime: timedelta
+    ) -> Credentials:
         key = ec.generate_private_key(ec.SECP256R1())
-        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         certificate = (
             _builder(x509.Name([]), self._certificate.subject, key.public_key(), lifetime)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
-            .add_extension(usage, critical=False)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.UniformResourceIdentifier(spiffe_id(name))]), critical=True
-            )
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=True)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         return Credentials(certificate=_pem(certificate), key=_key_pem(key))
@@ -84,6 +100,7 @@ class Authority:
             _builder(subject, subject, self._key.public_key(), timedelta(days=AUTHORITY_DAYS))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(signs_certificates=True), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
             .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(TRUST_DOMAIN)]), critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -127,6 +144,13 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def _host(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def _pem(certificate: x509.Certificate) -> str:

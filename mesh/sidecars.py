@@ -18,15 +18,19 @@ from pathlib import Path
 import orjson
 
 from . import ports
+from .edge import NAME as EDGE
 from .envoy import discovery, sidecar
+from .envoy import edge as edge_listener
 from .envoy.parts import Json
 from .errors import MeshError
 from .identity import Authority
 from .rundir import RunDir
-from .topology import Call, Client, Service, Topology
+from .tokens import Tokens
+from .topology import Call, Client, Service, Topology, streamed
 
 SUFFIX = "-envoy"
 OUTSIDE = "outside"
+_EDGE_SERVER = f"{EDGE}-server"
 _POLL_S = 0.005
 _FLUSH_MS = 100  # of the log of refused calls
 
@@ -46,10 +50,13 @@ class Sidecars:
         self._lifetime = timedelta(hours=topology.mesh.certificate_hours)
         self._trust = self._folder / "trust.json"
         services = topology.services
-        self._identities: list[Service | Client] = [*services, *topology.clients]
+        front = topology.front
+        self._identities: list[Service | Client] = [*topology.processes, *topology.clients]
+        self._edge = ""
         self._ports = dict(zip([s.name for s in services], ports.free(len(services)), strict=True))
         self.nodes = [
             *(Sidecar(run, f"{service.name}{SUFFIX}", self._of_service(service)) for service in services),
+            *([Sidecar(run, f"{EDGE}{SUFFIX}", self._of_edge(front))] if front else []),
             *([Sidecar(run, OUTSIDE, self._of_clients(topology.clients))] if topology.clients else []),
         ]
 
@@ -66,8 +73,11 @@ class Sidecars:
 
     def certify(self, identity: str, lifetime: timedelta | None = None) -> None:
         """A new certificate for `identity`, which its sidecar takes at once, without dropping a call."""
-        issued = self._authority.issue(identity, self._lifetime if lifetime is None else lifetime)
-        discovery.write_identity(self._make(self._own(identity)), issued)
+        lifetime = self._lifetime if lifetime is None else lifetime
+        if identity == EDGE and self._topology.edge is not None:
+            server = self._authority.issue_server(self._topology.edge.names, lifetime)
+            discovery.write_identity(self._make(self._own(_EDGE_SERVER)), server)
+        discovery.write_identity(self._make(self._own(identity)), self._authority.issue(identity, lifetime))
 
     def cut(self, caller: str, callee: str) -> None:
         """Calls of `caller` to `callee` find nobody from now on; for drills."""
@@ -87,6 +97,11 @@ class Sidecars:
         }
         discovery.write_routes(self._make(self._routes(identity.name)), identity.name, clusters)
 
+    @property
+    def edge(self) -> dict[str, str] | None:
+        """How the outside reaches this run: address, and the file of the authority that its certificate is from."""
+        return {"address": self._edge, "authority": str(self._authority.path)} if self._edge else None
+
     def _of_service(self, service: Service) -> tuple[list[Json], list[Json]]:
         callers = {
             caller.name: call.methods
@@ -100,6 +115,27 @@ class Sidecars:
         )
         listeners, clusters = self._egress(service.name, service.calls)
         return [ingress, *listeners], [sidecar.app(self._run.socket(service.name)), *clusters]
+
+    def _of_edge(self, front: Service) -> tuple[list[Json], list[Json]]:
+        """The listener for the outside, and what the service behind it calls: both as the same identity."""
+        edge = self._topology.edge
+        assert edge is not None
+        taken = self._ports.values()
+        port = edge.port or next(port for port in ports.free(len(taken) + 1) if port not in taken)
+        self._edge = f"{edge.host}:{port}" if ":" not in edge.host else f"[{edge.host}]:{port}"
+        listener = edge_listener.listener(
+            edge.host,
+            port,
+            edge,
+            server=self._own(_EDGE_SERVER),
+            jwks=Tokens.of_run(self._run.path).jwks,
+            owners={method.partition("/")[0]: call.service for call in front.calls for method in call.methods},
+            streams=streamed(method for call in front.calls for method in call.methods),
+            log=self._run.log(f"{EDGE}.denied"),
+        )
+        listeners, clusters = self._egress(EDGE, front.calls)
+        inside = edge_listener.inside(self._run.egress(EDGE))
+        return [listener, *listeners], [sidecar.app(self._run.socket(EDGE)), inside, *clusters]
 
     def _of_clients(self, clients: Sequence[Client]) -> tuple[list[Json], list[Json]]:
         parts = [self._egress(client.name, client.calls) for client in clients]

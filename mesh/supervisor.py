@@ -23,6 +23,7 @@ from python_services.kit import health
 
 from . import logs, nats, postgres
 from .cli import ONE_THREAD
+from .edge import NAME as EDGE
 from .errors import MeshError
 from .nats import NatsServer, NatsServers
 from .postgres import PostgresServer
@@ -83,12 +84,12 @@ class Supervisor:
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._nursery = Nursery(self._rules.preload, run.log(NURSERY), self._environment())
         self._units = {node.name: self._program_unit(node) for node in self._nats.nodes}
-        for service in topology.services:
+        for service in topology.processes:
             self._units[service.name] = self._service_unit(service.name, service.module)
         if self._postgres is not None:
             self._units[postgres.NAME] = self._postgres_unit(self._postgres)
-        servers = [name for name in self._units if name not in {service.name for service in topology.services}]
-        for service in topology.services:
+        servers = [name for name in self._units if name not in {service.name for service in topology.processes}]
+        for service in topology.processes:
             for server in servers:
                 self._units[server].callers.append(service.name)
             # Whoever collects spans is stopped last: those of all others are still on their way to it.
@@ -99,10 +100,10 @@ class Supervisor:
         self._sidecars = Sidecars(run, topology) if topology.mesh.sidecars else None
         for sidecar in self._sidecars.nodes if self._sidecars else ():
             self._units[sidecar.name] = self._program_unit(sidecar)
-            if sidecar.name == OUTSIDE:
+            if sidecar.name in (OUTSIDE, f"{EDGE}{SUFFIX}"):
                 for service in topology.services:
-                    self._units[service.name].callers.append(OUTSIDE)
-            else:
+                    self._units[service.name].callers.append(sidecar.name)
+            if sidecar.name != OUTSIDE:
                 self._units[sidecar.name].callers.append(sidecar.name.removesuffix(SUFFIX))
 
     async def start(self) -> None:
@@ -114,7 +115,7 @@ class Supervisor:
         self._journals = self._topology.journals.kind
         sidecar = self._sidecars is not None
         tracing = self._topology.tracing.settings(self._run.socket)
-        for service in self._topology.services:
+        for service in self._topology.processes:
             self._run.write_config(service, self._nats.url, self._journal_address(), tracing, sidecar=sidecar)
             self._keep(self._units[service.name])
         await self._or_failure(asyncio.gather(*(unit.up.wait() for unit in self._units.values())))
@@ -366,6 +367,7 @@ class Supervisor:
                 "since": self._since,
                 "topology": str(self._topology.path),
                 "journals": self._journals,
+                "edge": self._sidecars.edge if self._sidecars else None,
                 "startup_ms": self._startup_ms,
                 "processes": {name: asdict(unit.status) for name, unit in self._units.items()},
             }

@@ -27,9 +27,17 @@ def table(title: str, *columns: str, numbers: frozenset[str] = frozenset()) -> T
     return made
 
 
-def status(path: Path, state: str, holder: int | None, processes: Mapping[str, Mapping[str, Any]]) -> None:
+def status(
+    path: Path,
+    state: str,
+    holder: int | None,
+    processes: Mapping[str, Mapping[str, Any]],
+    edge: Mapping[str, str] | None,
+) -> None:
     """What `alphamesh status` shows."""
     console.print(f"[bold]{state}[/bold]" + (f", supervisor {holder}" if holder else "") + f", {path}")
+    if edge and holder:
+        console.print(f"edge {edge['address']}, authority {edge['authority']}", soft_wrap=True)
     if not processes:
         return
     rows = table(

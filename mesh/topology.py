@@ -20,12 +20,14 @@ from typing import Any
 import yaml
 from google.protobuf import descriptor_pool
 
+from . import edge as edges
+from .edge import Edge
 from .errors import MeshError
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_PATH = Path(__file__).with_name("topology.yaml")
 SENSITIVITIES = ("public", "confidential", "restricted")
-_TOP = {"version", "mesh", "event_log", "journals", "supervision", "tracing", "services", "clients"}
+_TOP = {"version", "mesh", "edge", "event_log", "journals", "supervision", "tracing", "services", "clients"}
 OWN_JOURNALS = ("sqlite", "postgres", "nats")
 _SERVERS = ("postgresql", "postgres", "nats", "tls")
 LONGEST_NAME = 32  # a socket carries the name, and its path is short
@@ -180,12 +182,34 @@ class Topology:
 
     path: Path
     mesh: Mesh = field(default_factory=Mesh)
+    edge: Edge | None = None
     event_log: EventLog = field(default_factory=EventLog)
     journals: Journals = field(default_factory=Journals)
     supervision: Supervision = field(default_factory=Supervision)
     tracing: Tracing = field(default_factory=Tracing)
     services: tuple[Service, ...]
     clients: tuple[Client, ...] = ()
+
+    @property
+    def front(self) -> Service | None:
+        """What answers behind the edge's listener, and calls as its identity; none where there are no sidecars."""
+        if self.edge is None or not self.mesh.sidecars:
+            return None
+        here = {service.name for service in self.services}
+        calls = tuple(call for call in self.edge.calls if call.service in here)
+        served = [{"contract": name, "owner": owner} for name, owner in self.edge.owners.items() if owner in here]
+        return Service(
+            name=edges.NAME,
+            module=f"python_services.{edges.NAME}",
+            sensitivity="confidential",
+            config={"served": served},
+            calls=calls,
+        )
+
+    @property
+    def processes(self) -> tuple[Service, ...]:
+        """The services, and the one behind the edge."""
+        return (*self.services, *([self.front] if self.front else []))
 
     def service(self, name: str) -> Service:
         """Raises KeyError with the names that exist."""
@@ -247,6 +271,7 @@ class _Reader:
         return Topology(
             path=self._path,
             mesh=self._record(Mesh, top.get("mesh"), "mesh"),
+            edge=edges.read(self, top.get("edge"), named),
             event_log=self._event_log(top.get("event_log"), services),
             journals=self._journals(top.get("journals")),
             supervision=self._record(Supervision, top.get("supervision"), "supervision"),
@@ -363,6 +388,8 @@ class _Reader:
     def _named(self, node: yaml.Node, what: str) -> dict[str, yaml.Node]:
         items = self._mapping(node, what, None)
         for name, item in items.items():
+            if what in ("services", "clients") and name == edges.NAME:
+                raise self._error(item, f"{what}: {name!r} is the name of the edge", "use another name")
             if not 0 < len(name) <= LONGEST_NAME or not set(name) <= _NAME_CHARACTERS:
                 rule = f"use at most {LONGEST_NAME} lower-case letters, digits and _"
                 raise self._error(item, f"{what}: bad name {name!r}", rule)
@@ -417,6 +444,16 @@ def _expand(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _expand(item) for key, item in value.items()}
     return value
+
+
+def streamed(methods: Iterable[str]) -> list[str]:
+    """Those of `methods`, and of the services that they name with *, whose request is a stream."""
+    found = []
+    for method in methods:
+        service, _, name = method.partition("/")
+        descriptor = descriptor_pool.Default().FindServiceByName(service)
+        found += [f"{service}/{m.name}" for m in descriptor.methods if m.client_streaming and name in ("*", m.name)]
+    return list(dict.fromkeys(found))
 
 
 def _unknown_method(method: str) -> str:

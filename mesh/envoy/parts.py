@@ -71,6 +71,20 @@ def server_tls(own: Path, trust: Path) -> Json:
     )
 
 
+def public_tls(own: Path) -> Json:
+    """Serves clients outside the mesh, who show no certificate."""
+    kind = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+    return typed(
+        "envoy.transport_sockets.tls",
+        kind,
+        common_tls_context={
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
+            "alpn_protocols": ["h2"],
+            "tls_certificate_sds_secret_configs": [_secret("own", own)],
+        },
+    )
+
+
 def client_tls(own: Path, trust: Path, callee: str) -> Json:
     """Calls as the identity in `own`, and speaks to `callee` and nobody else."""
     kind = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
@@ -169,7 +183,9 @@ def denials(path: Path) -> Json:
                 "json_format": {
                     "timestamp": "%START_TIME%",
                     "caller": "%DOWNSTREAM_PEER_URI_SAN%",
+                    "client": "%DOWNSTREAM_REMOTE_ADDRESS%",
                     "user": "%REQ(X-ALPHAMESH-USER)%",
+                    "role": "%REQ(X-ALPHAMESH-ROLE)%",
                     "authority": "%REQ(:AUTHORITY)%",
                     "method": "%REQ(:PATH)%",
                     "status": "%GRPC_STATUS%",

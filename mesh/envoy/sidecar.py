@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..edge import NAME as EDGE
 from ..identity import spiffe_id
 from ..ports import LOOPBACK
 from ..topology import Limits
@@ -12,7 +13,8 @@ from . import parts
 from .parts import NEVER, Json
 
 CALLER_HEADER = "x-alphamesh-caller"
-USER_HEADER = "x-alphamesh-user"
+# On whose behalf the edge calls, and as what; nobody else may say so.
+USER_HEADER, ROLE_HEADER = "x-alphamesh-user", "x-alphamesh-role"
 HEALTH = "grpc.health.v1.Health/Check"
 APP = "app"
 NOBODY = "nobody"
@@ -28,7 +30,7 @@ def ingress(
     """
     policies = {
         caller: {
-            "permissions": [{"or_rules": {"rules": parts.paths((*methods, HEALTH))}}],
+            "permissions": [_permission((*methods, HEALTH), speaks_for_users=caller == EDGE)],
             "principals": [{"authenticated": {"principal_name": {"exact": spiffe_id(caller)}}}],
         }
         for caller, methods in callers.items()
@@ -53,14 +55,27 @@ def ingress(
     }
 
 
+def _permission(methods: tuple[str, ...], *, speaks_for_users: bool) -> Json:
+    allowed = {"or_rules": {"rules": parts.paths(methods)}}
+    if speaks_for_users:
+        return allowed
+    stated = [{"header": {"name": name, "present_match": True}} for name in (USER_HEADER, ROLE_HEADER)]
+    return {"and_rules": {"rules": [allowed, {"not_rule": {"or_rules": {"rules": stated}}}]}}
+
+
 def app(socket: Path) -> Json:
     """The service beside this sidecar."""
+    return local(APP, socket)
+
+
+def local(name: str, socket: Path) -> Json:
+    """Whoever listens on a Unix socket."""
     return {
-        "name": APP,
+        "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
         "load_assignment": {
-            "cluster_name": APP,
+            "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(socket)}}}}]}],
         },
         "typed_extension_protocol_options": parts.http2_upstream(),

@@ -21,6 +21,8 @@ from .observed import Departure, StreamDeparture
 
 T = TypeVar("T")
 CALLER_KEY = "x-alphamesh-caller"
+# Person, or program outside, on whose behalf the edge calls; the sidecars let nobody else say so.
+USER_KEY = "x-alphamesh-user"
 TRACE_KEY = "traceparent"
 # A sidecar states the caller by its SPIFFE id, <trust domain><name>.
 TRUST_DOMAIN = "spiffe://alphamesh.local/"

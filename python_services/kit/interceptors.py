@@ -18,7 +18,7 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 
 from . import policy, telemetry
-from .client import BAGGAGE_KEY, CALLER_KEY, TRACE_KEY, TRUST_DOMAIN
+from .client import BAGGAGE_KEY, CALLER_KEY, TRACE_KEY, TRUST_DOMAIN, USER_KEY
 from .errors import ServiceError, from_exception, precondition
 from .journal import Journal, JournalError, RequestKey, current_request
 from .observed import Arrival
@@ -135,7 +135,7 @@ class Pipeline:
         async def call(requests: AsyncIterator[Message], context: Any) -> AsyncIterator[Any]:
             arrival = self._arrive(method, context)
             try:
-                self._identify(arrival, context, mutation=True)
+                self._identify(method, arrival, context, mutation=True)
                 async for response in handler(valid(requests), context):
                     yield response
                 arrival.code = grpc.StatusCode.OK
@@ -150,14 +150,15 @@ class Pipeline:
         metadata = dict(context.invocation_metadata() or ())
         traceparent, baggage = str(metadata.get(TRACE_KEY, "")), str(metadata.get(BAGGAGE_KEY, ""))
         caller = str(metadata.get(CALLER_KEY, "")).removeprefix(TRUST_DOMAIN)
+        telemetry.user.set(str(metadata.get(USER_KEY, "")))
         return Arrival(method.path, traceparent, baggage, caller)
 
     def _admit(self, method: Method, request: Message, arrival: Arrival, context: Any) -> None:
         """Deadline, identity, validate."""
-        self._identify(arrival, context, mutation=method.is_mutation)
+        self._identify(method, arrival, context, mutation=method.is_mutation)
         self._validate(request)
 
-    def _identify(self, arrival: Arrival, context: Any, *, mutation: bool) -> None:
+    def _identify(self, method: Method, arrival: Arrival, context: Any, *, mutation: bool) -> None:
         remaining = context.time_remaining()
         if remaining is not None and remaining <= 0:
             raise ServiceError(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "the deadline has passed")
@@ -168,6 +169,8 @@ class Pipeline:
                 "CALLER_UNKNOWN",
                 f"a mutation needs an identity; send {CALLER_KEY} metadata",
             )
+        if mutation and telemetry.user.get():
+            telemetry.logger().info("asked from outside", method=method.path, caller=arrival.caller)
 
     def _validate(self, request: Message) -> None:
         violations = self._validator.collect_violations(request)

@@ -245,6 +245,7 @@ def _fresh_context(service: str) -> ContextVars:
     context.run(journal.current_request.set, None)
     context.run(telemetry.traceparent.set, "")
     context.run(telemetry.caller.set, "")
+    context.run(telemetry.user.set, "")
     return context
 
 

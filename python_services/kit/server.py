@@ -95,9 +95,11 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path) -> None:
     )
     context.register(server)
     status = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    names = (*context.services, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    if health.SERVICE_NAME not in context.services:  # the edge answers both for other services
+        health_pb2_grpc.add_HealthServicer_to_server(status, server)
+    if reflection.SERVICE_NAME not in context.services:
+        names = (*context.services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
     socket = sockets / f"{definition.name}.sock"
     socket.unlink(missing_ok=True)
     server.add_insecure_port(socket_address(socket))

@@ -23,6 +23,7 @@ import structlog
 traceparent: ContextVar[str] = ContextVar("traceparent", default="")
 caller: ContextVar[str] = ContextVar("caller", default="")
 decision: ContextVar[str] = ContextVar("decision", default="")
+user: ContextVar[str] = ContextVar("user", default="")
 
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _DECISION = re.compile(r"(?:^|,)\s*decision_id=([A-Za-z0-9_.:-]{1,128})")
@@ -103,6 +104,8 @@ def _trace_ids(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> Mut
         event["trace_id"] = context[3:35]
     if "decision_id" not in event and (served := decision.get()):
         event["decision_id"] = served
+    if user.get():
+        event["user"] = user.get()
     return event
 
 

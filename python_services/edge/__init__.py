@@ -1,0 +1,1 @@
+"""Edge: what is answered at the way in from outside itself, reflection and health of everything reached there."""
