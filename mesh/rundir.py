@@ -27,12 +27,13 @@ from typing import Any
 import orjson
 
 from .errors import MeshError
-from .topology import LONGEST_NAME, Service
+from .instances import Instance
+from .topology import LONGEST_NAME, LONGEST_VERSION, MOST_REPLICAS, Service
 
 VAR = Path("var")
 FOLDERS = ("config", "data", "logs", "mesh", "nats")
 SOCKET_PATH_LIMIT = 107  # sockaddr_un.sun_path, without the final NUL
-LONGEST_SOCKET_NAME = len("/.egress.sock") + LONGEST_NAME
+LONGEST_SOCKET_NAME = len(f"/@-{MOST_REPLICAS}.egress.sock") + LONGEST_NAME + LONGEST_VERSION
 MINIMUM_FREE_BYTES = 64 * 2**20
 
 
@@ -138,16 +139,23 @@ class RunDir:
         """Log of one process."""
         return self.path / "logs" / f"{name}.jsonl"
 
-    def write_config(self, service: Service, nats_url: str, journal: str = "sqlite", *, sidecar: bool = False) -> None:
-        """What `service` is started with; readable by its owner only."""
+    @property
+    def control(self) -> Path:
+        """Where the supervisor takes commands."""
+        return self.sockets / "supervisor.control"
+
+    def write_config(
+        self, process: Instance | Service, nats_url: str, journal: str = "sqlite", *, sidecar: bool = False
+    ) -> None:
+        """What `process` is started with; readable by its owner only."""
         settings = {
             "nats_url": nats_url,
             "journal": journal,
             "sidecar": sidecar,
-            "config": dict(service.config),
-            "calls": list(service.callees),
+            "config": dict(process.config),
+            "calls": list(process.callees),
         }
-        self._write(Path("config") / f"{service.name}.json", settings)
+        self._write(Path("config") / f"{process.name}.json", settings)
 
     def config(self, service: str) -> dict[str, Any] | None:
         """The configuration that `service` was last started with here; None before the first time."""
@@ -172,7 +180,7 @@ class RunDir:
 
     def remove_sockets(self) -> None:
         """Nobody listens any more."""
-        for socket in (*self.sockets.glob("*.sock"), *self.sockets.glob("*.admin")):
+        for socket in (*self.sockets.glob("*.sock"), *self.sockets.glob("*.admin"), self.control):
             socket.unlink(missing_ok=True)
 
     def _remove_short_folder(self) -> None:

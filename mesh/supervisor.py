@@ -23,6 +23,7 @@ from python_services.kit import health
 from . import logs
 from .cli import ONE_THREAD
 from .errors import MeshError
+from .instances import Instance, at_start
 from .nats import NatsServer, NatsServers
 from .process import Nursery, Process
 from .rundir import RunDir
@@ -32,6 +33,7 @@ from .topology import ROOT, Topology
 MISCONFIGURED = 78  # sysexits.h EX_CONFIG: starting it again cannot help
 TAIL_LINES = 12
 NURSERY = "nursery"
+_RENEWAL_CHECK_S = 60.0
 
 
 class SupervisorError(MeshError):
@@ -56,10 +58,14 @@ class _Unit:
     name: str
     start: Callable[[], Awaitable[Process]]
     ready: Callable[[], Awaitable[str]]
-    callers: list[str] = field(default_factory=list)
+    serves: str  # what others call it by
+    calls: frozenset[str] = frozenset()
+    instance: Instance | None = None
     status: Status = field(default_factory=Status)
     process: Process | None = None
     up: asyncio.Event = field(default_factory=asyncio.Event)
+    failed: asyncio.Future[None] | None = None  # set while somebody waits for a new replica: the failure is theirs
+    leaving: bool = False  # no new calls, and no restart
     keeper: asyncio.Task[None] | None = None
 
 
@@ -74,39 +80,33 @@ class Supervisor:
         self._state = "STARTING"
         self._since = _now()
         self._startup_ms: dict[str, float] = {}
+        self._certificates = ""
         self._stopping = asyncio.Event()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._nursery = Nursery(self._rules.preload, run.log(NURSERY), self._environment())
         self._units = {node.name: self._program_unit(node) for node in self._nats.nodes}
+        self.sidecars = Sidecars(run, topology) if topology.mesh.sidecars else None
         for service in topology.services:
-            self._units[service.name] = self._service_unit(service.name, service.module)
-        for service in topology.services:
-            for node in self._nats.nodes:
-                self._units[node.name].callers.append(service.name)
-            for callee in service.callees:
-                self._units[callee].callers.append(service.name)
-        self._sidecars = Sidecars(run, topology) if topology.mesh.sidecars else None
-        for sidecar in self._sidecars.nodes if self._sidecars else ():
-            self._units[sidecar.name] = self._program_unit(sidecar)
-            if sidecar.name == OUTSIDE:
-                for service in topology.services:
-                    self._units[service.name].callers.append(OUTSIDE)
-            else:
-                self._units[sidecar.name].callers.append(sidecar.name.removesuffix(SUFFIX))
+            for instance in at_start(service, sidecars=topology.mesh.sidecars):
+                self._units[instance.name] = self._service_unit(instance)
+        for sidecar in self.sidecars.nodes if self.sidecars else ():
+            self._units[sidecar.name] = self._sidecar_unit(sidecar)
+        self._keeping: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Returns when everything serves. Raises SupervisorError; the caller stops what has started."""
         begun = time.perf_counter()
         self._save()
         await self._or_failure(asyncio.gather(self._event_log(), self._preload(), self._mesh()))
-        sidecar = self._sidecars is not None
-        for service in self._topology.services:
-            self._run.write_config(service, self._nats.url, self._topology.journals.address, sidecar=sidecar)
-            self._keep(self._units[service.name])
+        for unit in list(self._units.values()):
+            if unit.keeper is None:
+                self._begin(unit)
         await self._or_failure(asyncio.gather(*(unit.up.wait() for unit in self._units.values())))
         self._startup_ms |= {name: unit.status.startup_ms or 0.0 for name, unit in self._units.items()}
         self._startup_ms["total"] = _milliseconds(begun)
         self._state = "RUNNING"
+        if self.sidecars is not None:
+            self._keeping.append(asyncio.create_task(self._renew(self.sidecars), name="certificates"))
         self._save()
 
     async def watch(self) -> None:
@@ -119,11 +119,14 @@ class Supervisor:
         self._state = "STOPPING"
         with contextlib.suppress(MeshError):  # a full disk must not keep processes alive
             self._save()
-        stopped: set[str] = set()
-        while left := [unit for unit in self._units.values() if unit.name not in stopped]:
-            wave = [unit for unit in left if stopped.issuperset(unit.callers)]
+        for task in self._keeping:
+            task.cancel()
+        await asyncio.gather(*self._keeping, return_exceptions=True)
+        left = list(self._units.values())
+        while left:
+            wave = [unit for unit in left if not any(unit.serves in other.calls for other in left)]
             await asyncio.gather(*(self._stop(unit) for unit in wave))
-            stopped.update(unit.name for unit in wave)
+            left = [unit for unit in left if unit not in wave]
         await self._nursery.stop()
         if self._failure.done():
             self._failure.exception()  # seen
@@ -149,21 +152,87 @@ class Supervisor:
         """Each process by name."""
         return {name: unit.status for name, unit in self._units.items()}
 
+    def replicas(self, service: str) -> dict[str, tuple[Instance, Status]]:
+        """The processes of a service, by name."""
+        found = [unit for unit in self._units.values() if unit.instance and unit.serves == service]
+        return {unit.name: (unit.instance, unit.status) for unit in found if unit.instance}
+
+    async def launch(self, instance: Instance) -> None:
+        """Starts a replica, and returns when it serves and gets calls. Raises MeshError; nothing of it is left then."""
+        assert self.sidecars is not None
+        sidecar = await asyncio.to_thread(self.sidecars.add, instance)
+        units = [self._sidecar_unit(sidecar), self._service_unit(instance)]
+        try:
+            for unit in units:
+                self._units[unit.name] = unit
+                unit.failed = asyncio.get_running_loop().create_future()
+                self._begin(unit)
+                await self._up_or_failed(unit)
+        except BaseException:
+            await self.retire(instance)
+            raise
+        for unit in units:
+            unit.failed = None
+
+    async def retire(self, instance: Instance) -> None:
+        """Takes a replica out of the endpoints, waits until it has answered its calls, and stops it."""
+        assert self.sidecars is not None
+        unit = self._units.get(instance.name)
+        sidecar = self._units[f"{instance.name}{SUFFIX}"]
+        for one in filter(None, (unit, sidecar)):
+            one.leaving = True
+        if unit is not None and unit.status.state == "SERVING":
+            self._set(unit, "DRAINING")
+            with contextlib.suppress(TimeoutError):  # longer calls end as the service stops: it says so to each
+                await asyncio.wait_for(self.sidecars.released(instance), self._rules.drain_s)
+        for one in filter(None, (unit, sidecar)):
+            await self._stop(one)
+            del self._units[one.name]
+        self.sidecars.remove(instance)
+        self._save()
+
+    async def _up_or_failed(self, unit: _Unit) -> None:
+        assert unit.failed is not None
+        up = asyncio.create_task(unit.up.wait())
+        try:
+            await asyncio.wait((up, unit.failed, self._failure), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            up.cancel()
+        if unit.failed.done():
+            unit.failed.result()
+        if self._failure.done() or self._stopping.is_set():
+            raise SupervisorError("the system is stopping; start it again with `alphamesh up`")
+
+    async def _renew(self, sidecars: Sidecars) -> None:
+        """New certificates when half of their lifetime has passed, by the wall clock: a machine may have slept."""
+        lifetime_s = self._topology.mesh.certificate_hours * 3600
+        renewed = time.time()
+        while True:
+            await asyncio.sleep(min(lifetime_s / 20, _RENEWAL_CHECK_S))
+            if time.time() - renewed >= lifetime_s / 2:
+                try:
+                    await asyncio.to_thread(sidecars.certify)
+                except OSError as error:  # a full disk: there is the other half of the lifetime to make room
+                    self._certificates = f"not renewed: {error.filename}: {error.strerror}; make room there"
+                else:
+                    renewed, self._certificates = time.time(), f"renewed {_now()}"
+                self._save()
+
     async def _event_log(self) -> None:
         units = [self._units[node.name] for node in self._nats.nodes]
         for unit in units:
-            self._keep(unit)
+            self._begin(unit)
         await asyncio.gather(*(unit.up.wait() for unit in units))
         await self._nats.declare()
 
     async def _mesh(self) -> None:
         """Before the services: they find their callees through it."""
-        if self._sidecars is None:
+        if self.sidecars is None:
             return
-        await asyncio.to_thread(self._sidecars.write)
-        units = [self._units[node.name] for node in self._sidecars.nodes]
+        await asyncio.to_thread(self.sidecars.write)
+        units = [self._units[node.name] for node in self.sidecars.nodes]
         for unit in units:
-            self._keep(unit)
+            self._begin(unit)
         await asyncio.gather(*(unit.up.wait() for unit in units))
 
     async def _preload(self) -> None:
@@ -172,16 +241,27 @@ class Supervisor:
             await self._nursery.start()
             self._startup_ms[NURSERY] = _milliseconds(begun)
 
-    def _service_unit(self, name: str, module: str) -> _Unit:
+    def _service_unit(self, instance: Instance) -> _Unit:
+        name, module = instance.name, instance.group.module
+
         async def start() -> Process:
             socket, log = self._run.socket(name), self._run.log(name)
             socket.unlink(missing_ok=True)
-            arguments = ["--run-dir", str(self._run.path)]
+            sidecar = self.sidecars is not None
+            self._run.write_config(instance, self._nats.url, self._topology.journals.address, sidecar=sidecar)
+            arguments = ["--run-dir", str(self._run.path), "--replica", name]
             if self._rules.preload:
                 return await self._nursery.fork(name, module, arguments, log)
             return await Process.start(name, [sys.executable, "-m", module, *arguments], log, self._environment())
 
-        return _Unit(name, start, lambda: self._service_ready(name))
+        calls = frozenset((*instance.callees, *(node.name for node in self._nats.nodes), f"{name}{SUFFIX}"))
+        return _Unit(name, start, lambda: self._service_ready(name), instance.service.name, calls, instance)
+
+    def _sidecar_unit(self, sidecar: Sidecar) -> _Unit:
+        unit = self._program_unit(sidecar)
+        if sidecar.name == OUTSIDE:
+            unit.calls = frozenset(service.name for service in self._topology.services)
+        return unit
 
     def _program_unit(self, node: NatsServer | Sidecar) -> _Unit:
         async def start() -> Process:
@@ -191,7 +271,7 @@ class Supervisor:
             await node.ready()
             return node.version
 
-        return _Unit(node.name, start, ready)
+        return _Unit(node.name, start, ready, serves=node.name)
 
     async def _service_ready(self, name: str) -> str:
         await health.wait_serving(self._run.socket(name))
@@ -200,7 +280,7 @@ class Supervisor:
                 return str(record["version"])
         return ""
 
-    def _keep(self, unit: _Unit) -> None:
+    def _begin(self, unit: _Unit) -> None:
         unit.keeper = asyncio.create_task(self._keep_up(unit), name=f"keep-{unit.name}")
 
     async def _keep_up(self, unit: _Unit) -> None:
@@ -211,7 +291,13 @@ class Supervisor:
             if isinstance(error, OSError):
                 where = error.filename or self._run.path
                 error = SupervisorError(f"{unit.name}: {where}: {error.strerror}; make room there, or give rights")
-            if not self._failure.done():
+            self._publish(unit)
+            if unit.failed is not None:
+                if not unit.failed.done():
+                    unit.failed.set_exception(error)
+            elif self._has_others(unit):
+                self._save()
+            elif not self._failure.done():
                 self._failure.set_exception(error)
 
     async def _start_again_and_again(self, unit: _Unit) -> None:
@@ -227,7 +313,7 @@ class Supervisor:
                 unit.up.set()
             code = await unit.process.wait()
             unit.status.exit_code = code
-            if self._stopping.is_set():
+            if self._stopping.is_set() or unit.leaving:
                 return
             if served and _milliseconds(begun) >= self._rules.healthy_s * 1e3:
                 failures = 0
@@ -260,6 +346,19 @@ class Supervisor:
             for task in (ready, ended):
                 task.cancel()
             await asyncio.gather(ready, ended, return_exceptions=True)
+
+    def _has_others(self, unit: _Unit) -> bool:
+        """Whether another replica serves, so that the run can go on without this one."""
+        others = [other for other in self._units.values() if other.serves == unit.serves and other is not unit]
+        return self._state == "RUNNING" and any(other.status.state == "SERVING" for other in others)
+
+    def _publish(self, unit: _Unit) -> None:
+        """Calls go to the replicas that are ready."""
+        if self.sidecars is None or unit.instance is None or unit.instance.service.replicas is None:
+            return
+        units = [other for other in self._units.values() if other.instance and other.instance.group == unit.instance.group]
+        ready = [other.name for other in units if other.status.state == "SERVING" and not other.leaving]
+        self.sidecars.publish(unit.instance.group, ready)
 
     def _gave_up(self, unit: _Unit, code: int, failures: int) -> SupervisorError:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
@@ -302,6 +401,8 @@ class Supervisor:
         for key, value in changes.items():
             setattr(unit.status, key, value)
         if not self._stopping.is_set():
+            self._publish(unit)
+        if not self._stopping.is_set():
             self._save()
 
     def _save(self) -> None:
@@ -312,9 +413,25 @@ class Supervisor:
                 "since": self._since,
                 "topology": str(self._topology.path),
                 "startup_ms": self._startup_ms,
+                "certificates": self._certificates,
                 "processes": {name: asdict(unit.status) for name, unit in self._units.items()},
+                "services": self._services(),
             }
         )
+
+    def _services(self) -> dict[str, Any]:
+        """Those that can have replicas: each version's share of the calls, in percent, and its replicas."""
+        found: dict[str, Any] = {}
+        for service in self._topology.services if self.sidecars else ():
+            if service.replicas is None:
+                continue
+            assert self.sidecars is not None
+            weights, replicas = self.sidecars.weights(service.name), self.replicas(service.name)
+            found[service.name] = {
+                name: {"weight": weight, "replicas": [i.name for i, _ in replicas.values() if i.group.name == name]}
+                for name, weight in weights.items()
+            }
+        return found
 
     def _environment(self) -> dict[str, str]:
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
