@@ -96,7 +96,7 @@ class Supervisor:
     async def start(self) -> None:
         """Returns when everything serves. Raises SupervisorError; the caller stops what has started."""
         begun = time.perf_counter()
-        self._save()
+        self.save()
         await self._or_failure(asyncio.gather(self._event_log(), self._preload(), self._mesh()))
         for unit in list(self._units.values()):
             if unit.keeper is None:
@@ -107,7 +107,7 @@ class Supervisor:
         self._state = "RUNNING"
         if self.sidecars is not None:
             self._keeping.append(asyncio.create_task(self._renew(self.sidecars), name="certificates"))
-        self._save()
+        self.save()
 
     async def watch(self) -> None:
         """Never returns; raises SupervisorError when the run cannot go on."""
@@ -118,7 +118,7 @@ class Supervisor:
         self._stopping.set()
         self._state = "STOPPING"
         with contextlib.suppress(MeshError):  # a full disk must not keep processes alive
-            self._save()
+            self.save()
         for task in self._keeping:
             task.cancel()
         await asyncio.gather(*self._keeping, return_exceptions=True)
@@ -133,7 +133,7 @@ class Supervisor:
         self._state = "STOPPED"
         self._run.remove_sockets()
         with contextlib.suppress(MeshError):
-            self._save()
+            self.save()
 
     def kill(self) -> None:
         """Ends every process at once."""
@@ -189,7 +189,7 @@ class Supervisor:
             await self._stop(one)
             del self._units[one.name]
         self.sidecars.remove(instance)
-        self._save()
+        self.save()
 
     async def _up_or_failed(self, unit: _Unit) -> None:
         assert unit.failed is not None
@@ -216,7 +216,7 @@ class Supervisor:
                     self._certificates = f"not renewed: {error.filename}: {error.strerror}; make room there"
                 else:
                     renewed, self._certificates = time.time(), f"renewed {_now()}"
-                self._save()
+                self.save()
 
     async def _event_log(self) -> None:
         units = [self._units[node.name] for node in self._nats.nodes]
@@ -296,7 +296,7 @@ class Supervisor:
                 if not unit.failed.done():
                     unit.failed.set_exception(error)
             elif self._has_others(unit):
-                self._save()
+                self.save()
             elif not self._failure.done():
                 self._failure.set_exception(error)
 
@@ -356,9 +356,10 @@ class Supervisor:
         """Calls go to the replicas that are ready."""
         if self.sidecars is None or unit.instance is None or unit.instance.service.replicas is None:
             return
-        units = [other for other in self._units.values() if other.instance and other.instance.group == unit.instance.group]
-        ready = [other.name for other in units if other.status.state == "SERVING" and not other.leaving]
-        self.sidecars.publish(unit.instance.group, ready)
+        group = unit.instance.group
+        alike = [other for other in self._units.values() if other.instance and other.instance.group.name == group.name]
+        ready = [other.name for other in alike if other.status.state == "SERVING" and not other.leaving]
+        self.sidecars.publish(group, ready)
 
     def _gave_up(self, unit: _Unit, code: int, failures: int) -> SupervisorError:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
@@ -403,9 +404,10 @@ class Supervisor:
         if not self._stopping.is_set():
             self._publish(unit)
         if not self._stopping.is_set():
-            self._save()
+            self.save()
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Writes supervisor.json, which `alphamesh status` reads. Raises RunDirError."""
         self._run.write_state(
             {
                 "pid": os.getpid(),
