@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from . import policy, telemetry
+from . import deadline, policy, telemetry
 from .config import ConfigError
 from .errors import ServiceError
 
@@ -113,7 +113,7 @@ class _Call:
         trace = telemetry.traceparent.get() or telemetry.new_traceparent()
         return self._wrapped(
             request,
-            timeout=self._default_timeout if timeout is None else timeout,
+            timeout=deadline.bounded(self._default_timeout if timeout is None else timeout),
             metadata=(*metadata, (CALLER_KEY, self._caller), (TRACE_KEY, trace)),
         )
 

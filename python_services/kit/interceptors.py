@@ -17,7 +17,7 @@ import protovalidate
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 
-from . import policy, telemetry
+from . import deadline, policy, telemetry
 from .client import CALLER_KEY, TRACE_KEY, TRUST_DOMAIN
 from .errors import ServiceError, from_exception, precondition
 from .journal import Journal, JournalError, RequestKey, current_request
@@ -142,6 +142,7 @@ class Pipeline:
         remaining = context.time_remaining()
         if remaining is not None and remaining <= 0:
             raise ServiceError(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "the deadline has passed")
+        deadline.accept(None if mutation else remaining)
         caller = str(metadata.get(CALLER_KEY, "")).removeprefix(TRUST_DOMAIN)
         telemetry.caller.set(caller)
         if mutation and not caller:

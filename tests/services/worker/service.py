@@ -23,7 +23,8 @@ class Config:
 
 
 class Worker(agent_pb2_grpc.AgentServiceServicer):
-    """`decision_id` says what to do: "sleep:<seconds>", or anything else for an answer at once.
+    """`decision_id` says what to do: "sleep:<seconds>", or anything else for an answer at once. One that forwards
+    does so after "pause:<seconds>".
 
     `snapshot_id` of the answer is the replica, `data_sha256` the milliseconds that were left when the call came.
     """
@@ -48,9 +49,11 @@ class Worker(agent_pb2_grpc.AgentServiceServicer):
     ) -> agent_pb2.ComputeForecastsResponse:
         """Does what the decision says."""
         left = context.time_remaining()
-        if self._next is not None:
-            return await self._next.ComputeForecasts(request)
         what, _, seconds = request.decision_id.partition(":")
+        if self._next is not None:
+            if what == "pause":
+                await asyncio.sleep(float(seconds))
+            return await self._next.ComputeForecasts(request)
         if what == "sleep":
             try:
                 await asyncio.sleep(float(seconds))
