@@ -124,6 +124,13 @@ class Sidecars:
             if any(call.service == service for call in identity.calls):
                 self._write_routes(identity)
 
+    async def found(self, instance: Instance) -> None:
+        """Returns when every sidecar that may call `instance` has found it healthy; the caller bounds the wait."""
+        healthy = f"::{ports.LOOPBACK}:{self._ports[instance.name]}::health_flags::healthy"
+        for node in self._callers(instance.service.name):
+            while healthy not in (known := await node.admin("/clusters")) and known:
+                await asyncio.sleep(_RELEASE_POLL_S)
+
     async def released(self, instance: Instance) -> None:
         """Returns when no sidecar sends calls to `instance`, and all that it had are answered; the caller bounds it."""
         endpoint = f"::{ports.LOOPBACK}:{self._ports[instance.name]}::"

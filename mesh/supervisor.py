@@ -168,6 +168,8 @@ class Supervisor:
                 unit.failed = asyncio.get_running_loop().create_future()
                 self._begin(unit)
                 await self._up_or_failed(unit)
+            with contextlib.suppress(TimeoutError):  # a caller's sidecar that is stuck is no fault of the replica
+                await asyncio.wait_for(self.sidecars.found(instance), self._rules.drain_s)
         except BaseException:
             await self.retire(instance)
             raise

@@ -112,7 +112,8 @@ def upstream(name: str, group: Group, own: Path, trust: Path, endpoints: Path) -
             "split_external_local_origin_errors": True,
             "consecutive_local_origin_failure": 3,
         },
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        # A host that fails or recovers counts at once; by default Envoy collects such news for a second.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}, "update_merge_window": NEVER},
         "typed_extension_protocol_options": parts.http2_upstream(),
         "transport_socket": parts.client_tls(own, trust, callee),
         **(_health(callee) if group.service.replicas else {}),
