@@ -61,7 +61,7 @@ async def _control(data_dir: Path | None) -> AsyncIterator[control_pb2_grpc.Cont
     channel = open_channel(OPERATOR, SERVICE, run.control)
     try:
         stub = control_pb2_grpc.ControlServiceStub(cast(grpc.aio.Channel, channel))
-        yield cast("control_pb2_grpc.ControlServiceAsyncStub", stub)
+        yield stub
     finally:
         await channel.close()
 

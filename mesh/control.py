@@ -33,18 +33,18 @@ class Control(control_pb2_grpc.ControlServiceServicer):
     def __init__(self, replicas: Replicas) -> None:
         self._replicas = replicas
 
-    async def ScaleService(self, request: control_pb2.ScaleServiceRequest, context: Any) -> Any:  # noqa: N802
+    async def ScaleService(self, request: control_pb2.ScaleServiceRequest, context: Any) -> Any:
         """See the contract."""
         _admit()
         present = await self._replicas.scale(request.group, request.replicas)
         return control_pb2.ScaleServiceResponse(replicas=_messages(present))
 
-    async def DrainReplica(self, request: control_pb2.DrainReplicaRequest, context: Any) -> Any:  # noqa: N802
+    async def DrainReplica(self, request: control_pb2.DrainReplicaRequest, context: Any) -> Any:
         """See the contract."""
         _admit()
         return control_pb2.DrainReplicaResponse(replicas=_messages(await self._replicas.drain(request.name)))
 
-    async def ShiftWeights(self, request: control_pb2.ShiftWeightsRequest, context: Any) -> Any:  # noqa: N802
+    async def ShiftWeights(self, request: control_pb2.ShiftWeightsRequest, context: Any) -> Any:
         """See the contract."""
         _admit()
         wanted = {weight.version: weight.percent for weight in request.weights}
@@ -52,7 +52,7 @@ class Control(control_pb2_grpc.ControlServiceServicer):
         weights = [control_pb2.Weight(version=version, percent=percent) for version, percent in found.items()]
         return control_pb2.ShiftWeightsResponse(weights=weights)
 
-    async def RotateCertificates(self, request: control_pb2.RotateCertificatesRequest, context: Any) -> Any:  # noqa: N802
+    async def RotateCertificates(self, request: control_pb2.RotateCertificatesRequest, context: Any) -> Any:
         """See the contract."""
         _admit()
         response = control_pb2.RotateCertificatesResponse()
@@ -66,7 +66,7 @@ async def serving(run: RunDir, topology: Topology, supervisor: Supervisor) -> As
     """Takes commands inside."""
     server = grpc.aio.server(interceptors=[ServerInterceptor(Pipeline())], options=[("grpc.so_reuseport", 0)])
     servicer = Control(Replicas(supervisor, topology))
-    control_pb2_grpc.add_ControlServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
+    control_pb2_grpc.add_ControlServiceServicer_to_server(servicer, server)
     run.control.unlink(missing_ok=True)
     server.add_insecure_port(socket_address(run.control))
     await server.start()

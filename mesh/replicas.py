@@ -32,7 +32,9 @@ class Replicas:
         service, _, version = name.partition("@")
         group = self._group(self._scalable(service), version)
         async with self._changing:
-            present = {i.number: (i, status) for i, status in self._present(service).values() if i.group.name == group.name}
+            present = {
+                i.number: (i, status) for i, status in self._present(service).values() if i.group.name == group.name
+            }
             for number, (instance, status) in list(present.items()):
                 if status.state == "FAILED":  # what is asked for is one that works
                     await self._supervisor.retire(instance)
@@ -89,7 +91,7 @@ class Replicas:
     async def rotate(self, identity: str) -> dict[str, datetime]:
         """New certificates for one identity, or for all when it is empty; when they expire, by holder."""
         sidecars = self._sidecars()
-        known = [who.name for who in (*self._topology.services, *self._topology.clients)]
+        known = [*(s.name for s in self._topology.services), *(c.name for c in self._topology.clients)]
         if identity and identity not in known:
             raise not_found("identity", identity, f"there are {', '.join(known)}")
         async with self._changing:

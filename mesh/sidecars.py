@@ -128,14 +128,14 @@ class Sidecars:
         """Returns when every sidecar that may call `instance` has found it healthy; the caller bounds the wait."""
         healthy = f"::{ports.LOOPBACK}:{self._ports[instance.name]}::health_flags::healthy"
         for node in self._callers(instance.service.name):
-            while healthy not in (known := await node.admin("/clusters")) and known:
+            while healthy not in (known := await node.admin("/clusters")) and known:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(_RELEASE_POLL_S)
 
     async def released(self, instance: Instance) -> None:
         """Returns when no sidecar sends calls to `instance`, and all that it had are answered; the caller bounds it."""
         endpoint = f"::{ports.LOOPBACK}:{self._ports[instance.name]}::"
         for node in self._callers(instance.service.name):
-            while endpoint in await node.admin("/clusters"):
+            while endpoint in await node.admin("/clusters"):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(_RELEASE_POLL_S)
         own, quiet = self._nodes[f"{instance.name}{SUFFIX}"], 0
         while quiet < _QUIET_POLLS:  # one more may have been on its way
@@ -155,7 +155,9 @@ class Sidecars:
 
     def _write_routes(self, identity: Service | Client) -> None:
         clusters = {
-            call.service: {_cluster(identity.name, name): weight for name, weight in self._weights[call.service].items()}
+            call.service: {
+                _cluster(identity.name, name): weight for name, weight in self._weights[call.service].items()
+            }
             for call in identity.calls
         }
         hash_by = {call.service: self._topology.service(call.service).sharded_by for call in identity.calls}

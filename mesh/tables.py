@@ -16,7 +16,13 @@ PIPED_WIDTH = 160  # a pipe has no width; ids and hashes stay whole
 console = Console(highlight=False, soft_wrap=True)
 if not console.is_terminal:
     console.width = PIPED_WIDTH
-_STATE_STYLES = {"SERVING": "green", "FAILED": "red", "BACKING_OFF": "yellow", "STARTING": "yellow", "DRAINING": "yellow"}
+_STATE_STYLES = {
+    "SERVING": "green",
+    "FAILED": "red",
+    "BACKING_OFF": "yellow",
+    "STARTING": "yellow",
+    "DRAINING": "yellow",
+}
 
 
 def table(title: str, *columns: str, numbers: frozenset[str] = frozenset()) -> Table:

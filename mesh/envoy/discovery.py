@@ -33,10 +33,8 @@ def write_endpoints(path: Path, group: str, ports: Sequence[int]) -> None:
     write(path, "envoy.config.endpoint.v3.ClusterLoadAssignment", resource)
 
 
-def write_routes(
-    path: Path, name: str, clusters: Mapping[str, Mapping[str, int]], hash_by: Mapping[str, str]
-) -> None:
-    """By authority: <service>.mesh goes to its clusters by weight. `hash_by`: header that chooses the replica, or ""."""
+def write_routes(path: Path, name: str, clusters: Mapping[str, Mapping[str, int]], hash_by: Mapping[str, str]) -> None:
+    """By authority: <service>.mesh goes to its clusters by weight. `hash_by`: the header that chooses a replica."""
     hosts = [
         {
             "name": service,

@@ -1,7 +1,8 @@
 """A circuit breaker around a business dependency: an agent, a model, a vendor. Transport is the sidecar's matter.
 
-pybreaker, with what its 1.4.1 needs in asyncio: its decorator never trips on a coroutine and `call` holds a lock, so the
-`calling` block is used; half-open lets every waiting call through, so only one trial runs here.
+pybreaker, with what its 1.4.1 needs in asyncio: its decorator never trips on a coroutine and `call` holds a lock, so
+the `calling` block is used; half-open lets every waiting call through, so only one trial runs here; a cancelled call
+is no success.
 Source: M. Nygard, Release It!, 2nd ed., section 5.2.
 """
 
@@ -41,18 +42,20 @@ class BreakerOpenError(ServiceError):
 
 
 class Breaker:
-    """Opens after `failures` in a row; after `reset_s` one call is let through to try. Without failures it does nothing."""
+    """Opens after `failures` in a row; after `reset_s` one call is let through to try. Without failures: nothing."""
 
     def __init__(self, name: str, *, failures: int, reset_s: float) -> None:
         self._name = name
         self._failures = failures
         self._last = ""
         self._trying = False
+        self._storage = pybreaker.CircuitMemoryStorage(pybreaker.STATE_CLOSED)
         self._breaker = pybreaker.CircuitBreaker(
             fail_max=failures,
             reset_timeout=reset_s,
-            exclude=[asyncio.CancelledError, _is_answer],
+            exclude=[_is_answer],
             throw_new_error_on_trip=False,
+            state_storage=self._storage,
             name=name,
         )
 
@@ -67,12 +70,18 @@ class Breaker:
         if trial and self._trying:
             raise self._open()
         self._trying = trial
-        before = self.state
+        before, count = self.state, self._storage.counter
         try:
             with self._breaker.calling():
                 return await work()
         except pybreaker.CircuitBreakerError:
             raise self._open() from None
+        except asyncio.CancelledError:  # nothing was learnt; pybreaker took it for a success
+            if trial:
+                self._breaker.half_open()
+            for _ in range(count):
+                self._storage.increment_counter()
+            raise
         except Exception as error:
             self._last = _text(error)
             raise
@@ -86,6 +95,8 @@ class Breaker:
 
 
 def _is_answer(error: BaseException) -> bool:
+    if isinstance(error, asyncio.CancelledError):
+        return True
     known = from_exception(error)
     return known is not None and known.code in _ANSWERS
 

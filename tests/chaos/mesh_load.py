@@ -1,7 +1,7 @@
 """Changes of a running system under load: how many calls fail. ``python -m tests.chaos.mesh_load --calls 10000``.
 
-Each part calls a service through real sidecars as fast as it answers, while replicas come and go, are drained, calls are
-shifted between versions, or certificates are rotated, again and again until enough calls were made. None may fail.
+Each part calls a service through real sidecars as fast as it answers, while replicas come and go, are drained, calls
+are shifted between versions, or certificates are rotated, again and again until enough calls were made. None may fail.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import grpc
@@ -72,7 +72,7 @@ async def shifting(replicas: Replicas, part: Part) -> None:
 
 
 async def rotating(replicas: Replicas, part: Part) -> None:
-    """New certificates for everybody, and connections that use them."""
+    """New certificates for everybody."""
     await replicas.rotate("")
     part.changes += 1
     await asyncio.sleep(0.2)
@@ -155,17 +155,14 @@ def main() -> int:
     columns = ("part", "calls", "failed", "changes", "calls/s", "slowest ms", "replicas that answered")
     rows = tables.table("Changes under load", *columns, numbers=frozenset(columns[1:6]))
     for part in parts:
-        rate = part.calls / part.seconds
-        counts = tables.counts(part.replicas)
-        rows.add_row(
-            part.name, str(part.calls), str(part.failed), str(part.changes), f"{rate:.0f}", f"{part.slowest_ms:.0f}", counts
-        )
+        numbers = [part.calls, part.failed, part.changes, round(part.calls / part.seconds), round(part.slowest_ms)]
+        rows.add_row(part.name, *map(str, numbers), tables.counts(part.replicas))
     tables.console.print(rows)
     for part in parts:
         for failure, count in part.failures.most_common(5):
             print(f"{part.name}: {count} x {failure}", file=sys.stderr)
     if chosen.json:
-        chosen.json.write_text(json.dumps([asdict(part) for part in parts], indent=2))
+        chosen.json.write_text(json.dumps([vars(part) for part in parts], indent=2))
     return int(any(part.failed for part in parts))
 
 

@@ -102,7 +102,9 @@ async def test_a_call_in_flight_is_answered_by_the_replica_that_is_drained(run, 
         answered = Counter(answer.snapshot_id for answer in await asyncio.gather(*slow))
         assert answered["worker-2"] > 0
         assert set(await calls.spread(10)) == {"worker"}
-        with pytest.raises(ServiceError, match=r"worker is the last replica of worker that serves; first start another"):
+        with pytest.raises(
+            ServiceError, match=r"worker is the last replica of worker that serves; first start another"
+        ):
             await replicas.drain("worker")
         with pytest.raises(ServiceError, match=r"'worker-2' is not known; worker has worker, worker@v2"):
             await replicas.drain("worker-2")
@@ -206,9 +208,8 @@ async def test_calls_with_the_same_key_go_to_the_same_replica(run, mesh):
 
 async def test_certificates_are_renewed_at_half_of_their_lifetime_without_a_failed_call(run, mesh):
     short = replace(mesh, mesh=replace(mesh.mesh, certificate_hours=6 / 3600))
-    async with running(run, short) as (replicas, calls, supervisor):
-        first = run.state()["certificates"]
-        assert first == ""
+    async with running(run, short) as (replicas, calls, _):
+        assert run.state()["certificates"] == ""
         end = asyncio.get_running_loop().time() + 9  # longer than any certificate of the start lives
         served = 0
         while asyncio.get_running_loop().time() < end:
@@ -264,7 +265,10 @@ async def test_only_the_operator_may_change_the_system(run, mesh):
         for call, request in (
             (stub.ScaleService, control_pb2.ScaleServiceRequest(group="worker", replicas=2)),
             (stub.DrainReplica, control_pb2.DrainReplicaRequest(name="worker")),
-            (stub.ShiftWeights, control_pb2.ShiftWeightsRequest(service="worker", weights=[{"version": "v2", "percent": 100}])),
+            (
+                stub.ShiftWeights,
+                control_pb2.ShiftWeightsRequest(service="worker", weights=[{"version": "v2", "percent": 100}]),
+            ),
             (stub.RotateCertificates, control_pb2.RotateCertificatesRequest()),
         ):
             with pytest.raises(grpc.aio.AioRpcError) as refused:
