@@ -19,6 +19,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda *_: _leave())
     for name in ONE_THREAD:
         os.environ.setdefault(name, "1")
+    # The supervisor starts programs while it has gRPC connections. uvloop forks for that, and gRPC's fork handlers,
+    # meant for a child that goes on using gRPC, start threads in one that is about to become another program: it
+    # can crash.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
     from .cli_app import app
 
     try:
