@@ -19,10 +19,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda *_: _leave())
     for name in ONE_THREAD:
         os.environ.setdefault(name, "1")
-    # The supervisor starts programs while it has gRPC connections. uvloop forks for that, and gRPC's fork handlers,
-    # meant for a child that goes on using gRPC, start threads in one that is about to become another program: it
-    # can crash.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+    # Children execute another program at once; gRPC's own preparation of a fork only gets in the way.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from .cli_app import app
 
     try:

@@ -79,7 +79,7 @@ class Sidecars:
         for node in self.nodes:
             node.write()
 
-    def certify(self, identity: str | None = None) -> dict[str, datetime]:
+    def certify(self, identity: str | None = None, lifetime: timedelta | None = None) -> dict[str, datetime]:
         """New certificates for one identity or for all, which sidecars take at once, without dropping a call.
 
         Returns when they expire, by who holds them. Raises MeshError.
@@ -87,7 +87,7 @@ class Sidecars:
         expire = {}
         for holder, who in self._holders.items():
             if identity in (None, who):
-                credentials = self._authority.issue(who, self._lifetime)
+                credentials = self._authority.issue(who, self._lifetime if lifetime is None else lifetime)
                 discovery.write_identity(self._make(self._own(holder)), credentials)
                 expire[holder] = credentials.expires
         return expire
@@ -258,11 +258,13 @@ class Sidecar:
         """What its administration says; empty while it is not there."""
         try:
             reader, writer = await asyncio.open_unix_connection(self._run.admin(self.name), limit=1 << 24)
-        except (FileNotFoundError, ConnectionRefusedError):
+        except (FileNotFoundError, ConnectionError):
             return ""
         try:
             writer.write(f"{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n".encode())
             answer = await reader.read()
+        except ConnectionError:  # it starts, or it stops
+            return ""
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError):
