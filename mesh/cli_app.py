@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from . import cli_control_app
 from .cli_log_app import app as log_app
 from .cli_options import DataDir, Json
 from .cli_options import finish as _finish
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 
 app.add_typer(log_app, name="log")
+cli_control_app.register(app)
 
 TopologyFile = Annotated[Path | None, typer.Option("--topology", metavar="FILE", help="Another topology.yaml.")]
 NatsCluster = Annotated[

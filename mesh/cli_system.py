@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from . import logs, topology
+from . import control, logs, topology
 from .errors import MeshError
 from .rundir import RunDir
 from .supervisor import Supervisor
@@ -53,7 +53,8 @@ async def supervised(run: RunDir, mesh: topology.Topology) -> AsyncIterator[Supe
     supervisor = Supervisor(run, mesh)
     try:
         await supervisor.start()
-        yield supervisor
+        async with control.serving(run, mesh, supervisor):
+            yield supervisor
     finally:
         try:
             await supervisor.stop()
@@ -106,6 +107,7 @@ async def status(data_dir: Path | None, as_json: bool) -> int:
         from . import tables
 
         tables.status(run.path, state.get("state", "DOWN"), holder, processes, state.get("edge"))
+        tables.replicas(state.get("services", {}) if holder else {}, processes)
     return 0 if serving else 1
 
 

@@ -29,12 +29,13 @@ from typing import Any
 import orjson
 
 from .errors import MeshError
-from .topology import LONGEST_NAME, Service
+from .instances import Instance
+from .topology import LONGEST_NAME, LONGEST_VERSION, MOST_REPLICAS, Service
 
 VAR = Path("var")
 FOLDERS = ("config", "data", "logs", "mesh", "nats")
 SOCKET_PATH_LIMIT = 107  # sockaddr_un.sun_path, without the final NUL
-LONGEST_SOCKET_NAME = len("/.metrics.sock") + LONGEST_NAME
+LONGEST_SOCKET_NAME = len(f"/@-{MOST_REPLICAS}.metrics.sock") + LONGEST_NAME + LONGEST_VERSION
 MINIMUM_FREE_BYTES = 64 * 2**20
 
 
@@ -140,26 +141,31 @@ class RunDir:
         """Log of one process."""
         return self.path / "logs" / f"{name}.jsonl"
 
+    @property
+    def control(self) -> Path:
+        """Where the supervisor takes commands."""
+        return self.sockets / "supervisor.control"
+
     def write_config(
         self,
-        service: Service,
+        process: Instance | Service,
         nats_url: str,
         journal: str = "sqlite",
         tracing: Mapping[str, Any] | None = None,
         *,
         sidecar: bool = False,
     ) -> None:
-        """What `service` is started with; readable by its owner only."""
+        """What `process` is started with; readable by its owner only."""
         settings = {
             "nats_url": nats_url,
             "journal": journal,
             "sidecar": sidecar,
-            "config": dict(service.config),
-            "calls": list(service.callees),
+            "config": dict(process.config),
+            "calls": list(process.callees),
         }
         if tracing is not None:
             settings["tracing"] = dict(tracing)
-        self._write(Path("config") / f"{service.name}.json", settings)
+        self._write(Path("config") / f"{process.name}.json", settings)
 
     def settings(self, service: str) -> dict[str, Any] | None:
         """What `service` was last started with here, see `write_config`; None before the first time."""
@@ -183,7 +189,7 @@ class RunDir:
 
     def remove_sockets(self) -> None:
         """Nobody listens any more."""
-        for socket in (*self.sockets.glob("*.sock"), *self.sockets.glob("*.admin")):
+        for socket in (*self.sockets.glob("*.sock"), *self.sockets.glob("*.admin"), self.control):
             socket.unlink(missing_ok=True)
         shutil.rmtree(self.sockets / "postgres", ignore_errors=True)
 

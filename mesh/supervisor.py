@@ -25,6 +25,7 @@ from . import logs, nats, postgres
 from .cli import ONE_THREAD
 from .edge import NAME as EDGE
 from .errors import MeshError
+from .instances import Instance, at_start
 from .nats import NatsServer, NatsServers
 from .postgres import PostgresServer
 from .process import Nursery, Process
@@ -35,6 +36,7 @@ from .topology import ROOT, Topology
 MISCONFIGURED = 78  # sysexits.h EX_CONFIG: starting it again cannot help
 TAIL_LINES = 12
 NURSERY = "nursery"
+_RENEWAL_CHECK_S = 60.0
 
 
 class SupervisorError(MeshError):
@@ -59,11 +61,15 @@ class _Unit:
     name: str
     start: Callable[[], Awaitable[Process]]
     ready: Callable[[], Awaitable[str]]
+    serves: str  # what others call it by
+    calls: frozenset[str] = frozenset()
+    instance: Instance | None = None
     stop_signal: signal.Signals = signal.SIGTERM
-    callers: list[str] = field(default_factory=list)
     status: Status = field(default_factory=Status)
     process: Process | None = None
     up: asyncio.Event = field(default_factory=asyncio.Event)
+    failed: asyncio.Future[None] | None = None  # set while somebody waits for a new replica: the failure is theirs
+    leaving: bool = False  # no new calls, and no restart
     keeper: asyncio.Task[None] | None = None
 
 
@@ -80,49 +86,38 @@ class Supervisor:
         self._state = "STARTING"
         self._since = _now()
         self._startup_ms: dict[str, float] = {}
+        self._certificates = ""
         self._stopping = asyncio.Event()
         self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._nursery = Nursery(self._rules.preload, run.log(NURSERY), self._environment())
         self._units = {node.name: self._program_unit(node) for node in self._nats.nodes}
+        self.sidecars = Sidecars(run, topology) if topology.mesh.sidecars else None
         for service in topology.processes:
-            self._units[service.name] = self._service_unit(service.name, service.module)
+            for instance in at_start(service, sidecars=topology.mesh.sidecars):
+                self._units[instance.name] = self._service_unit(instance)
         if self._postgres is not None:
             self._units[postgres.NAME] = self._postgres_unit(self._postgres)
-        servers = [name for name in self._units if name not in {service.name for service in topology.processes}]
-        for service in topology.processes:
-            for server in servers:
-                self._units[server].callers.append(service.name)
-            # Whoever collects spans is stopped last: those of all others are still on their way to it.
-            collector = topology.tracing.collector
-            if service.name != collector:
-                for callee in (*service.callees, *((collector,) if collector in self._units else ())):
-                    self._units[callee].callers.append(service.name)
-        self._sidecars = Sidecars(run, topology) if topology.mesh.sidecars else None
-        for sidecar in self._sidecars.nodes if self._sidecars else ():
-            self._units[sidecar.name] = self._program_unit(sidecar)
-            if sidecar.name in (OUTSIDE, f"{EDGE}{SUFFIX}"):
-                for service in topology.services:
-                    self._units[service.name].callers.append(sidecar.name)
-            if sidecar.name != OUTSIDE:
-                self._units[sidecar.name].callers.append(sidecar.name.removesuffix(SUFFIX))
+        for sidecar in self.sidecars.nodes if self.sidecars else ():
+            self._units[sidecar.name] = self._sidecar_unit(sidecar)
+        self._keeping: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Returns when everything serves. Raises SupervisorError; the caller stops what has started."""
         begun = time.perf_counter()
         self._check_journals()
-        self._save()
+        self.save()
         await self._or_failure(asyncio.gather(self._event_log(), self._own_postgres(), self._mesh(), self._preload()))
         self._journals = self._topology.journals.kind
-        sidecar = self._sidecars is not None
-        tracing = self._topology.tracing.settings(self._run.socket)
-        for service in self._topology.processes:
-            self._run.write_config(service, self._nats.url, self._journal_address(), tracing, sidecar=sidecar)
-            self._keep(self._units[service.name])
+        for unit in list(self._units.values()):
+            if unit.keeper is None:
+                self._begin(unit)
         await self._or_failure(asyncio.gather(*(unit.up.wait() for unit in self._units.values())))
         self._startup_ms |= {name: unit.status.startup_ms or 0.0 for name, unit in self._units.items()}
         self._startup_ms["total"] = _milliseconds(begun)
         self._state = "RUNNING"
-        self._save()
+        if self.sidecars is not None:
+            self._keeping.append(asyncio.create_task(self._renew(self.sidecars), name="certificates"))
+        self.save()
 
     async def watch(self) -> None:
         """Never returns; raises SupervisorError when the run cannot go on."""
@@ -133,19 +128,22 @@ class Supervisor:
         self._stopping.set()
         self._state = "STOPPING"
         with contextlib.suppress(MeshError):  # a full disk must not keep processes alive
-            self._save()
-        stopped: set[str] = set()
-        while left := [unit for unit in self._units.values() if unit.name not in stopped]:
-            wave = [unit for unit in left if stopped.issuperset(unit.callers)]
+            self.save()
+        for task in self._keeping:
+            task.cancel()
+        await asyncio.gather(*self._keeping, return_exceptions=True)
+        left = list(self._units.values())
+        while left:
+            wave = [unit for unit in left if not any(unit.serves in other.calls for other in left)]
             await asyncio.gather(*(self._stop(unit) for unit in wave))
-            stopped.update(unit.name for unit in wave)
+            left = [unit for unit in left if unit not in wave]
         await self._nursery.stop()
         if self._failure.done():
             self._failure.exception()  # seen
         self._state = "STOPPED"
         self._run.remove_sockets()
         with contextlib.suppress(MeshError):
-            self._save()
+            self.save()
 
     def kill(self) -> None:
         """Ends every process at once."""
@@ -164,34 +162,95 @@ class Supervisor:
         """Each process by name."""
         return {name: unit.status for name, unit in self._units.items()}
 
-    @property
-    def sidecars(self) -> Sidecars:
-        """Raises SupervisorError in a system without them."""
-        if self._sidecars is None:
-            raise SupervisorError(f"{self._topology.path} has no sidecars; set `mesh: {{sidecars: true}}`")
-        return self._sidecars
+    def replicas(self, service: str) -> dict[str, tuple[Instance, Status]]:
+        """The processes of a service, by name."""
+        found = [unit for unit in self._units.values() if unit.instance and unit.serves == service]
+        return {unit.name: (unit.instance, unit.status) for unit in found if unit.instance}
+
+    async def launch(self, instance: Instance) -> None:
+        """Starts a replica, and returns when it serves and gets calls. Raises MeshError; nothing of it is left then."""
+        assert self.sidecars is not None
+        sidecar = await asyncio.to_thread(self.sidecars.add, instance)
+        units = [self._sidecar_unit(sidecar), self._service_unit(instance)]
+        try:
+            for unit in units:
+                self._units[unit.name] = unit
+                unit.failed = asyncio.get_running_loop().create_future()
+                self._begin(unit)
+                await self._up_or_failed(unit)
+            with contextlib.suppress(TimeoutError):  # a caller's sidecar that is stuck is no fault of the replica
+                await asyncio.wait_for(self.sidecars.found(instance), self._rules.drain_s)
+        except BaseException:
+            await self.retire(instance)
+            raise
+        for unit in units:
+            unit.failed = None
+
+    async def retire(self, instance: Instance) -> None:
+        """Takes a replica out of the endpoints, waits until it has answered its calls, and stops it."""
+        assert self.sidecars is not None
+        unit = self._units.get(instance.name)
+        sidecar = self._units[f"{instance.name}{SUFFIX}"]
+        for one in filter(None, (unit, sidecar)):
+            one.leaving = True
+        if unit is not None and unit.status.state == "SERVING":
+            self._set(unit, "DRAINING")
+            with contextlib.suppress(TimeoutError):  # longer calls end as the service stops: it says so to each
+                await asyncio.wait_for(self.sidecars.released(instance), self._rules.drain_s)
+        for one in filter(None, (unit, sidecar)):
+            await self._stop(one)
+            del self._units[one.name]
+        self.sidecars.remove(instance)
+        self.save()
+
+    async def _up_or_failed(self, unit: _Unit) -> None:
+        assert unit.failed is not None
+        up = asyncio.create_task(unit.up.wait())
+        try:
+            await asyncio.wait((up, unit.failed, self._failure), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            up.cancel()
+        if unit.failed.done():
+            unit.failed.result()
+        if self._failure.done() or self._stopping.is_set():
+            raise SupervisorError("the system is stopping; start it again with `alphamesh up`")
+
+    async def _renew(self, sidecars: Sidecars) -> None:
+        """New certificates when half of their lifetime has passed, by the wall clock: a machine may have slept."""
+        lifetime_s = self._topology.mesh.certificate_hours * 3600
+        renewed = time.time()
+        while True:
+            await asyncio.sleep(min(lifetime_s / 20, _RENEWAL_CHECK_S))
+            if time.time() - renewed >= lifetime_s / 2:
+                try:
+                    await asyncio.to_thread(sidecars.certify)
+                except OSError as error:  # a full disk: there is the other half of the lifetime to make room
+                    self._certificates = f"not renewed: {error.filename}: {error.strerror}; make room there"
+                else:
+                    renewed, self._certificates = time.time(), f"renewed {_now()}"
+                self.save()
 
     async def _event_log(self) -> None:
         units = [self._units[node.name] for node in self._nats.nodes]
         for unit in units:
-            self._keep(unit)
+            self._begin(unit)
         await asyncio.gather(*(unit.up.wait() for unit in units))
         await self._nats.declare()
 
     async def _mesh(self) -> None:
         """Before the services: they find their callees through it."""
-        if self._sidecars is None:
+        if self.sidecars is None:
             return
-        await asyncio.to_thread(self._sidecars.write)
-        units = [self._units[node.name] for node in self._sidecars.nodes]
+        await asyncio.to_thread(self.sidecars.write)
+        units = [self._units[node.name] for node in self.sidecars.nodes]
         for unit in units:
-            self._keep(unit)
+            self._begin(unit)
         await asyncio.gather(*(unit.up.wait() for unit in units))
 
     async def _own_postgres(self) -> None:
         if self._postgres is not None:
             await self._postgres.prepare(self._environment())
-            self._keep(self._units[postgres.NAME])
+            self._begin(self._units[postgres.NAME])
             await self._units[postgres.NAME].up.wait()
 
     def _check_journals(self) -> None:
@@ -215,16 +274,32 @@ class Supervisor:
             await self._nursery.start()
             self._startup_ms[NURSERY] = _milliseconds(begun)
 
-    def _service_unit(self, name: str, module: str) -> _Unit:
+    def _service_unit(self, instance: Instance) -> _Unit:
+        name, module = instance.name, instance.group.module
+
         async def start() -> Process:
             socket, log = self._run.socket(name), self._run.log(name)
             socket.unlink(missing_ok=True)
-            arguments = ["--run-dir", str(self._run.path)]
+            tracing = self._topology.tracing.settings(self._run.socket)
+            sidecar = self.sidecars is not None
+            self._run.write_config(instance, self._nats.url, self._journal_address(), tracing, sidecar=sidecar)
+            arguments = ["--run-dir", str(self._run.path), "--replica", name]
             if self._rules.preload:
                 return await self._nursery.fork(name, module, arguments, log)
             return await Process.start(name, [sys.executable, "-m", module, *arguments], log, self._environment())
 
-        return _Unit(name, start, lambda: self._service_ready(name))
+        # Whoever collects spans is stopped last: those of all others are still on their way to it.
+        collector = self._topology.tracing.collector
+        callees = () if instance.service.name == collector else (*instance.callees, collector)
+        servers = (*(node.name for node in self._nats.nodes), postgres.NAME, f"{name}{SUFFIX}")
+        calls = frozenset((*callees, *servers))
+        return _Unit(name, start, lambda: self._service_ready(name), instance.service.name, calls, instance)
+
+    def _sidecar_unit(self, sidecar: Sidecar) -> _Unit:
+        unit = self._program_unit(sidecar)
+        if sidecar.name in (OUTSIDE, f"{EDGE}{SUFFIX}"):
+            unit.calls = frozenset(service.name for service in self._topology.services)
+        return unit
 
     def _program_unit(self, node: NatsServer | Sidecar) -> _Unit:
         async def start() -> Process:
@@ -234,7 +309,7 @@ class Supervisor:
             await node.ready()
             return node.version
 
-        return _Unit(node.name, start, ready)
+        return _Unit(node.name, start, ready, serves=node.name)
 
     def _postgres_unit(self, server: PostgresServer) -> _Unit:
         async def start() -> Process:
@@ -246,7 +321,7 @@ class Supervisor:
             return server.version
 
         # SIGTERM would wait for whoever is still connected.
-        return _Unit(server.name, start, ready, stop_signal=signal.SIGINT)
+        return _Unit(server.name, start, ready, serves=server.name, stop_signal=signal.SIGINT)
 
     async def _service_ready(self, name: str) -> str:
         await health.wait_serving(self._run.socket(name))
@@ -255,7 +330,7 @@ class Supervisor:
                 return str(record["version"])
         return ""
 
-    def _keep(self, unit: _Unit) -> None:
+    def _begin(self, unit: _Unit) -> None:
         unit.keeper = asyncio.create_task(self._keep_up(unit), name=f"keep-{unit.name}")
 
     async def _keep_up(self, unit: _Unit) -> None:
@@ -266,7 +341,13 @@ class Supervisor:
             if isinstance(error, OSError):
                 where = error.filename or self._run.path
                 error = SupervisorError(f"{unit.name}: {where}: {error.strerror}; make room there, or give rights")
-            if not self._failure.done():
+            self._publish(unit)
+            if unit.failed is not None:
+                if not unit.failed.done():
+                    unit.failed.set_exception(error)
+            elif self._has_others(unit):
+                self.save()
+            elif not self._failure.done():
                 self._failure.set_exception(error)
 
     async def _start_again_and_again(self, unit: _Unit) -> None:
@@ -282,7 +363,7 @@ class Supervisor:
                 unit.up.set()
             code = await unit.process.wait()
             unit.status.exit_code = code
-            if self._stopping.is_set():
+            if self._stopping.is_set() or unit.leaving:
                 return
             if served and _milliseconds(begun) >= self._rules.healthy_s * 1e3:
                 failures = 0
@@ -315,6 +396,20 @@ class Supervisor:
             for task in (ready, ended):
                 task.cancel()
             await asyncio.gather(ready, ended, return_exceptions=True)
+
+    def _has_others(self, unit: _Unit) -> bool:
+        """Whether another replica serves, so that the run can go on without this one."""
+        others = [other for other in self._units.values() if other.serves == unit.serves and other is not unit]
+        return self._state == "RUNNING" and any(other.status.state == "SERVING" for other in others)
+
+    def _publish(self, unit: _Unit) -> None:
+        """Calls go to the replicas that are ready."""
+        if self.sidecars is None or unit.instance is None or unit.instance.service.replicas is None:
+            return
+        group = unit.instance.group
+        alike = [other for other in self._units.values() if other.instance and other.instance.group.name == group.name]
+        ready = [other.name for other in alike if other.status.state == "SERVING" and not other.leaving]
+        self.sidecars.publish(group, ready)
 
     def _gave_up(self, unit: _Unit, code: int, failures: int) -> SupervisorError:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
@@ -357,9 +452,12 @@ class Supervisor:
         for key, value in changes.items():
             setattr(unit.status, key, value)
         if not self._stopping.is_set():
-            self._save()
+            self._publish(unit)
+        if not self._stopping.is_set():
+            self.save()
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Writes supervisor.json, which `alphamesh status` reads. Raises RunDirError."""
         self._run.write_state(
             {
                 "pid": os.getpid(),
@@ -367,11 +465,27 @@ class Supervisor:
                 "since": self._since,
                 "topology": str(self._topology.path),
                 "journals": self._journals,
-                "edge": self._sidecars.edge if self._sidecars else None,
+                "edge": self.sidecars.edge if self.sidecars else None,
                 "startup_ms": self._startup_ms,
+                "certificates": self._certificates,
                 "processes": {name: asdict(unit.status) for name, unit in self._units.items()},
+                "services": self._services(),
             }
         )
+
+    def _services(self) -> dict[str, Any]:
+        """Those that can have replicas: each version's share of the calls, in percent, and its replicas."""
+        found: dict[str, Any] = {}
+        for service in self._topology.services if self.sidecars else ():
+            if service.replicas is None:
+                continue
+            assert self.sidecars is not None
+            weights, replicas = self.sidecars.weights(service.name), self.replicas(service.name)
+            found[service.name] = {
+                name: {"weight": weight, "replicas": [i.name for i, _ in replicas.values() if i.group.name == name]}
+                for name, weight in weights.items()
+            }
+        return found
 
     def _environment(self) -> dict[str, str]:
         paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -16,7 +16,13 @@ PIPED_WIDTH = 160  # a pipe has no width; ids and hashes stay whole
 console = Console(highlight=False, soft_wrap=True)
 if not console.is_terminal:
     console.width = PIPED_WIDTH
-_STATE_STYLES = {"SERVING": "green", "FAILED": "red", "BACKING_OFF": "yellow", "STARTING": "yellow"}
+_STATE_STYLES = {
+    "SERVING": "green",
+    "FAILED": "red",
+    "BACKING_OFF": "yellow",
+    "STARTING": "yellow",
+    "DRAINING": "yellow",
+}
 
 
 def table(title: str, *columns: str, numbers: frozenset[str] = frozenset()) -> Table:
@@ -57,6 +63,21 @@ def status(
             "" if startup is None else f"{startup:.0f}",
             facts["version"],
         )
+    console.print(rows)
+
+
+def replicas(
+    services: Mapping[str, Mapping[str, Mapping[str, Any]]], processes: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Services that can have several processes: how calls are divided, and how many replicas serve."""
+    if not services:
+        return
+    rows = table("Replicas", "service", "calls", "serving", "replicas", numbers=frozenset({"calls", "serving"}))
+    for versions in services.values():
+        for group, facts in versions.items():
+            names = facts["replicas"]
+            serving = sum(processes[name]["state"] == "SERVING" for name in names if name in processes)
+            rows.add_row(group, f"{facts['weight']}%", f"{serving} of {len(names)}", ", ".join(names))
     console.print(rows)
 
 

@@ -11,6 +11,7 @@ import functools
 import importlib
 import os
 import pkgutil
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
@@ -32,6 +33,11 @@ OWN_JOURNALS = ("sqlite", "postgres", "nats")
 _SERVERS = ("postgresql", "postgres", "nats", "tls")
 LONGEST_NAME = 32  # a socket carries the name, and its path is short
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+STABLE = "stable"  # the version that a service has without `versions`
+LONGEST_VERSION = 8
+MOST_REPLICAS = 32
+_SERVICE = {"module", "sensitivity", "config", "calls", "limits", "replicas", "versions", "sharded_by"}
+_HEADER = re.compile(r"^x-[a-z0-9-]{1,60}$")
 
 
 class TopologyError(MeshError):
@@ -56,8 +62,22 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Version:
+    """Other code or another configuration under the name of a service, which gets `weight` of its calls."""
+
+    module: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    replicas: int = 1
+    weight: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Service:
-    """One service: a process with its own socket, configuration, data and log."""
+    """One service: a process with its own socket, configuration, data and log; several when it has `replicas`.
+
+    `replicas` None: there is one and can be no more. `sharded_by`: a header; calls with the same value in it go to the
+    same replica.
+    """
 
     name: str
     module: str
@@ -65,6 +85,9 @@ class Service:
     config: Mapping[str, Any]
     calls: tuple[Call, ...]
     limits: Limits = field(default_factory=Limits)
+    replicas: int | None = None
+    versions: Mapping[str, Version] = field(default_factory=dict)
+    sharded_by: str = ""
 
     @property
     def callees(self) -> tuple[str, ...]:
@@ -268,11 +291,14 @@ class _Reader:
             raise self._error(top["services"], "no services", "list at least one")
         services = {name: self._service(name, body, named) for name, body in named.items()}
         clients = self._named(top["clients"], "clients") if "clients" in top else {}
+        event_log = self._event_log(top.get("event_log"), services)
+        for name, body in named.items():
+            self._check_replicas(services[name], body, event_log.streams)
         return Topology(
             path=self._path,
             mesh=self._record(Mesh, top.get("mesh"), "mesh"),
             edge=edges.read(self, top.get("edge"), named),
-            event_log=self._event_log(top.get("event_log"), services),
+            event_log=event_log,
             journals=self._journals(top.get("journals")),
             supervision=self._record(Supervision, top.get("supervision"), "supervision"),
             tracing=self._tracing(top.get("tracing"), services),
@@ -313,7 +339,7 @@ class _Reader:
         return read
 
     def _service(self, name: str, node: yaml.Node, known: Iterable[str]) -> Service:
-        body = self._mapping(node, f"service {name}", {"module", "sensitivity", "config", "calls", "limits"})
+        body = self._mapping(node, f"service {name}", _SERVICE)
         sensitivity = self._value(body["sensitivity"]) if "sensitivity" in body else "confidential"
         if sensitivity not in SENSITIVITIES:
             options = ", ".join(SENSITIVITIES)
@@ -328,7 +354,42 @@ class _Reader:
             config=_expand(config),
             calls=self._calls(name, body["calls"], known) if "calls" in body else (),
             limits=self._limits(name, body.get("limits")),
+            replicas=self._value(body["replicas"]) if "replicas" in body else None,
+            versions=self._versions(name, body["versions"]) if "versions" in body else {},
+            sharded_by=str(self._value(body["sharded_by"])) if "sharded_by" in body else "",
         )
+
+    def _versions(self, service: str, node: yaml.Node) -> dict[str, Version]:
+        versions = {}
+        for name, item in self._named(node, f"versions of {service}").items():
+            if name == STABLE or len(name) > LONGEST_VERSION:
+                rule = f"use at most {LONGEST_VERSION} characters; {STABLE!r} is the service's own entry"
+                raise self._error(item, f"versions of {service}: bad name {name!r}", rule)
+            read = self._record(Version, item, f"version {name} of {service}")
+            versions[name] = dataclasses.replace(read, config=_expand(dict(read.config)))
+            self._check_count(item, f"version {name} of {service}", read.replicas)
+        return versions
+
+    def _check_replicas(self, service: Service, node: yaml.Node, streams: Iterable[str]) -> None:
+        """One writer each: what keeps a journal has one process."""
+        body = self._mapping(node, f"service {service.name}", _SERVICE)
+        for key in ("replicas", "versions", "sharded_by"):
+            if key in body and service.name in streams:
+                problem = f"{service.name} cannot have {key}: it writes a stream of the event log, which has one writer"
+                raise self._error(body[key], problem, f"remove {key}")
+            if key in body and key != "replicas" and service.replicas is None:
+                raise self._error(body[key], f"{service.name} has {key} and no replicas", "write `replicas: 1` too")
+        if service.replicas is not None:
+            self._check_count(body["replicas"], service.name, service.replicas)
+        if sum(version.weight for version in service.versions.values()) > 100:
+            raise self._error(body["versions"], f"weights of {service.name} exceed 100", f"{STABLE} gets the rest")
+        if "sharded_by" in body and not _HEADER.match(service.sharded_by):
+            problem = f"sharded_by of {service.name} is no header: {service.sharded_by!r}"
+            raise self._error(body["sharded_by"], problem, "write one like x-alphamesh-account")
+
+    def _check_count(self, node: yaml.Node, what: str, replicas: Any) -> None:
+        if isinstance(replicas, bool) or not isinstance(replicas, int) or not 1 <= replicas <= MOST_REPLICAS:
+            raise self._error(node, f"{what}: replicas cannot be {replicas!r}", f"use 1 to {MOST_REPLICAS}")
 
     def _limits(self, name: str, node: yaml.Node | None) -> Limits:
         limits: Limits = self._record(Limits, node, f"limits of {name}")

@@ -22,7 +22,7 @@ from python_services.kit.client import open_channel
 from ..errors import MeshError
 from ..nats import NAME
 from ..rundir import RunDir
-from ..sidecars import SUFFIX
+from ..sidecars import SUFFIX, Sidecars
 from ..supervisor import Supervisor
 
 AGENTS = "technical_agent"
@@ -46,6 +46,13 @@ class Scene:
         if pid is None:
             raise MeshError(f"{name} is not up; a drill begins with a whole system")
         return pid
+
+    @property
+    def sidecars(self) -> Sidecars:
+        """Raises MeshError in a system without them."""
+        if self.supervisor.sidecars is None:
+            raise MeshError("this system has no sidecars; set `mesh: {sidecars: true}` in its topology")
+        return self.supervisor.sidecars
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """To one process; one that has gone meanwhile needs none."""
@@ -95,7 +102,7 @@ async def slow(scene: Scene, victim: str) -> None:
 async def cut_edge(scene: Scene, edge: str) -> None:
     """Calls of one service to another find nobody for a while."""
     caller, _, callee = edge.partition("->")
-    sidecars = scene.supervisor.sidecars
+    sidecars = scene.sidecars
     sidecars.cut(caller, callee)
     try:
         await asyncio.sleep(scene.chance.uniform(0.5, 1.5))
@@ -105,7 +112,7 @@ async def cut_edge(scene: Scene, edge: str) -> None:
 
 async def expire_certificate(scene: Scene, victim: str) -> None:
     """A certificate that has expired, taken by a sidecar that starts with it; then a good one."""
-    sidecars = scene.supervisor.sidecars
+    sidecars = scene.sidecars
     sidecars.certify(victim, timedelta(minutes=-1))
     scene.signal(f"{victim}{SUFFIX}", signal.SIGKILL)
     await asyncio.sleep(scene.chance.uniform(0.5, 1.5))

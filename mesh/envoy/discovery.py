@@ -26,28 +26,36 @@ def write(path: Path, kind: str, *resources: Json) -> None:
     write_secret(path, orjson.dumps(body, option=orjson.OPT_INDENT_2).decode())
 
 
-def write_endpoints(path: Path, service: str, ports: Sequence[int]) -> None:
-    """Where the replicas of `service` listen; none: calls to it are UNAVAILABLE."""
+def write_endpoints(path: Path, group: str, ports: Sequence[int]) -> None:
+    """Where the replicas of `group` listen; none: calls to it are UNAVAILABLE."""
     endpoints = [{"endpoint": {"address": tcp(LOOPBACK, port)}} for port in ports]
-    resource: Json = {"cluster_name": service, "endpoints": [{"lb_endpoints": endpoints}]}
+    resource: Json = {"cluster_name": group, "endpoints": [{"lb_endpoints": endpoints}]}
     write(path, "envoy.config.endpoint.v3.ClusterLoadAssignment", resource)
 
 
-def write_routes(path: Path, name: str, clusters: Mapping[str, str | Mapping[str, int]]) -> None:
-    """By authority: <service>.mesh goes to its cluster, or to several by weight."""
+def write_routes(path: Path, name: str, clusters: Mapping[str, Mapping[str, int]], hash_by: Mapping[str, str]) -> None:
+    """By authority: <service>.mesh goes to its clusters by weight. `hash_by`: the header that chooses a replica."""
     hosts = [
-        {"name": service, "domains": [f"{service}.mesh"], "routes": [{"match": {"prefix": "/"}, "route": _to(cluster)}]}
-        for service, cluster in clusters.items()
+        {
+            "name": service,
+            "domains": [f"{service}.mesh"],
+            "routes": [{"match": {"prefix": "/"}, "route": {**_to(weights), **_hash(hash_by[service])}}],
+        }
+        for service, weights in clusters.items()
     ]
     resource = {"name": name, "virtual_hosts": hosts, "validate_clusters": True}
     write(path, "envoy.config.route.v3.RouteConfiguration", resource)
 
 
-def _to(cluster: str | Mapping[str, int]) -> Json:
+def _hash(header: str) -> Json:
+    return {"hash_policy": [{"header": {"header_name": header}}]} if header else {}
+
+
+def _to(weights: Mapping[str, int]) -> Json:
     target: dict[str, Any] = (
-        {"cluster": cluster}
-        if isinstance(cluster, str)
-        else {"weighted_clusters": {"clusters": [{"name": name, "weight": w} for name, w in cluster.items()]}}
+        {"cluster": next(iter(weights))}
+        if len(weights) == 1
+        else {"weighted_clusters": {"clusters": [{"name": name, "weight": w} for name, w in weights.items()]}}
     )
     return {
         **target,

@@ -108,9 +108,10 @@ def http2_upstream() -> Json:
     }
 
 
-def router() -> Json:
-    """The last filter."""
-    return typed("envoy.filters.http.router", f"{_HTTP}router.v3.Router", suppress_envoy_headers=True)
+def router(*, says_overloaded: bool) -> Json:
+    """The last filter. `says_overloaded`: a call that a circuit breaker refused has x-envoy-overloaded."""
+    kind = f"{_HTTP}router.v3.Router"
+    return typed("envoy.filters.http.router", kind, suppress_envoy_headers=not says_overloaded)
 
 
 def rbac(policies: Json) -> Json:
@@ -165,7 +166,7 @@ def connection_manager(prefix: str, *, routes: Json, filters: list[Json], **more
         # Headers that nobody here reads: fewer to compress, encrypt and parse on every hop.
         server_header_transformation="PASS_THROUGH",
         skip_xff_append=True,
-        http_filters=[*filters, router()],
+        http_filters=[*filters, router(says_overloaded=prefix == "egress")],
         **routes,
         **more,
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..edge import NAME as EDGE
 from ..identity import spiffe_id
+from ..instances import Group
 from ..ports import LOOPBACK
 from ..topology import Limits
 from . import parts
@@ -94,11 +95,13 @@ def egress(name: str, socket: Path, routes: Path) -> Json:
     return {"name": name, "address": parts.pipe(socket), "filter_chains": [{"filters": [manager]}]}
 
 
-def upstream(name: str, callee: str, own: Path, trust: Path, endpoints: Path, limits: Limits) -> Json:
+def upstream(name: str, group: Group, own: Path, trust: Path, endpoints: Path) -> Json:
     """The replicas of a callee: bounded, watched, and put aside while they fail.
 
-    With one replica nothing is ejected: half of one host is none, and a restart would be seen late.
+    With one replica nothing is ejected: half of one host is none, and a restart would be seen late. Where there can be
+    several, each is asked whether it serves; one that hangs answers nothing and is passed over.
     """
+    callee, limits = group.service.name, group.service.limits
     threshold = {
         "max_connections": limits.connections,
         "max_pending_requests": limits.requests,
@@ -109,9 +112,9 @@ def upstream(name: str, callee: str, own: Path, trust: Path, endpoints: Path, li
     return {
         "name": name,
         "type": "EDS",
-        "eds_cluster_config": {"service_name": callee, "eds_config": parts.file_source(endpoints)},
+        "eds_cluster_config": {"service_name": group.name, "eds_config": parts.file_source(endpoints)},
         "connect_timeout": "1s",
-        "lb_policy": "LEAST_REQUEST",
+        "lb_policy": "RING_HASH" if group.service.sharded_by else "LEAST_REQUEST",
         "circuit_breakers": {"thresholds": [threshold]},
         "outlier_detection": {
             "interval": "1s",
@@ -123,10 +126,27 @@ def upstream(name: str, callee: str, own: Path, trust: Path, endpoints: Path, li
             "split_external_local_origin_errors": True,
             "consecutive_local_origin_failure": 3,
         },
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        # A host that fails or recovers counts at once; by default Envoy collects such news for a second.
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}, "update_merge_window": NEVER},
         "typed_extension_protocol_options": parts.http2_upstream(),
         "transport_socket": parts.client_tls(own, trust, callee),
+        **(_health(callee) if group.service.replicas else {}),
     }
+
+
+def _health(callee: str) -> Json:
+    """Active checks through the callee's sidecar, as often as a hung replica may cost somebody a deadline."""
+    check = {
+        "timeout": "1s",
+        "interval": "1s",
+        "no_traffic_interval": "1s",
+        "no_traffic_healthy_interval": "5s",
+        "unhealthy_threshold": 2,
+        "healthy_threshold": 1,
+        "grpc_health_check": {"authority": f"{callee}.mesh"},
+    }
+    # Without the second, an endpoint that was removed is kept until its check fails.
+    return {"health_checks": [check], "ignore_health_on_host_removal": True}
 
 
 def bootstrap(name: str, identity: str, admin: Path, listeners: Sequence[Json], clusters: Sequence[Json]) -> Json:

@@ -24,6 +24,7 @@ from alphamesh.risk.v1 import risk_pb2
 from alphamesh.type.v1 import money_pb2, trading_pb2
 from alphamesh.venue.v1 import venue_pb2
 from python_services.kit import tracing
+from python_services.kit.breaker import BreakerOpenError
 from python_services.kit.client import persist
 from python_services.kit.ids import request_id
 from python_services.kit.journal import Event, Journal
@@ -179,16 +180,23 @@ class Cycle:
     async def _ask(self, service: str, decision_id: str, snapshot_id: str) -> agent_pb2.ComputeForecastsResponse | str:
         """The answer of an agent service, or why there is none: an agent never stops the cycle.
 
-        One that is away is asked again until the deadline: a restart within it costs no vote.
+        One that is away is asked again until the deadline: a restart within it costs no vote. One that stayed away
+        for several decisions is not waited for any more, until a trial finds it back.
         """
         request = agent_pb2.ComputeForecastsRequest(decision_id=decision_id, snapshot_id=snapshot_id)
         patience = self._spec.forecast_timeout_ns / 1e9
         compute = self._clients.agents[service].ComputeForecasts
-        try:
+
+        async def ask() -> agent_pb2.ComputeForecastsResponse:
             async with asyncio.timeout(patience):
-                response = await persist(lambda: compute(request, timeout=patience), patience)
+                return await persist(lambda: compute(request, timeout=patience), patience)
+
+        try:
+            response = await self._clients.breakers[service].call(ask)
         except TimeoutError:
             return f"DEADLINE_EXCEEDED: no answer within {patience:g} s"
+        except BreakerOpenError as error:
+            return f"{error.reason}: {error.message}"
         except grpc.aio.AioRpcError as error:
             return f"{error.code().name}: {error.details()}"
         if response.snapshot_id != snapshot_id or response.data_sha256 != snapshot_id:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from . import metrics, policy, telemetry, tracing
+from . import deadline, metrics, policy, telemetry, tracing
 from .config import ConfigError
 from .errors import ServiceError, is_away
 from .observed import Departure, StreamDeparture
@@ -126,7 +126,7 @@ class _Call:
         metadata = (*metadata, (CALLER_KEY, self._caller), (TRACE_KEY, context))
         if decision_id := telemetry.decision.get():
             metadata = (*metadata, (BAGGAGE_KEY, f"decision_id={decision_id}"))
-        limit = self._default_timeout if timeout is None else timeout
+        limit = deadline.bounded(self._default_timeout if timeout is None else timeout)
         begun = time.perf_counter_ns()
         call = self._wrapped(request, timeout=limit, metadata=metadata)
         if tracing.tracer is None and metrics.registry is None:

@@ -17,7 +17,7 @@ import protovalidate
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import Message
 
-from . import policy, telemetry
+from . import deadline, policy, telemetry
 from .client import BAGGAGE_KEY, CALLER_KEY, TRACE_KEY, TRUST_DOMAIN, USER_KEY
 from .errors import ServiceError, from_exception, precondition
 from .journal import Journal, JournalError, RequestKey, current_request
@@ -162,6 +162,7 @@ class Pipeline:
         remaining = context.time_remaining()
         if remaining is not None and remaining <= 0:
             raise ServiceError(grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", "the deadline has passed")
+        deadline.accept(None if mutation else remaining)
         telemetry.caller.set(arrival.caller)
         if mutation and not arrival.caller:
             raise ServiceError(

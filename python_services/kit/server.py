@@ -43,28 +43,29 @@ def serve(definition: ServiceDefinition[C]) -> None:
     """Runs the service until SIGTERM. The run directory comes from the supervisor."""
     parser = argparse.ArgumentParser(prog=f"python -m python_services.{definition.name}")
     parser.add_argument("--run-dir", type=Path, required=True, help="directory with sockets, configuration and data")
-    run_dir = parser.parse_args().run_dir
+    parser.add_argument("--replica", default=definition.name, help="name of this process, when there are several")
+    arguments = parser.parse_args()
     telemetry.configure(definition.name, definition.version)
     if api_implementation.Type() != "upb":
         sys.exit(f"protobuf runs on {api_implementation.Type()!r}, not on upb; reinstall protobuf from a wheel")
     telemetry.calm_collector()
     try:
-        uvloop.run(_run(definition, run_dir))
+        uvloop.run(_run(definition, arguments.run_dir, arguments.replica))
     except (configuration.ConfigError, JournalError, ServiceError) as error:
         telemetry.logger().error("cannot start", error=str(error))
         print(f"{definition.name}: {error}", file=sys.stderr, flush=True)
         sys.exit(MISCONFIGURED)
 
 
-async def _run(definition: ServiceDefinition[C], run_dir: Path) -> None:
-    path = run_dir / "config" / f"{definition.name}.json"
+async def _run(definition: ServiceDefinition[C], run_dir: Path, replica: str) -> None:
+    path = run_dir / "config" / f"{replica}.json"
     settings: dict[str, Any] = orjson.loads(path.read_bytes())
     events = NatsEventLog(settings["nats_url"], definition.name, _crash)
     sockets = (run_dir / "sock").resolve()  # a link when the run directory's path is too long for a socket
     callees: list[str] = settings["calls"]
 
     def way_to(callee: str) -> Path:
-        return sockets / (f"{definition.name}.egress.sock" if settings["sidecar"] else f"{callee}.sock")
+        return sockets / (f"{replica}.egress.sock" if settings["sidecar"] else f"{callee}.sock")
 
     observability = Observability(
         definition.name, definition.version, settings.get("tracing"), metrics_socket(sockets, definition.name)
@@ -73,7 +74,7 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path) -> None:
         name=definition.name,
         version=definition.version,
         config=configuration.load(definition.config, settings["config"], where=definition.name),
-        data_dir=run_dir / "data" / definition.name,
+        data_dir=run_dir / "data" / replica,
         journal=settings["journal"],
         events=events,
         connect=lambda service: open_channel(
@@ -100,7 +101,7 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path) -> None:
     if reflection.SERVICE_NAME not in context.services:
         names = (*context.services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
-    socket = sockets / f"{definition.name}.sock"
+    socket = sockets / f"{replica}.sock"
     socket.unlink(missing_ok=True)
     server.add_insecure_port(socket_address(socket))
     await server.start()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
 
+from . import deadline
 from .errors import ServiceError, precondition
 
 FLOAT_COLUMNS = ("open", "high", "low", "close", "volume")
@@ -202,6 +203,7 @@ class SnapshotClient:
             asyncio.ensure_future(self.get(snapshot_id)).add_done_callback(_seen)
 
     async def _fetch(self, snapshot_id: str) -> Snapshot:
+        deadline.accept(None)  # others may be waiting for it, too
         snapshot = _decoded[snapshot_id] = await fetch(self._market_data, snapshot_id)
         while len(_decoded) > CACHE_SIZE:
             _decoded.popitem(last=False)

@@ -123,3 +123,65 @@ def test_every_stream_of_the_real_topology_has_its_event_types():
     from python_services.kit.schemas import CONTRACTS
 
     assert set(topology.load().event_log.streams) == set(CONTRACTS)
+
+
+SEVERAL = """\
+version: 1
+event_log:
+  streams:
+    keeper: {}
+services:
+  keeper: {}
+  answerer:
+    config: {a: 1, b: 2}
+    replicas: 2
+    versions:
+      v2:
+        module: somewhere.else
+        config: {b: 3}
+        weight: 10
+"""
+
+
+def test_versions_differ_in_what_they_say_and_share_the_rest(write):
+    from mesh.instances import at_start, groups
+
+    answerer = topology.load(write(SEVERAL)).service("answerer")
+    stable, v2 = groups(answerer)
+    assert [(g.name, g.weight, g.replicas) for g in (stable, v2)] == [("answerer", 90, 2), ("answerer@v2", 10, 1)]
+    assert (stable.module, v2.module) == ("python_services.answerer", "somewhere.else")
+    assert (stable.config, v2.config) == ({"a": 1, "b": 2}, {"a": 1, "b": 3})
+    assert [instance.name for instance in at_start(answerer)] == ["answerer", "answerer-2", "answerer@v2"]
+    assert [instance.name for instance in at_start(answerer, sidecars=False)] == ["answerer"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        (
+            "  keeper: {}\n  answerer",
+            "  keeper: {replicas: 2}\n  answerer",
+            6,
+            "keeper cannot have replicas: it writes a",
+        ),
+        ("replicas: 2", "replicas: 0", 9, "answerer: replicas cannot be 0; use 1 to 32"),
+        ("replicas: 2", "replicas: many", 9, "replicas cannot be 'many'"),
+        ("    replicas: 2\n", "", 10, "answerer has versions and no replicas; write `replicas: 1` too"),
+        ("weight: 10", "weight: 101", 11, "weights of answerer exceed 100; stable gets the rest"),
+        ("v2:", "stable:", 12, "bad name 'stable'; use at most 8 characters"),
+        ("v2:", "much_too_long:", 12, "bad name 'much_too_long'"),
+        (
+            "replicas: 2",
+            "replicas: 2\n    sharded_by: Account ID",
+            10,
+            "sharded_by of answerer is no header: 'Account ID'",
+        ),
+    ],
+)
+def test_replicas_that_cannot_be_are_refused_with_file_and_line(write, old, new, line, says):
+    assert old in SEVERAL
+    path = write(SEVERAL.replace(old, new, 1))
+    with pytest.raises(TopologyError) as refused:
+        topology.load(path)
+    assert f"{path}:{line}: " in str(refused.value)
+    assert says in str(refused.value)
