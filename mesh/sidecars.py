@@ -61,7 +61,8 @@ class Sidecars:
         for identity in self._identities:
             self.certify(identity.name)
             clusters = {call.service: _cluster(identity.name, call.service) for call in identity.calls}
-            discovery.write_routes(self._make(self._routes(identity.name)), identity.name, clusters)
+            methods = {call.service: call.methods for call in identity.calls}
+            discovery.write_routes(self._make(self._routes(identity.name)), identity.name, clusters, methods)
         for node in self.nodes:
             node.write()
 
@@ -78,7 +79,7 @@ class Sidecars:
         }
         log = self._run.log(f"{service.name}.denied")
         ingress = sidecar.ingress(
-            self._ports[service.name], self._own(service.name), self._trust, callers, service.limits, log
+            service.name, self._ports[service.name], self._own(service.name), self._trust, callers, service.limits, log
         )
         listeners, clusters = self._egress(service.name, service.calls)
         return [ingress, *listeners], [sidecar.app(self._run.socket(service.name)), *clusters]
@@ -90,7 +91,8 @@ class Sidecars:
     def _egress(self, identity: str, calls: Sequence[Call]) -> tuple[list[Json], list[Json]]:
         if not calls:
             return [], []
-        listener = sidecar.egress(identity, self._run.egress(identity), self._routes(identity))
+        log = self._run.log(f"{identity}.denied")
+        listener = sidecar.egress(identity, self._run.egress(identity), self._routes(identity), log)
         clusters = [
             sidecar.upstream(
                 _cluster(identity, call.service),

@@ -9,17 +9,16 @@ from ..identity import spiffe_id
 from ..ports import LOOPBACK
 from ..topology import Limits
 from . import parts
-from .parts import NEVER, Json
+from .parts import HEALTH, NEVER, Json
 
 CALLER_HEADER = "x-alphamesh-caller"
 USER_HEADER = "x-alphamesh-user"
-HEALTH = "grpc.health.v1.Health/Check"
 APP = "app"
 _EJECT_S = "5s"
 
 
 def ingress(
-    port: int, own: Path, trust: Path, callers: Mapping[str, tuple[str, ...]], limits: Limits, log: Path
+    name: str, port: int, own: Path, trust: Path, callers: Mapping[str, tuple[str, ...]], limits: Limits, log: Path
 ) -> Json:
     """Mutual TLS on `port`; `callers`: by identity, the methods that it may call. Everything else is refused.
 
@@ -48,7 +47,7 @@ def ingress(
         "ingress",
         routes=routes,
         filters=filters,
-        access_log=[parts.denials(log)],
+        access_log=[parts.denials(log, caller="%DOWNSTREAM_PEER_URI_SAN%", service=name)],
         forward_client_cert_details="SANITIZE_SET",
         set_current_client_cert_details={"uri": True},
     )
@@ -73,10 +72,11 @@ def app(socket: Path) -> Json:
     }
 
 
-def egress(name: str, socket: Path, routes: Path) -> Json:
-    """A Unix socket on which <service>.mesh is each service that `routes` knows."""
+def egress(name: str, socket: Path, routes: Path, log: Path) -> Json:
+    """A Unix socket on which <service>.mesh is each service that `routes` knows; what it refuses is in `log`."""
     rds = {"route_config_name": name, "config_source": parts.file_source(routes)}
-    manager = parts.connection_manager("egress", routes={"rds": rds}, filters=[])
+    refused = parts.denials(log, caller=spiffe_id(name), service="%REQ(:AUTHORITY):64%")
+    manager = parts.connection_manager("egress", routes={"rds": rds}, filters=[], access_log=[refused])
     return {"name": name, "address": parts.pipe(socket), "filter_chains": [{"filters": [manager]}]}
 
 

@@ -11,13 +11,14 @@ from alphamesh.audit.v1 import audit_pb2, audit_pb2_grpc, event_pb2, state_pb2, 
 from python_services.kit import paging
 from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.errors import ServiceError, invalid, not_found
-from python_services.kit.journal import ZERO_HASH
+from python_services.kit.journal import ZERO_HASH, Journal
 from python_services.kit.signal import within
 from python_services.kit.state import refetch_from
 from python_services.kit.views import Refetch, extend
 
 from . import logic
 from .config import Config
+from .denials import Denials
 from .index import Index
 from .reading import Streams
 
@@ -156,15 +157,27 @@ def _out_of_range(message: str) -> ServiceError:
 async def build(context: Context[Config]) -> None:
     """Opens the index, follows every stream and registers the service."""
     index = Index(context.data_dir / "index.db")
-    refetch = {
+    journal = context.open_journal()
+    refetch: dict[str, Refetch] = {
         stream: refetch_from(context.stub(state_pb2_grpc.StateServiceStub, stream)) for stream in context.config.streams
     }
+    refetch[context.name] = _own(journal)
     streams = Streams(context.config, index, context.events, refetch, context.signal())
     servicer = Audit(context, index, streams, refetch)
     context.on_close(_closer(index, streams))
     context.spawn(streams.run(), "streams")
+    if context.logs is not None:
+        context.spawn(Denials(context.logs, journal, context.config.pause_s).run(), "denials")
     context.serve_view(servicer)
     context.add(audit_pb2_grpc.add_AuditServiceServicer_to_server, servicer, "alphamesh.audit.v1.AuditService")
+
+
+def _own(journal: Journal) -> Refetch:
+    async def refetch(from_seq: int) -> AsyncIterator[event_pb2.EventFrame]:
+        for frame in journal.read(from_seq):
+            yield frame
+
+    return refetch
 
 
 def _closer(index: Index, streams: Streams) -> Callable[[], Awaitable[None]]:

@@ -70,6 +70,7 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path) -> None:
         version=definition.version,
         config=configuration.load(definition.config, settings["config"], where=definition.name),
         data_dir=run_dir / "data" / definition.name,
+        logs=run_dir / "logs",
         journal=settings["journal"],
         events=events,
         connect=lambda service: open_channel(
