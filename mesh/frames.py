@@ -13,18 +13,16 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-
-import orjson
 
 from alphamesh.audit.v1 import event_pb2, state_pb2, state_pb2_grpc
 from python_services.kit import jetstream, telemetry
 from python_services.kit.eventlog import EventLogError, Reader
 from python_services.kit.journal import read_frames
 
-from .connect import SocketSystem, run_topology, running
+from .connect import OPERATOR, SocketSystem, run_topology, running
 from .errors import MeshError
 from .nats import NAME, NatsServers
 from .process import Process
@@ -116,21 +114,14 @@ async def copies(run: RunDir) -> AsyncIterator[Copies | None]:
     """The event log of `run`, up or down; None for a run that had none (`session --local`)."""
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(telemetry.logging_to("reader", level="error"))  # what matters is in the answer
-        url = _url(run) if run.holder() is not None else await stack.enter_async_context(_on_a_copy(run))
+        url = run.event_log(OPERATOR) if run.holder() is not None else await stack.enter_async_context(_on_a_copy(run))
         if not url:
             yield None
             return
-        log = jetstream.NatsEventLog(url, "operator")
+        log = jetstream.NatsEventLog(url, OPERATOR)
         await log.start()
         stack.push_async_callback(log.close)
         yield Copies(log)
-
-
-def _url(run: RunDir) -> str:
-    """Of the event log that `run` was started with; empty when it had none."""
-    for path in (run.path / "config").glob("*.json"):
-        return str(orjson.loads(path.read_bytes())["nats_url"])
-    return ""
 
 
 @asynccontextmanager
@@ -140,12 +131,12 @@ async def _on_a_copy(run: RunDir) -> AsyncIterator[str]:
     if not clustered and not (run.path / NAME / "store").is_dir():
         yield ""
         return
-    event_log = replace(run_topology(run).event_log, servers=len(clustered) or 1)
+    topology = run_topology(run).with_servers(len(clustered) or 1)
     with tempfile.TemporaryDirectory(prefix="alphamesh-") as folder:
         copy = RunDir(Path(folder))
         shutil.copytree(run.path / NAME, copy.path / NAME)
         (copy.path / "logs").mkdir()
-        servers = NatsServers(copy, event_log)
+        servers = NatsServers(copy, topology)
         started: list[Process] = []
         try:
             for node in servers.nodes:

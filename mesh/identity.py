@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -61,8 +62,14 @@ class Authority:
         """The certificate that others trust, PEM."""
         return _pem(self._certificate)
 
-    def issue(self, name: str, lifetime: timedelta) -> Credentials:
-        """A new key, and a certificate that its holder is `name`, for `lifetime` from now."""
+    def issue(self, name: str, lifetime: timedelta, *, address: str = "") -> Credentials:
+        """A new key, and a certificate that its holder is `name`, for `lifetime` from now.
+
+        `address`: an IP address, for servers whose clients look for one instead of a SPIFFE id.
+        """
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(spiffe_id(name))]
+        if address:
+            names.append(x509.IPAddress(ip_address(address)))
         key = ec.generate_private_key(ec.SECP256R1())
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         certificate = (
@@ -70,9 +77,7 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(signs_certificates=False), critical=True)
             .add_extension(usage, critical=False)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.UniformResourceIdentifier(spiffe_id(name))]), critical=True
-            )
+            .add_extension(x509.SubjectAlternativeName(names), critical=True)
             .sign(self._key, hashes.SHA256())
         )
         return Credentials(certificate=_pem(certificate), key=_key_pem(key))

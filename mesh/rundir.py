@@ -2,7 +2,7 @@
 
 lock                 held by the one system that works here
 supervisor.json      processes and their states
-config/<name>.json   what a service is started with (0600: it holds the event log's password)
+config/<name>.json   what a service or client is started with (0600: it holds its password of the event log)
 sock/<name>.sock     where it listens (0700)
 mesh/                what the sidecars read: certificates (0600), routes, endpoints, bootstraps
 data/<name>/         its journal
@@ -146,8 +146,21 @@ class RunDir:
             "sidecar": sidecar,
             "config": dict(service.config),
             "calls": list(service.callees),
+            "reads": list(service.reads),
         }
         self._write(Path("config") / f"{service.name}.json", settings)
+
+    def write_reader(self, client: str, nats_url: str) -> None:
+        """How a client reaches the event log; readable by its owner only."""
+        self._write(Path("config") / f"{client}.json", {"nats_url": nats_url})
+
+    def event_log(self, reader: str) -> str:
+        """Where a service or client reaches the event log of the run, with its credentials; empty when it had none."""
+        try:
+            settings: dict[str, Any] = orjson.loads((self.path / "config" / f"{reader}.json").read_bytes())
+        except FileNotFoundError:
+            return ""
+        return str(settings["nats_url"])
 
     def config(self, service: str) -> dict[str, Any] | None:
         """The configuration that `service` was last started with here; None before the first time."""

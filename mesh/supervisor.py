@@ -70,7 +70,7 @@ class Supervisor:
         self._run = run
         self._topology = topology
         self._rules = topology.supervision
-        self._nats = NatsServers(run, topology.event_log)
+        self._nats = NatsServers(run, topology)
         self._state = "STARTING"
         self._since = _now()
         self._startup_ms: dict[str, float] = {}
@@ -99,9 +99,14 @@ class Supervisor:
         begun = time.perf_counter()
         self._save()
         await self._or_failure(asyncio.gather(self._event_log(), self._preload(), self._mesh()))
+        for client in self._topology.clients:
+            if client.reads:
+                self._run.write_reader(client.name, self._nats.url_of(client.name))
         sidecar = self._sidecars is not None
         for service in self._topology.services:
-            self._run.write_config(service, self._nats.url, self._topology.journals.address, sidecar=sidecar)
+            self._run.write_config(
+                service, self._nats.url_of(service.name), self._topology.journals.address, sidecar=sidecar
+            )
             self._keep(self._units[service.name])
         await self._or_failure(asyncio.gather(*(unit.up.wait() for unit in self._units.values())))
         self._startup_ms |= {name: unit.status.startup_ms or 0.0 for name, unit in self._units.items()}

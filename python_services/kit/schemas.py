@@ -32,6 +32,8 @@ CONTRACTS: Mapping[str, ModuleType] = {
     "risk": risk,
     "venue": venue,
 }
+# Streams whose events belong to no session: who was refused what is not repeated by replaying one.
+OF_NO_SESSION = frozenset({"audit"})
 # What is an event, and a message of a service as well.
 SHARED: Mapping[str, tuple[type[Message], ...]] = {"venue": (venue_pb2.Report,)}
 

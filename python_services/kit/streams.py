@@ -7,10 +7,14 @@ a stream checks it against them.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import nats
 import nats.errors
+from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, PersistMode, RetentionPolicy, StorageType, StreamInfo
 from nats.js.api import StreamConfig as JetStreamConfig
@@ -18,23 +22,14 @@ from nats.js.errors import NotFoundError
 
 from . import telemetry
 from .eventlog import EventLogError
+from .schemas import REGISTRY
+from .subjects import inbox, jetstream_name, subject
 
-SUBJECT = "alphamesh.events"
 SCHEMAS = "alphamesh-schemas"  # in a stream's metadata: the event types that it has ever carried
 DUPLICATE_WINDOW_S = 600.0
 ANSWER_S = 1.0  # a repeat is harmless, so a lost answer need not be waited for long
 RETRY_S = 0.1
 AWAY = (TimeoutError, asyncio.TimeoutError, nats.errors.Error)
-
-
-def jetstream_name(stream: str) -> str:
-    """The JetStream stream of an event stream."""
-    return f"ALPHAMESH_{stream}"
-
-
-def subject(stream: str) -> str:
-    """The subject of an event stream."""
-    return f"{SUBJECT}.{stream}"
 
 
 def stream_config(stream: str, replicas: int, maximum_mb: int) -> JetStreamConfig:
@@ -57,13 +52,14 @@ def stream_config(stream: str, replicas: int, maximum_mb: int) -> JetStreamConfi
 async def declare(url: str, streams: Mapping[str, int], replicas: int) -> None:
     """Makes sure that each stream (name -> maximum_mb) exists as it must be. Raises EventLogError.
 
-    Repeats while the servers elect a leader; the caller bounds the wait.
+    It also says which event types a stream carries: today's, and all that it ever had. A writer may not change that, so
+    that it cannot change what else its stream is. Repeats while the servers elect a leader; the caller bounds the wait.
     """
-    client = await nats.connect(servers(url), name="declare", max_reconnect_attempts=-1, error_cb=log_error)
+    client = await connect(url, "declare")
     try:
         await asyncio.gather(
             *(
-                _declare(client.jetstream(timeout=ANSWER_S), stream_config(name, replicas, mb))
+                _declare(client.jetstream(timeout=ANSWER_S), name, stream_config(name, replicas, mb))
                 for name, mb in streams.items()
             )
         )
@@ -71,22 +67,22 @@ async def declare(url: str, streams: Mapping[str, int], replicas: int) -> None:
         await client.close()
 
 
-async def _declare(context: JetStreamContext, wanted: JetStreamConfig) -> None:
-    assert wanted.name is not None
+async def _declare(context: JetStreamContext, stream: str, wanted: JetStreamConfig) -> None:
     while True:
         try:
             try:
-                info = await context.stream_info(wanted.name)
+                info = await context.stream_info(jetstream_name(stream))
             except NotFoundError:
                 info = await context.add_stream(wanted)
             _check(info)
-            found = info.config
-            if (found.num_replicas, found.max_bytes) != (wanted.num_replicas, wanted.max_bytes):
-                wanted.metadata = {k: v for k, v in (found.metadata or {}).items() if k == SCHEMAS}
+            found, carried = info.config, recorded_schemas(info)
+            carries = sorted(REGISTRY.written_to(stream).union(carried))
+            if (found.num_replicas, found.max_bytes, carried) != (wanted.num_replicas, wanted.max_bytes, carries):
+                wanted.metadata = {SCHEMAS: ",".join(carries)}
                 await context.update_stream(wanted)
             return
         except AWAY as error:
-            telemetry.logger().info("waiting for the event log", stream=wanted.name, error=repr(error))
+            telemetry.logger().info("waiting for the event log", stream=stream, error=repr(error))
             await asyncio.sleep(RETRY_S)
 
 
@@ -129,9 +125,20 @@ def recorded_schemas(info: StreamInfo) -> list[str]:
     return [name for name in listed.split(",") if name]
 
 
-def servers(url: str) -> list[str]:
-    """Addresses of a cluster's servers, from one text."""
-    return url.split(",")
+async def connect(address: str, name: str, **options: Any) -> Client:
+    """A connection that is made again for ever. Raises what nats.connect raises when nobody answers.
+
+    `address`: servers, separated by commas, each with the user and its password; "?authority=FILE" after the last names
+    the authority whose certificates are believed. Answers come to an inbox that is the user's own.
+    """
+    listed, _, query = address.partition("?")
+    servers = listed.split(",")
+    settings: dict[str, Any] = {"error_cb": log_error, "max_reconnect_attempts": -1, "reconnect_time_wait": 0.25}
+    if authority := parse_qs(query).get("authority"):
+        settings["tls"] = ssl.create_default_context(cafile=authority[0])
+    if user := urlsplit(servers[0]).username:
+        settings["inbox_prefix"] = inbox(user)
+    return await nats.connect(servers, name=name, **{**settings, **options})
 
 
 async def log_error(error: Exception) -> None:
