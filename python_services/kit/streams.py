@@ -7,6 +7,7 @@ a stream checks it against them.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Mapping
 from typing import Any
@@ -30,6 +31,8 @@ DUPLICATE_WINDOW_S = 600.0
 ANSWER_S = 1.0  # a repeat is harmless, so a lost answer need not be waited for long
 RETRY_S = 0.1
 AWAY = (TimeoutError, asyncio.TimeoutError, nats.errors.Error)
+# asyncio's own streams return True there; over TLS that has no effect, and every close of a connection would say so.
+logging.getLogger("asyncio").addFilter(lambda record: "eof_received" not in record.getMessage())
 
 
 def stream_config(stream: str, replicas: int, maximum_mb: int) -> JetStreamConfig:
