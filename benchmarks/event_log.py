@@ -98,7 +98,7 @@ async def _measure(measure: Measure) -> float:
     telemetry.calm_collector()  # as services do
     with tempfile.TemporaryDirectory(prefix="am-") as folder:
         run = RunDir.create(Path(folder) / "run")
-        servers = NatsServers(run, topology.load().event_log)
+        servers = NatsServers(run, topology.load())
         (node,) = servers.nodes
         process = await Process.start(node.name, node.command(), run.log(node.name), dict(os.environ))
         journal = Journal(run.path / "journal.db", STREAM, "1", _raise)

@@ -67,6 +67,25 @@ def up(
 
 
 @app.command()
+def topology(
+    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Draw it: methods on hover.")] = None,
+    file: TopologyFile = None,
+    as_json: Json = False,
+) -> None:
+    """Check a topology, and show who may call and read what.
+
+    Examples:
+
+    alphamesh topology --svg topology.svg
+
+    alphamesh topology --topology mine.yaml --json
+    """
+    from . import cli_topology as commands
+
+    _finish(lambda: commands.topology(svg, file, as_json))
+
+
+@app.command()
 def down(data_dir: DataDir = None) -> None:
     """Stop the system that is up, in order.
 

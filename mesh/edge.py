@@ -94,8 +94,9 @@ def _roles(reader: _Reader, node: yaml.Node, known: Iterable[str]) -> dict[str, 
     included: dict[str, list[str]] = {}
     owners: dict[str, str] = {}
     for name, item in nodes.items():
-        body = reader._mapping(item, f"role {name}", {"includes", "calls"})
-        own[name] = reader._calls(f"role {name}", body["calls"], known) if "calls" in body else ()
+        body = reader._mapping(item, f"role {name}", {"includes", "calls", "clearance"})
+        clearance = reader._label(item, "clearance", "confidential")
+        own[name] = reader._calls(f"role {name}", clearance, body["calls"], known) if "calls" in body else ()
         included[name] = _included(reader, name, body["includes"], nodes) if "includes" in body else []
         for call in own[name]:
             for service in {method.partition("/")[0] for method in call.methods}:

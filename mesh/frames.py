@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import orjson
-
 from alphamesh.audit.v1 import event_pb2, state_pb2, state_pb2_grpc
 from python_services.kit import jetstream, telemetry
 from python_services.kit.eventlog import EventLogError, Reader
 from python_services.kit.journal import read_frames
 
-from .connect import SocketSystem, run_topology, running
+from .connect import OPERATOR, SocketSystem, run_topology, running
 from .errors import MeshError
 from .rundir import RunDir
 from .stored import JOURNAL, copy_journals, nats_copy
@@ -106,18 +104,11 @@ async def copies(run: RunDir) -> AsyncIterator[Copies | None]:
     """The event log of `run`, up or down; None for a run that had none (`session --local`)."""
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(telemetry.logging_to("reader", level="error"))  # what matters is in the answer
-        url = _url(run) if run.holder() is not None else await stack.enter_async_context(nats_copy(run))
+        url = run.event_log(OPERATOR) if run.holder() is not None else await stack.enter_async_context(nats_copy(run))
         if not url:
             yield None
             return
-        log = jetstream.NatsEventLog(url, "operator")
+        log = jetstream.NatsEventLog(url, OPERATOR)
         await log.start()
         stack.push_async_callback(log.close)
         yield Copies(log)
-
-
-def _url(run: RunDir) -> str:
-    """Of the event log that `run` was started with; empty when it had none."""
-    for path in (run.path / "config").glob("*.json"):
-        return str(orjson.loads(path.read_bytes())["nats_url"])
-    return ""

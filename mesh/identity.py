@@ -68,10 +68,16 @@ class Authority:
         """The certificate that others trust, PEM."""
         return _pem(self._certificate)
 
-    def issue(self, name: str, lifetime: timedelta) -> Credentials:
-        """A new key, and a certificate that its holder is `name`, for `lifetime` from now."""
+    def issue(self, name: str, lifetime: timedelta, *, address: str = "") -> Credentials:
+        """A new key, and a certificate that its holder is `name`, for `lifetime` from now.
+
+        `address`: an IP address, for servers whose clients look for one instead of a SPIFFE id.
+        """
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(spiffe_id(name))]
+        if address:
+            names.append(_host(address))
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        return self._issue([x509.UniformResourceIdentifier(spiffe_id(name))], usages, lifetime)
+        return self._issue(names, usages, lifetime)
 
     def issue_server(self, names: Sequence[str], lifetime: timedelta) -> Credentials:
         """The same for a server that clients outside the mesh reach by host names or addresses; it proves no identity

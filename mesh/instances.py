@@ -74,6 +74,11 @@ class Instance:
         return self.group.config
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """Streams of the event log that it follows."""
+        return self.service.reads
+
+    @property
     def callees(self) -> tuple[str, ...]:
         """Services that it calls."""
         return self.service.callees

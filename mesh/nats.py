@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import shutil
 import socket
 import sys
@@ -16,12 +15,14 @@ from typing import Any
 
 import orjson
 
+from . import nats_access
 from .errors import MeshError
+from .identity import Authority
+from .nats_access import ADMINISTRATOR, Access
 from .rundir import RunDir
-from .topology import EventLog
+from .topology import Topology
 
 NAME = "nats"
-USER = "alphamesh"
 _POLL_S = 0.005
 _DECLARE_S = 30.0
 
@@ -31,25 +32,30 @@ class NatsError(MeshError):
 
 
 class NatsServers:
-    """The servers of one run: "nats", or "nats-1" to "nats-3" of a cluster."""
+    """The servers of one run: "nats", or "nats-1" to "nats-3" of a cluster. Who may do what: nats_access.py."""
 
-    def __init__(self, run: RunDir, event_log: EventLog) -> None:
-        self._event_log = event_log
-        password = secrets.token_urlsafe(24)
-        folder, payload = run.path / "nats", event_log.max_payload_mb
-        if event_log.servers == 1:
-            self.nodes = [NatsServer(NAME, folder, payload, password)]
+    def __init__(self, run: RunDir, topology: Topology) -> None:
+        self._event_log = topology.event_log
+        folder, payload, count = run.path / "nats", self._event_log.max_payload_mb, self._event_log.servers
+        authority = Authority(run.path / "mesh" / "authority")
+        self._access = access = nats_access.of_topology(folder / "tls", authority, topology)
+        if count == 1:
+            self.nodes = [NatsServer(NAME, folder, payload, access)]
         else:
-            routes = _free_ports(event_log.servers)
+            routes = _free_ports(count)
             self.nodes = [
-                NatsServer(f"{NAME}-{i + 1}", folder / f"{NAME}-{i + 1}", payload, password, routes=routes, place=i)
-                for i in range(event_log.servers)
+                NatsServer(f"{NAME}-{i + 1}", folder / f"{NAME}-{i + 1}", payload, access, routes=routes, place=i)
+                for i in range(count)
             ]
 
     @property
     def url(self) -> str:
-        """Addresses with credentials, separated by commas: for configuration files of mode 0600, never for a log."""
-        return ",".join(node.url for node in self.nodes)
+        """The supervisor's own way there, with its password."""
+        return self.url_of(ADMINISTRATOR)
+
+    def url_of(self, name: str) -> str:
+        """That of a service or client: for configuration files of mode 0600, never for a log."""
+        return self._access.address(name, [node.port for node in self.nodes])
 
     async def recovered(self) -> None:
         """Returns when every stream of the store can be read; the caller bounds the wait."""
@@ -82,7 +88,7 @@ class NatsServer:
         name: str,
         folder: Path,
         max_payload_mb: int,
-        password: str,
+        access: Access,
         *,
         routes: list[int] | None = None,
         place: int = 0,
@@ -90,16 +96,21 @@ class NatsServer:
         self.name = name
         self._folder = folder
         self._max_payload_mb = max_payload_mb
-        self._password = password
+        self._access = access
         self._routes = routes or []
         self._place = place
         self._client_port = self._monitor_port = -1
         self.version = ""
 
     @property
+    def port(self) -> int:
+        """Where clients connect, once it is ready."""
+        return self._client_port
+
+    @property
     def url(self) -> str:
-        """Address with credentials: for configuration files of mode 0600, never for a log."""
-        return f"nats://{USER}:{self._password}@127.0.0.1:{self._client_port}"
+        """The supervisor's own way to this server, with its password."""
+        return self._access.address(ADMINISTRATOR, [self._client_port])
 
     def command(self) -> list[str]:
         """Writes the configuration and returns the command line. Raises NatsError without the program."""
@@ -138,22 +149,25 @@ class NatsServer:
 
     def _configuration(self) -> dict[str, Any]:
         settings = {
-            "server_name": f"{USER}-{self.name}",
+            "server_name": f"{ADMINISTRATOR}-{self.name}",
             "host": "127.0.0.1",
             "port": self._client_port,
             "http": f"127.0.0.1:{self._monitor_port}",
             "ports_file_dir": str(self._folder),
             "max_payload": self._max_payload_mb * 2**20,
             "jetstream": {"store_dir": str(self._folder / "store"), "sync_interval": "always"},
-            "authorization": {"user": USER, "password": self._password, "timeout": 5},
+            "authorization": self._access.authorization(),
+            "tls": self._access.tls,
         }
         if self._routes:
-            login = f"{USER}:{self._password}"
+            user = self._access.users[ADMINISTRATOR]
+            login = f"{user.name}:{user.password}"
             settings["cluster"] = {
-                "name": USER,
+                "name": ADMINISTRATOR,
                 "no_advertise": True,  # addresses alone would lead clients to servers without their credentials
                 "listen": f"127.0.0.1:{self._routes[self._place]}",
-                "authorization": {"user": USER, "password": self._password, "timeout": 5},
+                "authorization": {"user": user.name, "password": user.password, "timeout": 5},
+                "tls": self._access.tls,
                 "routes": [
                     f"nats-route://{login}@127.0.0.1:{port}" for i, port in enumerate(self._routes) if i != self._place
                 ],

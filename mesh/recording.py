@@ -20,6 +20,7 @@ import orjson
 from google.protobuf.message import DecodeError
 
 from alphamesh.audit.v1 import event_pb2
+from python_services.kit.schemas import OF_NO_SESSION
 
 from . import topology
 from .connect import run_topology
@@ -41,8 +42,8 @@ class Recording:
 
     @property
     def streams(self) -> tuple[str, ...]:
-        """Names of the streams, in start order of their services; unknown ones at the end."""
-        found = {path.parent.name for path in self.folder.glob(f"*/{JOURNAL}")}
+        """Names of the streams of sessions, in start order of their services; unknown ones at the end."""
+        found = {path.parent.name for path in self.folder.glob(f"*/{JOURNAL}")} - OF_NO_SESSION
         known = [service.name for service in self.topology.services if service.name in found]
         return (*known, *sorted(found - set(known)))
 

@@ -2,7 +2,7 @@
 
 lock                 held by the one system that works here
 supervisor.json      processes and their states
-config/<name>.json   what a service is started with (0600: it holds the event log's password)
+config/<name>.json   what a service or client is started with (0600: it holds its password of the event log)
 sock/<name>.sock     where it listens (0700)
 mesh/                what the sidecars read: certificates (0600), routes, endpoints, bootstraps
 sock/<name>.metrics.sock  where its metrics are read
@@ -162,10 +162,20 @@ class RunDir:
             "sidecar": sidecar,
             "config": dict(process.config),
             "calls": list(process.callees),
+            "reads": list(process.reads),
         }
         if tracing is not None:
             settings["tracing"] = dict(tracing)
         self._write(Path("config") / f"{process.name}.json", settings)
+
+    def write_reader(self, client: str, nats_url: str) -> None:
+        """How a client reaches the event log; readable by its owner only."""
+        self._write(Path("config") / f"{client}.json", {"nats_url": nats_url})
+
+    def event_log(self, reader: str) -> str:
+        """Where a service or client reaches the event log of the run, with its credentials; empty when it had none."""
+        settings = self.settings(reader)
+        return "" if settings is None else str(settings["nats_url"])
 
     def settings(self, service: str) -> dict[str, Any] | None:
         """What `service` was last started with here, see `write_config`; None before the first time."""

@@ -189,8 +189,9 @@ class Sidecars:
             else {_cluster(identity.name, name): weight for name, weight in self._weights[call.service].items()}
             for call in identity.calls
         }
+        methods = {call.service: call.methods for call in identity.calls}
         hash_by = {call.service: self._topology.service(call.service).sharded_by for call in identity.calls}
-        discovery.write_routes(self._make(self._routes(identity.name)), identity.name, clusters, hash_by)
+        discovery.write_routes(self._make(self._routes(identity.name)), identity.name, clusters, methods, hash_by)
 
     def _of_service(self, instance: Instance) -> tuple[list[Json], list[Json]]:
         service = instance.service
@@ -201,7 +202,9 @@ class Sidecars:
             if call.service == service.name
         }
         own, log = self._own(instance.name), self._run.log(f"{instance.name}.denied")
-        ingress = sidecar.ingress(self._ports[instance.name], own, self._trust, callers, service.limits, log)
+        ingress = sidecar.ingress(
+            service.name, self._ports[instance.name], own, self._trust, callers, service.limits, log
+        )
         listeners, clusters = self._egress(instance.name, service)
         return [ingress, *listeners], [sidecar.app(self._run.socket(instance.name)), *clusters]
 
@@ -236,7 +239,8 @@ class Sidecars:
     def _egress(self, holder: str, identity: Service | Client) -> tuple[list[Json], list[Json]]:
         if not identity.calls:
             return [], []
-        listener = sidecar.egress(identity.name, self._run.egress(holder), self._routes(identity.name))
+        log = self._run.log(f"{holder}.denied")
+        listener = sidecar.egress(identity.name, self._run.egress(holder), self._routes(identity.name), log)
         clusters = [
             sidecar.upstream(
                 _cluster(identity.name, group.name),

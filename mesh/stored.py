@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from python_services.kit.journal import copy_stream
@@ -55,12 +54,12 @@ async def nats_copy(run: RunDir) -> AsyncIterator[str]:
     if not clustered and not (run.path / nats.NAME / "store").is_dir():
         yield ""
         return
-    event_log = replace(run_topology(run).event_log, servers=len(clustered) or 1)
+    topology = run_topology(run).with_servers(len(clustered) or 1)
     with tempfile.TemporaryDirectory(prefix="alphamesh-") as folder:
         copy = RunDir(Path(folder))
         shutil.copytree(run.path / nats.NAME, copy.path / nats.NAME)
         (copy.path / "logs").mkdir()
-        servers = nats.NatsServers(copy, event_log)
+        servers = nats.NatsServers(copy, topology)
         started: list[Process] = []
         try:
             for node in servers.nodes:

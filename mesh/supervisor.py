@@ -80,7 +80,7 @@ class Supervisor:
         self._run = run
         self._topology = topology
         self._rules = topology.supervision
-        self._nats = NatsServers(run, topology.event_log)
+        self._nats = NatsServers(run, topology)
         self._postgres = PostgresServer(run) if topology.journals.kind == postgres.NAME else None
         self._journals = run.state().get("journals", "")
         self._state = "STARTING"
@@ -108,6 +108,9 @@ class Supervisor:
         self.save()
         await self._or_failure(asyncio.gather(self._event_log(), self._own_postgres(), self._mesh(), self._preload()))
         self._journals = self._topology.journals.kind
+        for client in self._topology.clients:
+            if client.reads:
+                self._run.write_reader(client.name, self._nats.url_of(client.name))
         for unit in list(self._units.values()):
             if unit.keeper is None:
                 self._begin(unit)
@@ -265,7 +268,7 @@ class Supervisor:
         if self._postgres is not None:
             return self._postgres.url
         if self._topology.journals.kind == nats.NAME:
-            return f"{self._nats.url}?replicas={self._topology.event_log.replicas}"
+            return f"{self._nats.url}&replicas={self._topology.event_log.replicas}"
         return self._topology.journals.address
 
     async def _preload(self) -> None:
@@ -282,7 +285,8 @@ class Supervisor:
             socket.unlink(missing_ok=True)
             tracing = self._topology.tracing.settings(self._run.socket)
             sidecar = self.sidecars is not None
-            self._run.write_config(instance, self._nats.url, self._journal_address(), tracing, sidecar=sidecar)
+            url = self._nats.url_of(instance.service.name)
+            self._run.write_config(instance, url, self._journal_address(), tracing, sidecar=sidecar)
             arguments = ["--run-dir", str(self._run.path), "--replica", name]
             if self._rules.preload:
                 return await self._nursery.fork(name, module, arguments, log)

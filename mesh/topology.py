@@ -27,7 +27,10 @@ from .errors import MeshError
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_PATH = Path(__file__).with_name("topology.yaml")
-SENSITIVITIES = ("public", "confidential", "restricted")
+SENSITIVITIES = ("public", "confidential", "restricted")  # each may be read with its own clearance or a higher one
+CONFIDENTIAL = "confidential"  # what is not labelled, and who
+# Identities, processes and users of the event log that are not from a topology.
+RESERVED = frozenset({"alphamesh", "edge", "nats", "nursery", "outside", "postgres", "supervisor"})
 _TOP = {"version", "mesh", "edge", "event_log", "journals", "supervision", "tracing", "services", "clients"}
 OWN_JOURNALS = ("sqlite", "postgres", "nats")
 _SERVERS = ("postgresql", "postgres", "nats", "tls")
@@ -36,7 +39,10 @@ _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
 STABLE = "stable"  # the version that a service has without `versions`
 LONGEST_VERSION = 8
 MOST_REPLICAS = 32
-_SERVICE = {"module", "sensitivity", "config", "calls", "limits", "replicas", "versions", "sharded_by"}
+_SERVICE = {
+    *("module", "sensitivity", "clearance", "config", "calls", "reads", "limits"),
+    *("replicas", "versions", "sharded_by"),
+}
 _HEADER = re.compile(r"^x-[a-z0-9-]{1,60}$")
 
 
@@ -75,8 +81,9 @@ class Version:
 class Service:
     """One service: a process with its own socket, configuration, data and log; several when it has `replicas`.
 
-    `replicas` None: there is one and can be no more. `sharded_by`: a header; calls with the same value in it go to the
-    same replica.
+    `sensitivity`: of its data and its stream; `clearance`: the highest sensitivity that it may call or read. `reads`:
+    streams of the event log. `replicas` None: there is one and can be no more. `sharded_by`: a header; calls with the
+    same value in it go to the same replica.
     """
 
     name: str
@@ -84,6 +91,8 @@ class Service:
     sensitivity: str
     config: Mapping[str, Any]
     calls: tuple[Call, ...]
+    clearance: str = CONFIDENTIAL
+    reads: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     replicas: int | None = None
     versions: Mapping[str, Version] = field(default_factory=dict)
@@ -101,6 +110,8 @@ class Client:
 
     name: str
     calls: tuple[Call, ...]
+    clearance: str = CONFIDENTIAL
+    reads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,6 +290,8 @@ def load(path: Path = DEFAULT_PATH) -> Topology:
 class _Reader:
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._streams: Mapping[str, Stream] = {}
+        self._sensitivity: dict[str, str] = {}  # of each service, and of the stream that it writes
 
     def topology(self, node: yaml.Node) -> Topology:
         top = self._mapping(node, "the topology", _TOP)
@@ -289,11 +302,17 @@ class _Reader:
         named = self._named(top["services"], "services")
         if not named:
             raise self._error(top["services"], "no services", "list at least one")
+        event_log = self._event_log(top.get("event_log"), named)
+        self._streams = event_log.streams
+        self._sensitivity = {name: self._label(body, "sensitivity", CONFIDENTIAL) for name, body in named.items()}
         services = {name: self._service(name, body, named) for name, body in named.items()}
+        self._check_modules(services.values(), named)
         clients = self._named(top["clients"], "clients") if "clients" in top else {}
-        event_log = self._event_log(top.get("event_log"), services)
         for name, body in named.items():
             self._check_replicas(services[name], body, event_log.streams)
+        for name, body in clients.items():
+            if name in services:
+                raise self._error(body, f"{name!r} is a service and a client", "an identity has one owner: rename one")
         return Topology(
             path=self._path,
             mesh=self._record(Mesh, top.get("mesh"), "mesh"),
@@ -340,10 +359,11 @@ class _Reader:
 
     def _service(self, name: str, node: yaml.Node, known: Iterable[str]) -> Service:
         body = self._mapping(node, f"service {name}", _SERVICE)
-        sensitivity = self._value(body["sensitivity"]) if "sensitivity" in body else "confidential"
-        if sensitivity not in SENSITIVITIES:
-            options = ", ".join(SENSITIVITIES)
-            raise self._error(body["sensitivity"], f"unknown sensitivity {sensitivity!r}", f"use one of {options}")
+        sensitivity = self._sensitivity[name]
+        clearance = self._label(node, "clearance", sensitivity)
+        if SENSITIVITIES.index(clearance) < SENSITIVITIES.index(sensitivity):
+            problem = f"{name} is {sensitivity} itself and has the clearance {clearance}"
+            raise self._error(body["clearance"], problem, "raise it, or leave it out")
         config = self._value(body["config"]) if "config" in body else {}
         if not isinstance(config, dict):
             raise self._error(body["config"], f"config of {name} is no mapping", "write `key: value` lines")
@@ -352,7 +372,9 @@ class _Reader:
             module=str(self._value(body["module"])) if "module" in body else f"python_services.{name}",
             sensitivity=sensitivity,
             config=_expand(config),
-            calls=self._calls(name, body["calls"], known) if "calls" in body else (),
+            calls=self._calls(name, clearance, body["calls"], known) if "calls" in body else (),
+            clearance=clearance,
+            reads=self._reads(name, clearance, body.get("reads")),
             limits=self._limits(name, body.get("limits")),
             replicas=self._value(body["replicas"]) if "replicas" in body else None,
             versions=self._versions(name, body["versions"]) if "versions" in body else {},
@@ -399,25 +421,72 @@ class _Reader:
         return limits
 
     def _client(self, name: str, node: yaml.Node, known: Iterable[str]) -> Client:
-        body = self._mapping(node, f"client {name}", {"calls"})
-        return Client(name=name, calls=self._calls(name, body["calls"], known) if "calls" in body else ())
+        body = self._mapping(node, f"client {name}", {"calls", "clearance", "reads"})
+        clearance = self._label(node, "clearance", CONFIDENTIAL)
+        calls = self._calls(name, clearance, body["calls"], known) if "calls" in body else ()
+        reads = self._reads(name, clearance, body.get("reads"))
+        return Client(name=name, calls=calls, clearance=clearance, reads=reads)
 
-    def _calls(self, caller: str, node: yaml.Node, known: Iterable[str]) -> tuple[Call, ...]:
+    def _label(self, node: yaml.Node, key: str, default: str) -> str:
+        """A sensitivity or a clearance."""
+        found = self._mapping(node, key, None).get(key)
+        value = self._value(found) if found is not None else default
+        if found is not None and value not in SENSITIVITIES:
+            raise self._error(found, f"unknown {key} {value!r}", f"use one of {', '.join(SENSITIVITIES)}")
+        return str(value)
+
+    def _check_cleared(self, node: yaml.Node, reader: str, clearance: str, does: str, owner: str) -> None:
+        """Nobody reads what is more sensitive than the reader's clearance, by a call or from a stream."""
+        sensitivity = self._sensitivity[owner]
+        if SENSITIVITIES.index(sensitivity) > SENSITIVITIES.index(clearance):
+            problem = f"{reader} {does} {owner}, which is {sensitivity}, with the clearance {clearance}"
+            raise self._error(node, problem, "remove the edge, or give the clearance if that is meant")
+
+    def _check_modules(self, services: Iterable[Service], named: Mapping[str, yaml.Node]) -> None:
+        """A module is one service: its socket, its journal and its stream have one owner."""
+        owners: dict[str, str] = {}
+        for service in services:
+            if service.module in owners:
+                problem = f"{owners[service.module]} and {service.name} both run {service.module}, and write its stream"
+                raise self._error(named[service.name], problem, "remove one")
+            owners[service.module] = service.name
+
+    def _calls(self, caller: str, clearance: str, node: yaml.Node, known: Iterable[str]) -> tuple[Call, ...]:
         calls = []
         for callee, methods in self._named(node, f"calls of {caller}").items():
             if callee not in known:
                 raise self._error(methods, f"{caller} calls {callee!r}, which is no service", "add it or correct it")
             if callee == caller:
                 raise self._error(methods, f"{caller} calls itself", "remove the edge")
+            self._check_cleared(methods, caller, clearance, "calls", callee)
             if not isinstance(methods, yaml.SequenceNode) or not methods.value:
                 raise self._error(methods, f"{caller} -> {callee} names no methods", "write a list of methods")
             names = [(str(self._value(item)), item) for item in methods.value]
             for method, item in names:
-                problem = _unknown_method(method)
+                problem = unknown_method(method)
                 if problem:
                     raise self._error(item, f"{caller} -> {callee}: {problem}", "see protos/ for what exists")
             calls.append(Call(service=callee, methods=tuple(method for method, _ in names)))
         return tuple(calls)
+
+    def _reads(self, reader: str, clearance: str, node: yaml.Node | None) -> tuple[str, ...]:
+        if node is None:
+            return ()
+        if not isinstance(node, yaml.SequenceNode):
+            raise self._error(node, f"reads of {reader} is no list", "write the names of streams: [execution]")
+        names = []
+        for item in node.value:
+            name = str(self._value(item))
+            if name not in self._streams:
+                known = ", ".join(sorted(self._streams)) or "none"
+                raise self._error(
+                    item, f"{reader} reads {name!r}, which is no stream", f"event_log.streams has {known}"
+                )
+            if name in names:
+                raise self._error(item, f"{reader} reads {name!r} twice", "remove one")
+            self._check_cleared(item, reader, clearance, "reads the stream of", name)
+            names.append(name)
+        return tuple(names)
 
     def _start_order(self, services: Mapping[str, Service], node: yaml.Node) -> list[str]:
         try:
@@ -454,6 +523,8 @@ class _Reader:
             if not 0 < len(name) <= LONGEST_NAME or not set(name) <= _NAME_CHARACTERS:
                 rule = f"use at most {LONGEST_NAME} lower-case letters, digits and _"
                 raise self._error(item, f"{what}: bad name {name!r}", rule)
+            if name in RESERVED:
+                raise self._error(item, f"{what}: {name!r} is a name of the mesh itself", "use another")
         return items
 
     def _mapping(self, node: yaml.Node, what: str, known: set[str] | None) -> dict[str, yaml.Node]:
@@ -517,7 +588,7 @@ def streamed(methods: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _unknown_method(method: str) -> str:
+def unknown_method(method: str) -> str:
     """Why `method` is none that a contract has; empty when it is one."""
     service, slash, name = method.partition("/")
     if not slash:

@@ -23,7 +23,7 @@ from .kit import config as configuration
 from .kit import telemetry
 from .kit.client import Channel, declared_edge
 from .kit.context import Context, ServiceDefinition
-from .kit.eventlog import LocalEventLog
+from .kit.eventlog import DeclaredReads, LocalEventLog
 from .kit.local import LocalServer, LocalTransport
 
 S = TypeVar("S")
@@ -108,7 +108,7 @@ class LocalSystem:
             config=configuration.load(definition.config, service.config, where=service.name),
             data_dir=self._run_dir / "data" / service.name,
             journal=self._topology.journals.address,
-            events=self._events,
+            events=DeclaredReads(self._events, service.name, service.reads),
             connect=lambda callee: self._connect(service, callee),
             fail=lambda error: self._fail(service.name, error),
         )

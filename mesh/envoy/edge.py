@@ -12,11 +12,12 @@ from pathlib import Path
 
 from python_services.kit.client import authority
 
-from ..edge import Edge
+from ..edge import NAME, Edge
+from ..identity import spiffe_id
 from ..tokens import AUDIENCE, ISSUER
 from . import parts, sidecar
-from .parts import NEVER, Json
-from .sidecar import APP, HEALTH, ROLE_HEADER, USER_HEADER
+from .parts import HEALTH, NEVER, Json
+from .sidecar import APP, ROLE_HEADER, USER_HEADER
 
 REFLECTION = tuple(f"grpc.reflection.{version}.ServerReflection" for version in ("v1", "v1alpha"))
 INSIDE = "inside"
@@ -64,7 +65,7 @@ def listener(
             parts.rbac(_roles(edge)),
             _size(edge.max_request_bytes),
         ],
-        access_log=[parts.denials(log)],
+        access_log=[parts.denials(log, caller=spiffe_id(NAME), service=NAME)],
         early_header_mutation_extensions=[_own_headers_only()],
         use_remote_address=True,
         local_reply_config=_replies(edge.max_request_bytes),

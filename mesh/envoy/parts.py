@@ -14,6 +14,7 @@ Json = dict[str, Any]
 TYPE = "type.googleapis.com/"
 _HTTP = "envoy.extensions.filters.http."
 NEVER = "0s"
+HEALTH = "grpc.health.v1.Health/Check"  # everybody who has an edge may ask
 # Large enough for a snapshot in one flight; Envoy's own default of 256 MiB would let one caller hold that much.
 STREAM_WINDOW, CONNECTION_WINDOW = 1 << 20, 16 << 20
 HTTP2: Json = {
@@ -172,8 +173,11 @@ def connection_manager(prefix: str, *, routes: Json, filters: list[Json], **more
     )
 
 
-def denials(path: Path) -> Json:
-    """One JSON line for each call that was refused for who made it."""
+def denials(path: Path, *, caller: str, service: str) -> Json:
+    """One JSON line for each call that was refused for who made it; python_services/audit/denials.py reads them.
+
+    A refused caller chooses what it sends, so every value has a longest length.
+    """
     return {
         "filter": {"grpc_status_filter": {"statuses": ["PERMISSION_DENIED", "UNAUTHENTICATED"]}},
         **typed(
@@ -182,16 +186,16 @@ def denials(path: Path) -> Json:
             path=str(path),
             log_format={
                 "json_format": {
-                    "timestamp": "%START_TIME%",
-                    "caller": "%DOWNSTREAM_PEER_URI_SAN%",
+                    "timestamp": "%START_TIME(%s%9f)%",
+                    "caller": caller,
                     "client": "%DOWNSTREAM_REMOTE_ADDRESS%",
-                    "user": "%REQ(X-ALPHAMESH-USER)%",
-                    "role": "%REQ(X-ALPHAMESH-ROLE)%",
-                    "authority": "%REQ(:AUTHORITY)%",
-                    "method": "%REQ(:PATH)%",
+                    "service": service,
+                    "user": "%REQ(X-ALPHAMESH-USER):64%",
+                    "role": "%REQ(X-ALPHAMESH-ROLE):64%",
+                    "method": "%REQ(:PATH):200%",
                     "status": "%GRPC_STATUS%",
                     "detail": "%RESPONSE_CODE_DETAILS%",
-                    "traceparent": "%REQ(TRACEPARENT)%",
+                    "traceparent": "%REQ(TRACEPARENT):64%",
                 }
             },
         ),

@@ -11,19 +11,18 @@ from ..instances import Group
 from ..ports import LOOPBACK
 from ..topology import Limits
 from . import parts
-from .parts import NEVER, Json
+from .parts import HEALTH, NEVER, Json
 
 CALLER_HEADER = "x-alphamesh-caller"
 # On whose behalf the edge calls, and as what; nobody else may say so.
 USER_HEADER, ROLE_HEADER = "x-alphamesh-user", "x-alphamesh-role"
-HEALTH = "grpc.health.v1.Health/Check"
 APP = "app"
 NOBODY = "nobody"
 _EJECT_S = "5s"
 
 
 def ingress(
-    port: int, own: Path, trust: Path, callers: Mapping[str, tuple[str, ...]], limits: Limits, log: Path
+    name: str, port: int, own: Path, trust: Path, callers: Mapping[str, tuple[str, ...]], limits: Limits, log: Path
 ) -> Json:
     """Mutual TLS on `port`; `callers`: by identity, the methods that it may call. Everything else is refused.
 
@@ -48,7 +47,8 @@ def ingress(
             "request_headers_to_add": [{**caller, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}],
         }
     }
-    manager = parts.connection_manager("ingress", routes=routes, filters=filters, access_log=[parts.denials(log)])
+    refused = parts.denials(log, caller="%DOWNSTREAM_PEER_URI_SAN%", service=name)
+    manager = parts.connection_manager("ingress", routes=routes, filters=filters, access_log=[refused])
     return {
         "name": "ingress",
         "address": parts.tcp(LOOPBACK, port),
@@ -88,10 +88,11 @@ def nobody() -> Json:
     return {"name": NOBODY, "type": "STATIC", "load_assignment": {"cluster_name": NOBODY}}
 
 
-def egress(name: str, socket: Path, routes: Path) -> Json:
-    """A Unix socket on which <service>.mesh is each service that `routes` knows."""
+def egress(name: str, socket: Path, routes: Path, log: Path) -> Json:
+    """A Unix socket on which <service>.mesh is each service that `routes` knows; what it refuses is in `log`."""
     rds = {"route_config_name": name, "config_source": parts.file_source(routes)}
-    manager = parts.connection_manager("egress", routes={"rds": rds}, filters=[])
+    refused = parts.denials(log, caller=spiffe_id(name), service="%REQ(:AUTHORITY):64%")
+    manager = parts.connection_manager("egress", routes={"rds": rds}, filters=[], access_log=[refused])
     return {"name": name, "address": parts.pipe(socket), "filter_chains": [{"filters": [manager]}]}
 
 

@@ -16,20 +16,20 @@ from python_services.kit.schemas import REGISTRY
 from . import logic
 from .database import open_database
 
-VERSION = 1  # raise it when the same events no longer give the same records
+VERSION = 2  # raise it when the same events no longer give the same records
 _SCHEMA = """
 CREATE TABLE record (
     seq INTEGER PRIMARY KEY, record_id TEXT NOT NULL UNIQUE, stream TEXT NOT NULL, stream_seq INTEGER NOT NULL,
-    ts_ns INTEGER NOT NULL, verdict INTEGER NOT NULL, identity TEXT NOT NULL, method TEXT NOT NULL,
-    correlation_id TEXT NOT NULL, causation_id TEXT NOT NULL, account_id TEXT NOT NULL, schema TEXT NOT NULL,
-    body BLOB NOT NULL
+    service TEXT NOT NULL, ts_ns INTEGER NOT NULL, verdict INTEGER NOT NULL, identity TEXT NOT NULL,
+    method TEXT NOT NULL, correlation_id TEXT NOT NULL, causation_id TEXT NOT NULL, account_id TEXT NOT NULL,
+    schema TEXT NOT NULL, body BLOB NOT NULL
 );
 CREATE INDEX record_correlation ON record (correlation_id);
 CREATE TABLE place (stream TEXT PRIMARY KEY, seq INTEGER NOT NULL, hash BLOB NOT NULL);
 """
 _COLUMNS = {
     "identity": "identity",
-    "service": "stream",
+    "service": "service",
     "method": "method",
     "decision_id": "correlation_id",
     "causation_id": "causation_id",
@@ -68,7 +68,7 @@ class Index:
                 rows.append(_row(made))
             place = (frame.first_seq + frame.count - 1, frame.sha256)
         with self._database:
-            self._database.executemany(f"INSERT INTO record VALUES ({', '.join('?' * 13)})", rows)
+            self._database.executemany(f"INSERT INTO record VALUES ({', '.join('?' * 14)})", rows)
             self._database.execute("INSERT OR REPLACE INTO place VALUES (?, ?, ?)", (stream, *place))
         self.places[stream] = place
         self.last_seq, self._last_hash = seq, last_hash
@@ -118,7 +118,7 @@ class Index:
 
 def _row(made: audit_pb2.AuditRecord) -> tuple[object, ...]:
     return (
-        made.seq, made.record_id, made.stream, made.stream_seq, made.ts_event_ns, made.verdict, made.actor.identity,
-        made.method, made.correlation_id, made.causation_id, made.account_id, made.schema,
+        made.seq, made.record_id, made.stream, made.stream_seq, made.service, made.ts_event_ns, made.verdict,
+        made.actor.identity, made.method, made.correlation_id, made.causation_id, made.account_id, made.schema,
         made.SerializeToString(deterministic=True),
     )  # fmt: skip

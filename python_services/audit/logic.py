@@ -12,8 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from google.protobuf.message import Message
+from google.rpc import code_pb2
 
 from alphamesh.audit.v1 import audit_pb2, event_pb2
+from alphamesh.audit.v1 import events_pb2 as audit
 from alphamesh.decision.v1 import decision_pb2
 from alphamesh.decision.v1 import events_pb2 as decision
 from alphamesh.execution.v1 import events_pb2 as execution
@@ -22,6 +24,7 @@ from alphamesh.risk.v1 import events_pb2 as risk
 from alphamesh.risk.v1 import risk_pb2
 from alphamesh.venue.v1 import venue_pb2
 from python_services.kit import describe
+from python_services.kit.client import TRUST_DOMAIN
 
 ALLOWED = audit_pb2.AUDIT_VERDICT_ALLOWED
 DENIED = audit_pb2.AUDIT_VERDICT_DENIED
@@ -58,9 +61,14 @@ def _session(event: decision.SessionEnded) -> Outcome:
     return (FAILED, "SESSION_FAILED") if failed else _ALLOWED
 
 
+def _access(event: audit.AccessDenied) -> Outcome:
+    return DENIED, code_pb2.Code.Name(event.status_code)
+
+
 _OUTCOMES: dict[str, Callable[[Any], Outcome]] = {
     kind.DESCRIPTOR.full_name: outcome
     for kind, outcome in (
+        (audit.AccessDenied, _access),
         (execution.OrderInitialized, _order),
         (execution.OrderStateChanged, _order_state),
         (risk.PortfolioAssessed, _assessment),
@@ -100,11 +108,19 @@ def record(envelope: event_pb2.EventEnvelope) -> audit_pb2.AuditRecord:
         event_hash=envelope.hash,
     )
     _set_actor(made.actor, envelope, payload)
+    if isinstance(payload, audit.AccessDenied):
+        made.service, made.method = payload.service, payload.method
+        made.status_code, made.trace_id = payload.status_code, payload.trace_id
     return made
 
 
 def _set_actor(actor: audit_pb2.Actor, envelope: event_pb2.EventEnvelope, payload: Message) -> None:
     actor.identity, actor.kind = envelope.producer, audit_pb2.Actor.KIND_SERVICE
+    if isinstance(payload, audit.AccessDenied):
+        actor.identity, actor.on_behalf_of = payload.caller.removeprefix(TRUST_DOMAIN), payload.user
+        if actor.identity == OPERATOR:
+            actor.kind = audit_pb2.Actor.KIND_OPERATOR
+        return
     by_operator = isinstance(payload, execution.TradingStateChanged) or (
         isinstance(payload, risk.TradingStateRequested) and payload.cause == risk.TradingStateRequested.CAUSE_OPERATOR
     )

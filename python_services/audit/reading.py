@@ -40,7 +40,7 @@ class Streams:
         """For ever. Raises BrokenStreamError when a writer's own journal does not link, UnknownEventTypeError."""
         while True:
             self._wanted.clear()
-            more = [await self._step(stream) for stream in self._config.streams]
+            more = [await self._step(stream) for stream in self._refetch]
             if not any(more):
                 await within(self._wanted, self._config.pause_s)
 

@@ -12,13 +12,14 @@ from alphamesh.audit.v1 import audit_pb2, audit_pb2_grpc, event_pb2, state_pb2, 
 from python_services.kit import metrics, paging, tracing
 from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.errors import ServiceError, invalid, not_found
-from python_services.kit.journal import ZERO_HASH
+from python_services.kit.journal import ZERO_HASH, Journal
 from python_services.kit.signal import within
 from python_services.kit.state import refetch_from
 from python_services.kit.views import Refetch, extend
 
 from . import logic
 from .config import Config
+from .denials import Denials
 from .index import Index
 from .reading import Streams
 from .traces import Collector, Traces, read_trace
@@ -185,17 +186,31 @@ async def build(context: Context[Config]) -> None:
     config = context.config
     index = Index(context.data_dir / "index.db")
     traces = Traces(context.data_dir / "traces.db", config.trace_mb * 2**20, config.trace_spans)
-    refetch = {stream: refetch_from(context.stub(state_pb2_grpc.StateServiceStub, stream)) for stream in config.streams}
+    journal = context.open_journal()
+    refetch: dict[str, Refetch] = {
+        stream: refetch_from(context.stub(state_pb2_grpc.StateServiceStub, stream)) for stream in config.streams
+    }
+    refetch[context.name] = _own(journal)
     streams = Streams(config, index, context.events, refetch, context.signal())
     servicer = Audit(context, index, traces, streams, refetch)
     context.on_close(_closer(index, traces, streams))
     context.spawn(streams.run(), "streams")
+    if context.logs is not None:
+        context.spawn(Denials(context.logs, journal, context.config.pause_s).run(), "denials")
     context.serve_view(servicer)
     context.add(audit_pb2_grpc.add_AuditServiceServicer_to_server, servicer, "alphamesh.audit.v1.AuditService")
     name = "opentelemetry.proto.collector.trace.v1.TraceService"
     context.add(trace_service_pb2_grpc.add_TraceServiceServicer_to_server, Collector(traces), name)
     metrics.figure("alphamesh_traces_bytes", "Size of the spans that are kept.", lambda: traces.size_bytes)
     metrics.figure("alphamesh_traces_removed_total", "Traces removed to make room.", lambda: traces.removed)
+
+
+def _own(journal: Journal) -> Refetch:
+    async def refetch(from_seq: int) -> AsyncIterator[event_pb2.EventFrame]:
+        for frame in journal.read(from_seq):
+            yield frame
+
+    return refetch
 
 
 def _closer(index: Index, traces: Traces, streams: Streams) -> Callable[[], Awaitable[None]]:

@@ -47,6 +47,7 @@ class Context(Generic[C]):
         version: str,
         config: C,
         data_dir: Path,
+        logs: Path | None = None,
         journal: str = "sqlite",
         events: EventLog,
         connect: Callable[[str], Channel],
@@ -56,6 +57,7 @@ class Context(Generic[C]):
         self.version = version
         self.config = config
         self.data_dir = data_dir
+        self.logs = logs  # of all processes of this run; None without processes
         self._journal_address = journal
         self.events = events
         self.pipeline = Pipeline()

@@ -8,7 +8,7 @@ what a third driver must keep.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from typing import Protocol
 
 from alphamesh.audit.v1 import event_pb2
@@ -59,6 +59,46 @@ class EventLog(Protocol):
 
     async def close(self) -> None:
         """Stops distributing; everything not yet sent is sent after the next start."""
+
+
+class DeclaredReads:
+    """An event log as one service may use it: it reads the streams that the topology lets it, and no other.
+
+    The servers refuse the others as well, but with silence; here it is an error that says what to do.
+    """
+
+    def __init__(self, log: EventLog, name: str, reads: Collection[str]) -> None:
+        self._log = log
+        self._name = name
+        self._reads = reads
+
+    async def start(self) -> None:
+        """As the log below."""
+        await self._log.start()
+
+    def attach(self, journal: Journal) -> None:
+        """As the log below."""
+        self._log.attach(journal)
+
+    def subscribe(self, stream: str, from_seq: int) -> AsyncGenerator[event_pb2.EventFrame, None]:
+        """As the log below. Raises EventLogError."""
+        return self._log.subscribe(self._declared(stream), from_seq)
+
+    async def open(self, stream: str, from_seq: int) -> Reader:
+        """As the log below. Raises EventLogError."""
+        return await self._log.open(self._declared(stream), from_seq)
+
+    async def close(self) -> None:
+        """As the log below."""
+        await self._log.close()
+
+    def _declared(self, stream: str) -> str:
+        if stream not in self._reads:
+            raise EventLogError(
+                f"{self._name} reads the stream {stream!r}, which the topology does not let it; add it under `reads` "
+                f"of {self._name}"
+            )
+        return stream
 
 
 class LocalEventLog:

@@ -11,13 +11,13 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 
-import nats
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from alphamesh.audit.v1 import event_pb2
 
 from . import messaging, metrics, telemetry
+from .connections import connect
 from .eventlog import EventLogAwayError, EventLogError, Reader
 from .journal import Journal
 from .pull import Pull
@@ -26,14 +26,10 @@ from .streams import (
     ANSWER_S,
     AWAY,
     RETRY_S,
-    SCHEMAS,
-    jetstream_name,
-    log_error,
     recorded_schemas,
-    servers,
     stream_info,
-    subject,
 )
+from .subjects import jetstream_name, subject
 
 MESSAGE_ID = "Nats-Msg-Id"
 EXPECTED_SEQUENCE = "Nats-Expected-Last-Sequence"
@@ -41,7 +37,7 @@ _WAITING = 4096  # frames; whatever does not fit is read from the journal again
 
 
 class NatsEventLog:
-    """The event log of one service. `url` may list the servers of a cluster, separated by commas."""
+    """The event log of one service. `url`: as connections.connect wants it."""
 
     def __init__(self, url: str, name: str, fail: Callable[[BaseException], None] | None = None) -> None:
         """`fail` is told what ends an outbox for ever: a stream that does not exist, or that has wrong settings."""
@@ -53,13 +49,7 @@ class NatsEventLog:
 
     async def start(self) -> None:
         """Connects. Raises NoServersError when nobody answers."""
-        self._client = await nats.connect(
-            servers(self._url),
-            name=self._name,
-            max_reconnect_attempts=-1,
-            reconnect_time_wait=0.25,
-            error_cb=log_error,
-        )
+        self._client = await connect(self._url, self._name)
 
     def attach(self, journal: Journal) -> None:
         """Starts the outbox of `journal`."""
@@ -121,7 +111,7 @@ class NatsEventLog:
                 info = await stream_info(context, stream)
                 REGISTRY.check(recorded_schemas(info), f"stream {stream}")
                 start = await _message_of(context, stream, from_seq, info.state.last_seq)
-                return Pull(self._connection(), jetstream_name(stream), start)
+                return Pull(self._connection(), stream, start)
             except AWAY as error:
                 telemetry.logger().warning("event log not reachable", stream=stream, error=repr(error))
                 await asyncio.sleep(RETRY_S)
@@ -168,11 +158,13 @@ class _Outbox:
     async def _find_end(self) -> None:
         context, stream = self._connection().jetstream(timeout=ANSWER_S), self._journal.stream
         info = await stream_info(context, stream)
-        recorded = set(recorded_schemas(info))
+        recorded = recorded_schemas(info)
         REGISTRY.check(recorded, f"stream {stream}")
-        if not REGISTRY.written_to(stream) <= recorded:
-            info.config.metadata = {SCHEMAS: ",".join(sorted(REGISTRY.written_to(stream) | recorded))}
-            await context.update_stream(info.config)
+        if missing := REGISTRY.written_to(stream).difference(recorded):
+            raise EventLogError(
+                f"the event log's stream {stream!r} is not declared to carry {min(missing)}; start the system again: "
+                "that declares it"
+            )
         self._published, self._messages = 0, info.state.last_seq
         if self._messages:
             last = await context.get_msg(jetstream_name(stream), seq=self._messages)

@@ -12,6 +12,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 
 from .streams import ANSWER_S, AWAY
+from .subjects import jetstream_name, next_message
 
 BATCH = 512
 _BATCH_BYTES = 64 * 2**20  # several times the largest message
@@ -26,9 +27,10 @@ class Pull:
     One pull request at a time. When a server goes away the consumer is made again where this reader stands.
     """
 
-    def __init__(self, client: Client, name: str, next_seq: int) -> None:
+    def __init__(self, client: Client, stream: str, next_seq: int) -> None:
         self._client = client
-        self._name = name
+        self._stream = stream
+        self._name = jetstream_name(stream)
         self._next_seq = next_seq
         self._consumer = ""
         self._subscription: Any = None
@@ -100,8 +102,8 @@ class Pull:
         else:
             request |= {"no_wait": True}
         self._owed = limit
-        next_message = f"$JS.API.CONSUMER.MSG.NEXT.{self._name}.{self._consumer}"
-        await self._client.publish(next_message, orjson.dumps(request), reply=self._inbox)
+        subject = next_message(self._stream, self._consumer)
+        await self._client.publish(subject, orjson.dumps(request), reply=self._inbox)
 
     async def _take(self, message: Msg) -> None:
         if message.subject == self._inbox and not message.data:

@@ -13,6 +13,7 @@ from types import ModuleType
 from google.protobuf.message import Message
 
 from alphamesh.audit.v1 import event_pb2
+from alphamesh.audit.v1 import events_pb2 as audit
 from alphamesh.decision.v1 import events_pb2 as decision
 from alphamesh.execution.v1 import events_pb2 as execution
 from alphamesh.marketdata.v1 import events_pb2 as marketdata
@@ -23,6 +24,7 @@ from alphamesh.venue.v1 import venue_pb2
 
 # A stream is named after the service that writes it. Its events are the messages of its domain's events.proto.
 CONTRACTS: Mapping[str, ModuleType] = {
+    "audit": audit,
     "coordinator": decision,
     "execution": execution,
     "market_data": marketdata,
@@ -30,6 +32,8 @@ CONTRACTS: Mapping[str, ModuleType] = {
     "risk": risk,
     "venue": venue,
 }
+# Streams whose events belong to no session: who was refused what is not repeated by replaying one.
+OF_NO_SESSION = frozenset({"audit"})
 # What is an event, and a message of a service as well.
 SHARED: Mapping[str, tuple[type[Message], ...]] = {"venue": (venue_pb2.Report,)}
 

@@ -28,6 +28,7 @@ from . import telemetry
 from .client import MAX_MESSAGE_BYTES, authority, declared_edge, open_channel, socket_address
 from .context import Context, ServiceDefinition
 from .errors import ServiceError
+from .eventlog import DeclaredReads
 from .interceptors import ServerInterceptor
 from .jetstream import NatsEventLog
 from .journal import JournalError
@@ -75,8 +76,9 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path, replica: str) ->
         version=definition.version,
         config=configuration.load(definition.config, settings["config"], where=definition.name),
         data_dir=run_dir / "data" / replica,
+        logs=run_dir / "logs",
         journal=settings["journal"],
-        events=events,
+        events=DeclaredReads(events, definition.name, settings["reads"]),
         connect=lambda service: open_channel(
             definition.name, declared_edge(definition.name, service, callees), way_to(service)
         ),

@@ -17,24 +17,16 @@ from nats.js.api import StreamConfig as JetStreamConfig
 from nats.js.errors import NotFoundError
 
 from . import telemetry
+from .connections import connect
 from .eventlog import EventLogError
+from .schemas import REGISTRY
+from .subjects import jetstream_name, subject
 
-SUBJECT = "alphamesh.events"
 SCHEMAS = "alphamesh-schemas"  # in a stream's metadata: the event types that it has ever carried
 DUPLICATE_WINDOW_S = 600.0
 ANSWER_S = 1.0  # a repeat is harmless, so a lost answer need not be waited for long
 RETRY_S = 0.1
 AWAY = (TimeoutError, asyncio.TimeoutError, nats.errors.Error)
-
-
-def jetstream_name(stream: str) -> str:
-    """The JetStream stream of an event stream."""
-    return f"ALPHAMESH_{stream}"
-
-
-def subject(stream: str) -> str:
-    """The subject of an event stream."""
-    return f"{SUBJECT}.{stream}"
 
 
 def stream_config(stream: str, replicas: int, maximum_mb: int) -> JetStreamConfig:
@@ -57,13 +49,14 @@ def stream_config(stream: str, replicas: int, maximum_mb: int) -> JetStreamConfi
 async def declare(url: str, streams: Mapping[str, int], replicas: int) -> None:
     """Makes sure that each stream (name -> maximum_mb) exists as it must be. Raises EventLogError.
 
-    Repeats while the servers elect a leader; the caller bounds the wait.
+    It also says which event types a stream carries: today's, and all that it ever had. A writer may not change that, so
+    that it cannot change what else its stream is. Repeats while the servers elect a leader; the caller bounds the wait.
     """
-    client = await nats.connect(servers(url), name="declare", max_reconnect_attempts=-1, error_cb=log_error)
+    client = await connect(url, "declare")
     try:
         await asyncio.gather(
             *(
-                _declare(client.jetstream(timeout=ANSWER_S), stream_config(name, replicas, mb))
+                _declare(client.jetstream(timeout=ANSWER_S), name, stream_config(name, replicas, mb))
                 for name, mb in streams.items()
             )
         )
@@ -71,22 +64,22 @@ async def declare(url: str, streams: Mapping[str, int], replicas: int) -> None:
         await client.close()
 
 
-async def _declare(context: JetStreamContext, wanted: JetStreamConfig) -> None:
-    assert wanted.name is not None
+async def _declare(context: JetStreamContext, stream: str, wanted: JetStreamConfig) -> None:
     while True:
         try:
             try:
-                info = await context.stream_info(wanted.name)
+                info = await context.stream_info(jetstream_name(stream))
             except NotFoundError:
                 info = await context.add_stream(wanted)
             _check(info)
-            found = info.config
-            if (found.num_replicas, found.max_bytes) != (wanted.num_replicas, wanted.max_bytes):
-                wanted.metadata = {k: v for k, v in (found.metadata or {}).items() if k == SCHEMAS}
+            found, carried = info.config, recorded_schemas(info)
+            carries = sorted(REGISTRY.written_to(stream).union(carried))
+            if (found.num_replicas, found.max_bytes, carried) != (wanted.num_replicas, wanted.max_bytes, carries):
+                wanted.metadata = {SCHEMAS: ",".join(carries)}
                 await context.update_stream(wanted)
             return
         except AWAY as error:
-            telemetry.logger().info("waiting for the event log", stream=wanted.name, error=repr(error))
+            telemetry.logger().info("waiting for the event log", stream=stream, error=repr(error))
             await asyncio.sleep(RETRY_S)
 
 
@@ -127,13 +120,3 @@ def recorded_schemas(info: StreamInfo) -> list[str]:
     """Full names of the event types that the stream has ever carried."""
     listed = (info.config.metadata or {}).get(SCHEMAS, "")
     return [name for name in listed.split(",") if name]
-
-
-def servers(url: str) -> list[str]:
-    """Addresses of a cluster's servers, from one text."""
-    return url.split(",")
-
-
-async def log_error(error: Exception) -> None:
-    """What the client cannot tell anybody else."""
-    telemetry.logger().warning("event log connection", error=repr(error))

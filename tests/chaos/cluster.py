@@ -14,7 +14,8 @@ from nats.js import JetStreamContext
 from nats.js.api import StreamInfo
 from nats.js.errors import Error as JetStreamError
 
-from python_services.kit.streams import jetstream_name
+from python_services.kit.connections import connect
+from python_services.kit.subjects import jetstream_name
 
 from .system import ChaosError, Mesh
 
@@ -32,9 +33,7 @@ class KillLeader:
 
     async def strike(self, mesh: Mesh, roll: random.Random) -> float:
         """Kills it once all three copies are current; returns when another leads and has taken an event."""
-        client = await nats.connect(
-            mesh.nats_url().split(","), max_reconnect_attempts=-1, reconnect_time_wait=0.02, error_cb=_expected
-        )
+        client = await connect(mesh.nats_url(), "chaos", reconnect_time_wait=0.02, error_cb=_expected)
         try:
             context = client.jetstream(timeout=0.25)
             victim = await _leader(context)

@@ -19,12 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nats
 from nats.js.errors import NotFoundError
 
+from mesh import nats_access
+from mesh.identity import Authority
 from mesh.nats import NatsServer
+from python_services.kit.connections import connect
 from python_services.kit.journal import Journal, JournalError, open_store
-from python_services.kit.streams import jetstream_name, stream_config, subject
+from python_services.kit.streams import stream_config
+from python_services.kit.subjects import jetstream_name, subject
 
 from . import disks
 
@@ -153,7 +156,7 @@ async def cut_nats(rounds: int, seed: int, *, synced: bool = True) -> Cuts:
         disks.new_image(image)
         with disks.mounted(image) as disk:
             async with _server(disk, synced) as (process, server):
-                client = await nats.connect(server.url)
+                client = await connect(server.url, "power cut")
                 context = client.jetstream(timeout=5)
                 await context.add_stream(stream_config(LEDGER, 1, 0))
                 acknowledged: list[int] = []
@@ -183,7 +186,7 @@ async def _publish(context: Any, acknowledged: list[int], over: asyncio.Event) -
 
 async def _count_messages(disk: Path, count: int, result: Cuts) -> None:
     async with _server(disk, synced=True) as (_, server):
-        client = await nats.connect(server.url)
+        client = await connect(server.url, "power cut")
         try:
             state = (await client.jetstream(timeout=5).stream_info(jetstream_name(LEDGER))).state
             result.lost += max(count - state.last_seq, 0) + (state.last_seq - state.messages)
@@ -195,7 +198,8 @@ async def _count_messages(disk: Path, count: int, result: Cuts) -> None:
 @asynccontextmanager
 async def _server(disk: Path, synced: bool) -> AsyncIterator[tuple[subprocess.Popen[bytes], NatsServer]]:
     kind = NatsServer if synced else CarelessServer
-    server = kind("nats", disk / "nats", 8, "secret")
+    access = nats_access.administrator(disk / "nats" / "tls", Authority(disk / "authority"))
+    server = kind("nats", disk / "nats", 8, access)
     process = subprocess.Popen(  # noqa: ASYNC220 - it is stopped and killed by its id
         server.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import nats
 import pytest
 
-from python_services.kit.streams import jetstream_name
+from python_services.kit.streams import connect
+from python_services.kit.subjects import jetstream_name
 
 from .conftest import Run, alphamesh, run_session
 from .test_recovery import RANGE, pids_of, start, wait_for_cycles
@@ -31,7 +31,7 @@ def url(data_dir: Path) -> str:
 
 async def leader(data_dir: Path) -> str:
     """The process that leads the ledger's stream."""
-    client = await nats.connect(url(data_dir).split(","))
+    client = await connect(url(data_dir), "test")
     info = await client.jetstream().stream_info(jetstream_name("execution"))
     await client.close()
     assert info.config.num_replicas == 3

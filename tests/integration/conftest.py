@@ -55,7 +55,7 @@ class RunningNats:
 
     def __init__(self, run: RunDir) -> None:
         self.run = run
-        self.servers = NatsServers(run, topology.load(TOPOLOGY).event_log)
+        self.servers = NatsServers(run, topology.load(TOPOLOGY))
         self.server = self.servers.nodes[0]
         self.process: Process | None = None
 

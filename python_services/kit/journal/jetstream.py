@@ -26,6 +26,7 @@ from nats.js.errors import Error as JetStreamError
 
 from alphamesh.audit.v1 import event_pb2
 
+from ..connections import connect
 from .remote import RemoteStore
 from .store import Batch, JournalError, Page, Stored
 
@@ -47,6 +48,7 @@ class JetStreamStore(RemoteStore):
 
     def __init__(self, address: str, stream: str, holder: str, **options: float) -> None:
         """Raises JournalError."""
+        self._address = address
         self._servers, query = _parsed(address)
         self._replicas = int(parse_qs(query).get("replicas", ["3"])[0])
         self._name, self._subject = f"JOURNAL_{stream}", f"{SUBJECT}.{stream}"
@@ -63,10 +65,9 @@ class JetStreamStore(RemoteStore):
         return len(self._answers)
 
     async def _open(self) -> None:
-        self._client = await nats.connect(
-            self._servers, name=f"journal-{self._stream}", max_reconnect_attempts=-1, reconnect_time_wait=0.1,
-            connect_timeout=2, allow_reconnect=True, error_cb=_ignore,
-        )  # fmt: skip
+        self._client = await connect(
+            self._address, f"journal-{self._stream}", reconnect_time_wait=0.1, connect_timeout=2, error_cb=_ignore
+        )
         self._context = self._client.jetstream(timeout=_WAIT_S)
         while True:
             try:
@@ -244,7 +245,7 @@ async def stored(address: str, stream: str) -> AsyncIterator[Page]:
     """What the servers hold of `stream`, page by page. Raises JournalError."""
     servers, _ = _parsed(address)
     try:
-        client = await nats.connect(servers, allow_reconnect=False, connect_timeout=2, error_cb=_ignore)
+        client = await connect(address, "reader", allow_reconnect=False, connect_timeout=2, error_cb=_ignore)
         try:
             async with asyncio.timeout(_LEADER_S):
                 subscription, last = await _reader(client.jetstream(timeout=_WAIT_S), stream)

@@ -11,7 +11,8 @@ from python_services.kit.eventlog import EventLogError
 from python_services.kit.jetstream import EXPECTED_SEQUENCE, NatsEventLog
 from python_services.kit.journal import Event, Journal
 from python_services.kit.schemas import REGISTRY, UnknownEventTypeError
-from python_services.kit.streams import SCHEMAS, declare, jetstream_name, stream_config, subject
+from python_services.kit.streams import SCHEMAS, declare, stream_config
+from python_services.kit.subjects import jetstream_name, subject
 
 
 @pytest.fixture

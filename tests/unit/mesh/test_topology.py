@@ -71,7 +71,12 @@ def test_what_is_written_is_read(write):
         ("  callee:\n    module", "  caller:\n    module", 8, "has 'caller' twice"),
         ("  callee:\n    module", "  Callee:\n    module", 9, "bad name 'Callee'"),
         ("    config:\n      folder: $ROOT/data", "    config: [1]", 11, "config of callee is no mapping"),
-        ("  callee:\n    mod", "  callee:\n    calls: {caller: [RISK/*]}\n    mod", 3, "in a circle"),
+        (
+            "  callee:\n    mod",
+            "  callee:\n    clearance: confidential\n    calls: {caller: [RISK/*]}\n    mod",
+            3,
+            "in a circle",
+        ),
         ("  callee:\n    mod", "  callee:\n    calls: {callee: [RISK/*]}\n    mod", 9, "calls itself"),
         ("clients:", "event_log: {store: memory}\nclients:", 13, "unknown store 'memory'"),
         ("clients:", "event_log: {servers: 2}\nclients:", 13, "2 servers make no quorum"),
@@ -80,6 +85,23 @@ def test_what_is_written_is_read(write):
         ("clients:", "supervision: {drain_s: soon}\nclients:", 13, "drain_s cannot be 'soon'"),
         ("clients:", "supervision: {drain_s: -1}\nclients:", 13, "drain_s cannot be -1"),
         ("clients:", "clients: }\nx:", 13, "not YAML"),
+        ("  operator:\n", "  callee:\n", 15, "'callee' is a service and a client; an identity has one owner"),
+        ("  callee:\n    module", "  outside:\n    module", 9, "'outside' is a name of the mesh itself"),
+        (
+            "    module: somewhere.else",
+            "    module: python_services.caller",
+            9,
+            "caller and callee both run",
+        ),
+        (
+            "sensitivity: public",
+            "sensitivity: restricted",
+            6,
+            "caller calls callee, which is restricted",
+        ),
+        ("  caller:\n", "  caller:\n    clearance: secret\n", 4, "unknown clearance 'secret'"),
+        ("  caller:\n", "  caller:\n    clearance: public\n", 4, "is confidential itself and has the clearance public"),
+        ("  operator:\n", "  operator:\n    reads: [callee]\n", 15, "operator reads 'callee', which is no stream"),
     ],
 )
 def test_each_mistake_is_refused_with_file_and_line(write, old, new, line, says):
@@ -90,6 +112,40 @@ def test_each_mistake_is_refused_with_file_and_line(write, old, new, line, says)
     assert says in str(refused.value)
     assert str(refused.value).startswith(f"{path}:{line}: ")
     assert "; " in str(refused.value), "a remedy follows"
+
+
+LABELS = """\
+version: 1
+event_log: {{streams: {{vault: {{}}}}}}
+services:
+  vault: {{sensitivity: {sensitivity}}}
+clients:
+  reader:
+    clearance: {clearance}
+    {uses}
+"""
+USES = ("calls: {vault: [alphamesh.risk.v1.RiskService/GetLimits]}", "reads: [vault]")
+ORDER = ("public", "confidential", "restricted")
+
+
+@pytest.mark.parametrize("uses", USES)
+@pytest.mark.parametrize("clearance", ORDER)
+@pytest.mark.parametrize("sensitivity", ORDER)
+def test_nobody_calls_or_reads_what_is_above_its_clearance(write, uses, clearance, sensitivity):
+    path = write(LABELS.format(sensitivity=sensitivity, clearance=clearance, uses=uses))
+    if ORDER.index(clearance) >= ORDER.index(sensitivity):
+        assert topology.load(path).clients[0].clearance == clearance
+        return
+    with pytest.raises(TopologyError) as refused:
+        topology.load(path)
+    assert str(refused.value).startswith(f"{path}:8: reader ")
+    assert f"vault, which is {sensitivity}, with the clearance {clearance}; remove the edge" in str(refused.value)
+
+
+def test_a_service_is_cleared_for_its_own_sensitivity_unless_it_says_more(write):
+    text = GOOD.replace("  caller:\n", "  caller:\n    sensitivity: public\n    clearance: restricted\n")
+    callee, caller = topology.load(write(text)).services
+    assert (caller.sensitivity, caller.clearance, callee.clearance) == ("public", "restricted", "public")
 
 
 @pytest.mark.parametrize("text", ["", "version: 1", "version: 1\nservices: {}", "[]", "version: 1\nservices: 3"])
