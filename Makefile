@@ -175,6 +175,7 @@ test: $(DEV_STAMP) $(KERNEL_STAMP) ## Run the tests (TESTS=path, PYTEST_ARGS="-k
 
 .PHONY: chaos
 chaos: $(DEV_STAMP) $(KERNEL_STAMP) ## Kill, freeze and damage running systems and judge what is left (ROUNDS=60, JSON=file)
+	@$(BIN)/pytest tests -m chaos
 	@$(BIN)/python -m tests.chaos --rounds $(ROUNDS) $(if $(JSON),--json "$(JSON)")
 
 .PHONY: clean

@@ -340,11 +340,13 @@ class Supervisor:
     async def _keep_up(self, unit: _Unit) -> None:
         try:
             await self._start_again_and_again(unit)
-        except (MeshError, OSError) as error:
+        except Exception as error:  # whatever it is, nobody else watches this process
             unit.status.state = "FAILED"
             if isinstance(error, OSError):
                 where = error.filename or self._run.path
                 error = SupervisorError(f"{unit.name}: {where}: {error.strerror}; make room there, or give rights")
+            elif not isinstance(error, MeshError):
+                error = SupervisorError(f"{unit.name} cannot be kept: {error!r}; please report this")
             self._publish(unit)
             if unit.failed is not None:
                 if not unit.failed.done():

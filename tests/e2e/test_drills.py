@@ -19,8 +19,13 @@ from .conftest import Run, alphamesh, run_session
 Envelope = event_pb2.EventEnvelope
 
 
-# `alphamesh drill --rounds 20` is the long form.
-@pytest.mark.parametrize("name", ["kill", "kill-sidecar", "hang-agent", "cut-edge", "certificate"])
+# `make chaos` has more of them, and `alphamesh drill --rounds 20` is the long form.
+MORE = ("kill", "kill-sidecar", "hang", "hang-agent", "slow", "event-log", "disk", "flood")
+
+
+@pytest.mark.parametrize(
+    "name", ["cut-edge", "certificate", *(pytest.param(name, marks=pytest.mark.chaos) for name in MORE)]
+)
 def test_a_drill_keeps_every_promise(name: str, tmp_path: Path) -> None:
     done = alphamesh("drill", name, "--seed", "4", "--keep", tmp_path, "--json")
     assert done.stdout, done.stderr
@@ -30,7 +35,8 @@ def test_a_drill_keeps_every_promise(name: str, tmp_path: Path) -> None:
     assert one["findings"]["fills"] >= one["findings"]["orders"] > 0
     assert one["recovery_ms"] > 0
     assert one["same"] or name == "hang-agent"
-    assert one["restarts"] == (1 if name in ("kill", "kill-sidecar", "certificate") else 0)
+    killed = name in ("kill", "kill-sidecar", "certificate", "event-log", "disk")
+    assert one["restarts"] == (1 if killed else 0)
 
 
 def test_what_there_is_can_be_listed_and_nothing_else_is_broken() -> None:

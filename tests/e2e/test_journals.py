@@ -110,7 +110,7 @@ def test_a_killed_system_leaves_no_postgres_and_starts_again(folder: Path) -> No
     assert alphamesh("down", "--data-dir", data_dir).returncode == 0
 
 
-@pytest.mark.parametrize("journal", ["postgres", "nats"])
+@pytest.mark.parametrize("journal", ["postgres", pytest.param("nats", marks=pytest.mark.chaos)])
 def test_a_run_stays_with_its_journals(folder: Path, journal: str) -> None:
     data_dir = folder / f"up-{journal}"
     arguments = ("up", "--detach", "--data-dir", data_dir)

@@ -20,6 +20,7 @@ def quiet_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run_session(tmp_path_factory.mktemp("quiet"), "--local", *RANGE)
 
 
+@pytest.mark.chaos  # long; the next one has three, too
 def test_three_replicas_of_the_agents_decide_what_one_decides(tmp_path: Path, quiet_run: Run) -> None:
     three = tmp_path / "topology.yaml"
     text = topology.DEFAULT_PATH.read_text()
