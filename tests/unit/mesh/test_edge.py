@@ -13,6 +13,7 @@ from cryptography import x509
 from mesh import topology
 from mesh.envoy import discovery, edge, parts, sidecar
 from mesh.identity import Authority
+from mesh.instances import Group
 from mesh.sidecars import find_program
 from mesh.tokens import Tokens
 from mesh.topology import TopologyError
@@ -130,7 +131,7 @@ def test_envoy_takes_what_is_rendered_without_a_warning(tmp_path, write):
         log=tmp_path / "denied.jsonl",
     )
     upstreams = [
-        sidecar.upstream(f"edge.{owner}", owner, own, trust, endpoints, mesh.service(owner).limits)
+        sidecar.upstream(f"edge.{owner}", Group(service=mesh.service(owner)), own, trust, endpoints)
         for owner in mesh.edge.owners.values()
     ]
     content = parts.bootstrap(
