@@ -306,7 +306,7 @@ class _Reader:
         self._streams = event_log.streams
         self._sensitivity = {name: self._label(body, "sensitivity", CONFIDENTIAL) for name, body in named.items()}
         services = {name: self._service(name, body, named) for name, body in named.items()}
-        self._check_modules(services.values(), named)
+        self._check_modules([one for one in services.values() if one.replicas is None], named)
         clients = self._named(top["clients"], "clients") if "clients" in top else {}
         for name, body in named.items():
             self._check_replicas(services[name], body, event_log.streams)

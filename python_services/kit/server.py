@@ -69,7 +69,7 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path, replica: str) ->
         return sockets / (f"{replica}.egress.sock" if settings["sidecar"] else f"{callee}.sock")
 
     observability = Observability(
-        definition.name, definition.version, settings.get("tracing"), metrics_socket(sockets, definition.name)
+        definition.name, definition.version, settings.get("tracing"), metrics_socket(sockets, replica)
     )
     context = Context(
         name=definition.name,
