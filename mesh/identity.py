@@ -110,17 +110,26 @@ class Authority:
             .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(TRUST_DOMAIN)]), critical=False)
             .sign(self._key, hashes.SHA256())
         )
-        write_secret(self._key_path, _key_pem(self._key))
-        write_secret(self._certificate_path, self.trust)
+        write_secret(self._key_path, _key_pem(self._key), durable=True)
+        write_secret(self._certificate_path, self.trust, durable=True)
 
 
-def write_secret(path: Path, text: str) -> None:
-    """Replaces a file that only its owner reads, in one step."""
+def write_secret(path: Path, text: str, *, durable: bool = False) -> None:
+    """Replaces a file that only its owner reads, in one step; with `durable`, a power cut afterwards takes nothing."""
     new = path.with_name(f".{path.name}.new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     new.replace(path)
+    if durable:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def _builder(

@@ -46,7 +46,7 @@ class Tokens:
             private = self._key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             )
-            write_secret(path, private.decode("ascii"))
+            write_secret(path, private.decode("ascii"), durable=True)
 
     @classmethod
     def of_run(cls, run: Path) -> Tokens:
