@@ -38,6 +38,7 @@ async def leader(data_dir: Path) -> str:
     return info.cluster.leader.removeprefix("alphamesh-")
 
 
+@pytest.mark.chaos  # long; tests/chaos kills a leader, too, and test_journals.py trades on three servers
 def test_a_killed_leader_loses_nothing_and_the_session_goes_on(tmp_path: Path, quiet_run: Run) -> None:
     data_dir, report = tmp_path / "run", tmp_path / "report.json"
     process = start(data_dir, "--nats-cluster", "3", "--report", str(report))

@@ -59,6 +59,7 @@ def test_a_killed_postgres_changes_nothing(killed_run: Run, quiet_run: Run) -> N
     assert not (killed_run.data_dir / "postgres" / "data" / "postmaster.pid").exists(), "PostgreSQL was not stopped"
 
 
+@pytest.mark.chaos  # long
 def test_a_stopped_run_is_read_from_a_copy_of_its_server(killed_run: Run, quiet_run: Run, tmp_path: Path) -> None:
     """Each command that reads a run reads this one, and what it says is what it says of journals in files."""
     before = files_of(killed_run.data_dir / "postgres")

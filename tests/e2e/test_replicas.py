@@ -20,7 +20,7 @@ def quiet_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run_session(tmp_path_factory.mktemp("quiet"), "--local", *RANGE)
 
 
-@pytest.mark.chaos  # long; the next one has three, too
+@pytest.mark.chaos  # long
 def test_three_replicas_of_the_agents_decide_what_one_decides(tmp_path: Path, quiet_run: Run) -> None:
     three = tmp_path / "topology.yaml"
     text = topology.DEFAULT_PATH.read_text()
@@ -31,6 +31,7 @@ def test_three_replicas_of_the_agents_decide_what_one_decides(tmp_path: Path, qu
     assert run.report["final_event_hash"] == quiet_run.report["final_event_hash"]
 
 
+@pytest.mark.chaos  # long; tests/integration/mesh/test_replicas.py and test_load.py are the short form
 def test_replicas_that_come_and_go_during_a_session_change_no_decision(tmp_path: Path, local_run: Run) -> None:
     data_dir, report = tmp_path / "run", tmp_path / "report.json"
     assert alphamesh("up", "--detach", "--data-dir", data_dir).returncode == 0
