@@ -14,7 +14,7 @@ REPORT ?=
 SERVE ?=
 JSON ?=
 MARKDOWN ?=
-TESTS ?= tests
+TESTS ?=
 PYTEST_ARGS ?=
 ROUNDS ?= 60
 

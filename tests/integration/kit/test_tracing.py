@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
-import nats
 import pytest
 
 from alphamesh.audit.v1 import audit_pb2_grpc, trace_pb2
@@ -24,6 +23,7 @@ from mesh import metrics, topology
 from mesh.connect import SocketSystem
 from mesh.rundir import RunDir
 from python_services.kit import telemetry
+from python_services.kit.connections import connect
 from python_services.kit.observability import metrics_socket
 from tests.integration.conftest import alphamesh
 
@@ -150,7 +150,11 @@ async def test_a_frame_carries_its_trace_in_its_headers(traced, system):
     with in_trace(sampled=False):
         await set_limits(system, "no header")
     url = json.loads((traced.path / "config" / "reader.json").read_text())["nats_url"]
-    client = await nats.connect(url)
+    # A reader may not look at single messages; the supervisor's own user may.
+    users = json.loads((traced.path / "nats" / "nats-server.conf").read_text())["authorization"]["users"]
+    own = next(user for user in users if user["user"] == "alphamesh")
+    address, _, query = url.partition("@")[2].partition("?")
+    client = await connect(f"tls://{own['user']}:{own['password']}@{address}?{query}", "test")
     try:
         stream = client.jetstream()
         for _ in range(100):  # until both are published
