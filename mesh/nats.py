@@ -8,14 +8,13 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from . import nats_access
+from . import nats_access, ports
 from .errors import MeshError
 from .identity import Authority
 from .nats_access import ADMINISTRATOR, Access
@@ -42,7 +41,7 @@ class NatsServers:
         if count == 1:
             self.nodes = [NatsServer(NAME, folder, payload, access)]
         else:
-            routes = _free_ports(count)
+            routes = ports.free(count)
             self.nodes = [
                 NatsServer(f"{NAME}-{i + 1}", folder / f"{NAME}-{i + 1}", payload, access, routes=routes, place=i)
                 for i in range(count)
@@ -127,9 +126,9 @@ class NatsServer:
 
     async def ready(self) -> None:
         """Returns when JetStream is ready and syncs every write; the caller bounds the wait."""
-        ports = await self._ports()
+        told = await self._ports()
         self._client_port, self._monitor_port = (
-            int(ports[kind][0].rpartition(":")[2]) for kind in ("nats", "monitoring")
+            int(told[kind][0].rpartition(":")[2]) for kind in ("nats", "monitoring")
         )
         # In a cluster, ready means that it has met the others and they have a leader.
         await self._healthy("?js-server-only=true" if self._routes else "?js-enabled-only=true")
@@ -197,18 +196,6 @@ class NatsServer:
             await writer.wait_closed()
         body: dict[str, Any] = orjson.loads(answer.partition(b"\r\n\r\n")[2] or b"{}")
         return body
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def find_program() -> str:

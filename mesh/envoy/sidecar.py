@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from python_services.kit.client import CALLER_KEY, USER_KEY
+
 from ..edge import NAME as EDGE
 from ..identity import spiffe_id
 from ..instances import Group
@@ -13,9 +15,8 @@ from ..topology import Limits
 from . import parts
 from .parts import HEALTH, NEVER, Json
 
-CALLER_HEADER = "x-alphamesh-caller"
 # On whose behalf the edge calls, and as what; nobody else may say so.
-USER_HEADER, ROLE_HEADER = "x-alphamesh-user", "x-alphamesh-role"
+USER_HEADER, ROLE_HEADER = USER_KEY, "x-alphamesh-role"
 APP = "app"
 NOBODY = "nobody"
 _EJECT_S = "5s"
@@ -40,7 +41,7 @@ def ingress(
         "match": {"prefix": "/"},
         "route": {"cluster": APP, "timeout": NEVER, "max_stream_duration": {"grpc_timeout_header_max": NEVER}},
     }
-    caller = {"header": {"key": CALLER_HEADER, "value": "%DOWNSTREAM_PEER_URI_SAN%"}}
+    caller = {"header": {"key": CALLER_KEY, "value": "%DOWNSTREAM_PEER_URI_SAN%"}}
     routes = {
         "route_config": {
             "virtual_hosts": [{"name": APP, "domains": ["*"], "routes": [route]}],
