@@ -113,8 +113,8 @@ class Rounds:
             await client.links.close()
         return result
 
-    async def until_refused(self, quiet_s: float = 2.5) -> int:
-        """Load until nothing is acknowledged any more; how much was. `recheck` asks for all of it again."""
+    async def until(self, over: Callable[[], bool], limit_s: float = 60) -> int:
+        """Load until it is `over`; how much was acknowledged. `recheck` asks for all of it again. Raises ChaosError."""
         limits = Limits(order_notional=20_000, position=100_000, gross=300_000)
         await self._market.next_day()
         await self._market.allow(limits)
@@ -124,18 +124,18 @@ class Rounds:
         never = asyncio.Event()
         clients = [self._client(f"d{i}", ACCOUNTS[i % len(ACCOUNTS)], history, limits) for i in range(self._clients)]
         tasks = [asyncio.create_task(_work(client, never)) for client in clients]
-        count, since = 0, time.monotonic()
-        while time.monotonic() - since < quiet_s:
+        give_up = time.monotonic() + limit_s
+        while not over():
+            if time.monotonic() > give_up:
+                raise ChaosError(f"not over after {limit_s:g} s")
             await asyncio.sleep(0.1)
-            now = sum(1 for _ in history.acknowledged())
-            count, since = (now, time.monotonic()) if now > count else (count, since)
-            if count > ORDERS_PER_POLICY * (1 + sum(1 for _ in history.of("policy"))):
+            if sum(1 for _ in history.acknowledged()) > ORDERS_PER_POLICY * (1 + sum(1 for _ in history.of("policy"))):
                 tasks.append(asyncio.create_task(self._market.allow(limits)))
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._kept = clients  # their connections are needed to ask again
-        return count
+        return sum(1 for _ in history.acknowledged())
 
     async def recheck(self) -> int:
         """After recovery: every answer given stands, the log is whole, and the view agrees. Raises BrokenError."""

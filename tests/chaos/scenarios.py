@@ -167,17 +167,15 @@ async def full_disk(folder: Path, seed: int) -> Figures:
             free = shutil.disk_usage(folder).free - BALLAST_LEFT
             with ballast.open("wb") as file:
                 file.write(bytes(max(free, 0)))
-            acknowledged = await work.until_refused()
+            acknowledged = await work.until(lambda: mesh.run.holder() is None)
             ballast.unlink()
-            ended = mesh.run.holder() is None
-            if ended:
-                mesh.up()
+            mesh.up()
             mesh.wait_serving()
             kept = await work.recheck()
             await work.close()
         finally:
             mesh.close()
-    return {"acknowledged": acknowledged, "kept": kept, "system ended": ended}
+    return {"acknowledged": acknowledged, "kept": kept}
 
 
 async def second_writer(mesh: Mesh) -> Figures:
