@@ -21,7 +21,7 @@ def main() -> None:
         os.environ.setdefault(name, "1")
     # Children execute another program at once; gRPC's own preparation of a fork only gets in the way.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    from .cli_app import app
+    from .commands.app import app
 
     try:
         app()

@@ -2,7 +2,7 @@
 
 A component is a folder that one person can hold in their head: a service, the kit, the core, the mesh.
 The core is two: execution (matching, gate, simulation, algorithms, with the modules that all share) and
-risk (risk, portfolio construction, indicators). Neither half imports the other's kernels.
+risk (risk, portfolio construction, indicators). Neither half imports the other's kernels. So are the mesh's two guests.
 Generated code, bundles and vendored files do not count.
 """
 
@@ -17,6 +17,8 @@ SKIPPED = frozenset({"__pycache__", "node_modules", "dist", "static"})
 
 
 CORE = "execution_core"
+# The command line and the drills use the mesh; nothing of the mesh uses them.
+MESH_ROOMS = frozenset({"commands", "drills"})
 RISK_HALF = frozenset({"risk", "construction", "indicators", "performance.py"})
 
 
@@ -25,7 +27,8 @@ def components(root: Path) -> dict[str, list[Path]]:
     found = {
         f"{CORE} (execution)": [path for path in sorted((root / CORE).glob("*")) if path.name not in RISK_HALF],
         f"{CORE} (risk)": [root / CORE / name for name in sorted(RISK_HALF)],
-        "mesh": [root / "mesh"],
+        "mesh": [path for path in sorted((root / "mesh").glob("*")) if path.name not in MESH_ROOMS],
+        **{f"mesh/{name}": [root / "mesh" / name] for name in sorted(MESH_ROOMS)},
     }
     for path in sorted((root / "python_services").glob("*")):
         if path.is_dir() and path.name not in SKIPPED:

@@ -22,7 +22,7 @@ import grpc
 
 from alphamesh.agent.v1 import agent_pb2, agent_pb2_grpc
 from mesh import tables, topology
-from mesh.cli_system import supervised
+from mesh.commands.system import supervised
 from mesh.connect import SocketSystem
 from mesh.replicas import Replicas
 from mesh.rundir import RunDir

@@ -14,7 +14,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from mesh.cli_app import app
+from mesh.commands.app import app
 from mesh.rundir import RunDir
 
 from ..conftest import TOPOLOGY, alive, alphamesh

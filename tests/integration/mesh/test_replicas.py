@@ -16,7 +16,7 @@ import pytest
 
 from alphamesh.agent.v1 import agent_pb2, agent_pb2_grpc
 from mesh import topology
-from mesh.cli_system import supervised
+from mesh.commands.system import supervised
 from mesh.connect import SocketSystem
 from mesh.replicas import Replicas
 from python_services.kit.errors import ServiceError

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 from typer.testing import CliRunner
 
 from mesh import diagram, topology
-from mesh.cli_app import app
+from mesh.commands.app import app
 
 SVG = "{http://www.w3.org/2000/svg}"
 

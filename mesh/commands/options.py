@@ -18,12 +18,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def finish(command: Callable[[], Awaitable[int]]) -> None:
     """Runs a command and ends the program with its exit code."""
-    from . import interrupts
+    from .. import interrupts
 
     try:
         code = interrupts.run(command)
     except Exception as error:
-        from .failures import explained
+        from ..failures import explained
 
         message = explained(error)
         if message is None:

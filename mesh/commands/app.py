@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from . import cli_control_app
-from .cli_log_app import app as log_app
-from .cli_options import DataDir, Json
-from .cli_options import finish as _finish
-from .wish import Wish
+from ..wish import Wish
+from . import control_app
+from .log_app import app as log_app
+from .options import DataDir, Json
+from .options import finish as _finish
 
 START, END = datetime.combine(Wish.start, time()), datetime.combine(Wish.end, time())
 
@@ -28,7 +28,7 @@ app = typer.Typer(
 )
 
 app.add_typer(log_app, name="log")
-cli_control_app.register(app)
+control_app.register(app)
 
 TopologyFile = Annotated[Path | None, typer.Option("--topology", metavar="FILE", help="Another topology.yaml.")]
 NatsCluster = Annotated[
@@ -61,7 +61,7 @@ def up(
 
     alphamesh up --nats-cluster 3 --journal postgres
     """
-    from . import cli_system as commands
+    from . import system as commands
 
     _finish(lambda: commands.up(detach, data_dir, topology, nats_cluster, journal))
 
@@ -80,7 +80,7 @@ def topology(
 
     alphamesh topology --topology mine.yaml --json
     """
-    from . import cli_topology as commands
+    from . import topology as commands
 
     _finish(lambda: commands.topology(svg, file, as_json))
 
@@ -91,7 +91,7 @@ def down(data_dir: DataDir = None) -> None:
 
     Example: alphamesh down
     """
-    from . import cli_system as commands
+    from . import system as commands
 
     _finish(lambda: commands.down(data_dir))
 
@@ -102,7 +102,7 @@ def status(data_dir: DataDir = None, json: Json = False) -> None:
 
     Example: alphamesh status --json
     """
-    from . import cli_system as commands
+    from . import system as commands
 
     _finish(lambda: commands.status(data_dir, json))
 
@@ -119,7 +119,7 @@ def logs(
 
     Example: alphamesh logs execution -f
     """
-    from . import cli_system as commands
+    from . import system as commands
 
     _finish(lambda: commands.print_logs(service, follow, lines, data_dir, json))
 
@@ -159,7 +159,7 @@ def session(
 
     alphamesh session --local --method RISK_PARITY --start 2010-01-04 --end 2010-03-31
     """
-    from . import cli_session as commands
+    from . import session as commands
 
     wish = Wish(
         start=start.date(),
@@ -209,7 +209,7 @@ def explain(
 
     alphamesh explain 7a2c74efede1-0003-AAPL
     """
-    from . import cli_decision as commands
+    from . import decision as commands
 
     _finish(lambda: commands.explain(identifier, last, data_dir, json))
 
@@ -224,7 +224,7 @@ def decisions(
 
     Example: alphamesh decisions --json
     """
-    from . import cli_decision as commands
+    from . import decision as commands
 
     _finish(lambda: commands.decisions(session, data_dir, json))
 
@@ -248,7 +248,7 @@ def trace(
 
     alphamesh trace 7a2c74efede1-0003 --json
     """
-    from . import cli_trace as commands
+    from . import trace as commands
 
     _finish(lambda: commands.trace(identifier, last, listed, failed, data_dir, json))
 
@@ -267,7 +267,7 @@ def metrics(
 
     alphamesh metrics execution
     """
-    from . import cli_trace as commands
+    from . import trace as commands
 
     _finish(lambda: commands.show_metrics(service, data_dir, json))
 
@@ -283,7 +283,7 @@ def risk(
 
     Example: alphamesh risk --backtest
     """
-    from . import cli_risk as commands
+    from . import risk as commands
 
     _finish(lambda: commands.risk(account, backtest, data_dir, json))
 
@@ -309,7 +309,7 @@ def replay(
 
     alphamesh replay session.tar.gz
     """
-    from . import cli_replay as commands
+    from . import replay as commands
 
     _finish(lambda: commands.replay(run, json))
 
@@ -323,7 +323,7 @@ def archive(
 
     Example: alphamesh archive session.tar.gz --data-dir var/latest
     """
-    from . import cli_replay as commands
+    from . import replay as commands
 
     _finish(lambda: commands.archive(data_dir, file))
 
@@ -339,7 +339,7 @@ def trading_state(
 
     Example: alphamesh trading-state HALTED --reason "prices look wrong"
     """
-    from . import cli_decision as commands
+    from . import decision as commands
 
     _finish(lambda: commands.trading_state(state, reason, account, data_dir))
 
@@ -356,7 +356,7 @@ def convert(
 
     Example: alphamesh convert 60000 USD EUR
     """
-    from . import cli_decision as commands
+    from . import decision as commands
 
     _finish(lambda: commands.convert(amount, sell, buy, account, data_dir))
 
@@ -374,7 +374,7 @@ def token(
 
     Example: alphamesh token --role viewer --subject alice --hours 8
     """
-    from . import cli_token as commands
+    from . import token as commands
 
     _finish(lambda: commands.token(role, subject, hours, data_dir))
 
@@ -385,7 +385,7 @@ def verify(data_dir: DataDir = None, json: Json = False) -> None:
 
     Example: alphamesh verify --json
     """
-    from . import cli_verify as commands
+    from . import verify as commands
 
     _finish(lambda: commands.verify(data_dir, json))
 
@@ -409,6 +409,6 @@ def drill(
 
     alphamesh drill certificate --seed 3 --keep var/drills
     """
-    from . import cli_drill as commands
+    from . import drill as commands
 
     _finish(lambda: commands.drill(tuple(names or ()), rounds, seed, list_, keep, json))

@@ -13,11 +13,11 @@ from google.protobuf.json_format import MessageToDict
 
 from alphamesh.audit.v1 import audit_pb2_grpc, trace_pb2
 
-from . import metrics, trace_tree
-from .cli_decision import latest_decision
-from .connect import reading
-from .errors import MeshError
-from .rundir import RunDir
+from .. import metrics, trace_tree
+from ..connect import reading
+from ..errors import MeshError
+from ..rundir import RunDir
+from .decision import latest_decision
 
 AUDIT = "audit"
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")

@@ -16,15 +16,15 @@ import orjson
 
 from alphamesh.decision.v1 import decision_pb2
 
-from . import report as reports
-from . import risk_report, tables, topology
-from . import session as sessions
-from .cli_system import chosen, supervised
-from .connect import SocketSystem, System, running
-from .errors import MeshError
-from .progress import ProgressView
-from .rundir import RunDir
-from .wish import Wish
+from .. import report as reports
+from .. import risk_report, tables, topology
+from .. import session as sessions
+from ..connect import SocketSystem, System, running
+from ..errors import MeshError
+from ..progress import ProgressView
+from ..rundir import RunDir
+from ..wish import Wish
+from .system import chosen, supervised
 
 T = TypeVar("T")
 

@@ -13,10 +13,10 @@ from alphamesh.mesh.v1 import control_pb2, control_pb2_grpc
 from python_services.kit.client import open_channel
 from python_services.kit.errors import invalid
 
-from .connect import OPERATOR
-from .control import SERVICE
-from .errors import MeshError
-from .rundir import RunDir
+from ..connect import OPERATOR
+from ..control import SERVICE
+from ..errors import MeshError
+from ..rundir import RunDir
 
 
 async def scale(group: str, replicas: int, data_dir: Path | None) -> int:

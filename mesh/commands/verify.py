@@ -9,10 +9,10 @@ import orjson
 
 from alphamesh.audit.v1 import state_pb2, state_pb2_grpc
 
-from . import tables
-from .connect import System, reading, run_topology
-from .rundir import RunDir
-from .topology import Topology
+from .. import tables
+from ..connect import System, reading, run_topology
+from ..rundir import RunDir
+from ..topology import Topology
 
 STATE = "alphamesh.audit.v1.StateService/*"
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .cli_options import DataDir, Json, finish
+from .options import DataDir, Json, finish
 
 app = typer.Typer(
     help="Read and check the event log, of a run that is up or down.",
@@ -46,10 +46,11 @@ def tail(
 
     alphamesh log tail --follow --type OrderFilled --json
     """
-    from . import cli_log, event_filter
+    from .. import event_filter
+    from . import log as commands
 
     finish(
-        lambda: cli_log.tail(
+        lambda: commands.tail(
             event_filter.wanted(stream, from_seq, types, decision, correlation), lines, follow, data_dir, json
         )
     )
@@ -74,10 +75,11 @@ def grep(
 
     alphamesh log grep '"state":"ORDER_STATE_DENIED"' --stream execution --json
     """
-    from . import cli_log, event_filter
+    from .. import event_filter
+    from . import log as commands
 
     finish(
-        lambda: cli_log.grep(
+        lambda: commands.grep(
             event_filter.wanted(stream, from_seq, types, decision, correlation, pattern), data_dir, json
         )
     )
@@ -101,9 +103,10 @@ def export(
 
     alphamesh log export - --decision S-0042 | jq .payload
     """
-    from . import cli_log, event_filter
+    from .. import event_filter
+    from . import log as commands
 
-    finish(lambda: cli_log.export(event_filter.wanted(stream, from_seq, types, decision, correlation), file, data_dir))
+    finish(lambda: commands.export(event_filter.wanted(stream, from_seq, types, decision, correlation), file, data_dir))
 
 
 @app.command()
@@ -119,6 +122,6 @@ def verify(stream: Streams = None, data_dir: DataDir = None, json: Json = False)
 
     alphamesh log verify --stream execution --data-dir var/latest --json
     """
-    from . import cli_log
+    from . import log as commands
 
-    finish(lambda: cli_log.verify(stream or (), data_dir, json))
+    finish(lambda: commands.verify(stream or (), data_dir, json))

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import orjson
 
-from . import tables
-from .drills import runner
-from .drills.faults import DRILLS, Drill
-from .drills.runner import Round
-from .errors import MeshError
+from .. import tables
+from ..drills import runner
+from ..drills.faults import DRILLS, Drill
+from ..drills.runner import Round
+from ..errors import MeshError
 
 _NUMBERS = frozenset({"rounds", "passed", "recovery p50 ms", "longest ms", "restarts", "orders", "fills"})
 

@@ -19,12 +19,12 @@ from alphamesh.marketdata.v1 import events_pb2 as marketdata_events
 from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
 from python_services.kit import telemetry
 
-from . import comparison, recording, risk_report, tables
-from . import session as sessions
-from .errors import MeshError
-from .progress import ProgressView
-from .recording import Recording, journalled
-from .stored import JOURNAL
+from .. import comparison, recording, risk_report, tables
+from .. import session as sessions
+from ..errors import MeshError
+from ..progress import ProgressView
+from ..recording import Recording, journalled
+from ..stored import JOURNAL
 
 if TYPE_CHECKING:
     from python_services.local import LocalSystem

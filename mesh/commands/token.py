@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from .connect import run_topology
-from .rundir import RunDir
-from .tokens import TokenError, Tokens
+from ..connect import run_topology
+from ..rundir import RunDir
+from ..tokens import TokenError, Tokens
 
 
 async def token(role: str, subject: str, hours: float, data_dir: Path | None) -> int:

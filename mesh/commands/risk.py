@@ -9,10 +9,10 @@ import orjson
 
 from alphamesh.risk.v1 import risk_pb2, risk_pb2_grpc
 
-from . import risk_report
-from .connect import reading
-from .errors import MeshError
-from .rundir import RunDir
+from .. import risk_report
+from ..connect import reading
+from ..errors import MeshError
+from ..rundir import RunDir
 
 
 async def risk(account: str | None, backtest: bool, data_dir: Path | None, as_json: bool) -> int:

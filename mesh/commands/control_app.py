@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from .cli_options import DataDir
-from .cli_options import finish as _finish
+from .options import DataDir
+from .options import finish as _finish
 
 certificates_app = typer.Typer(name="certificates", help="Identities of services and clients.", no_args_is_help=True)
 
@@ -21,7 +21,7 @@ def scale(
 
     Example: alphamesh scale technical_agent 3
     """
-    from . import cli_control as commands
+    from . import control as commands
 
     _finish(lambda: commands.scale(service, replicas, data_dir))
 
@@ -33,7 +33,7 @@ def drain(
 
     Example: alphamesh drain technical_agent-2
     """
-    from . import cli_control as commands
+    from . import control as commands
 
     _finish(lambda: commands.drain(replica, data_dir))
 
@@ -47,7 +47,7 @@ def weights(
 
     Example: alphamesh weights technical_agent stable=90 v2=10
     """
-    from . import cli_control as commands
+    from . import control as commands
 
     _finish(lambda: commands.weights(service, shares, data_dir))
 
@@ -66,7 +66,7 @@ def rotate(
 
     Example: alphamesh certificates rotate technical_agent
     """
-    from . import cli_control as commands
+    from . import control as commands
 
     _finish(lambda: commands.rotate(identity, data_dir))
 

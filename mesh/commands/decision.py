@@ -14,13 +14,13 @@ from alphamesh.execution.v1 import execution_pb2, execution_pb2_grpc
 from alphamesh.type.v1 import trading_pb2
 from python_services.kit.convert import decimal, money_e9
 
-from . import explanation, order_story, tables
-from .connect import System, reading, running
-from .errors import MeshError
-from .report import list_decisions, list_fills, list_orders
-from .rundir import RunDir
-from .session import amount as money_of
-from .session import day_of
+from .. import explanation, order_story, tables
+from ..connect import System, reading, running
+from ..errors import MeshError
+from ..report import list_decisions, list_fills, list_orders
+from ..rundir import RunDir
+from ..session import amount as money_of
+from ..session import day_of
 
 
 async def explain(wanted: str | None, last: bool, data_dir: Path | None, as_json: bool) -> int:

@@ -13,10 +13,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from . import control, logs, topology
-from .errors import MeshError
-from .rundir import RunDir
-from .supervisor import Supervisor
+from .. import control, logs, topology
+from ..errors import MeshError
+from ..rundir import RunDir
+from ..supervisor import Supervisor
 
 _POLL_S = 0.05
 _DOWN_TIMEOUT_S = 60.0
@@ -104,7 +104,7 @@ async def status(data_dir: Path | None, as_json: bool) -> int:
         answer = {**state, "supervisor_pid": holder, "data_dir": str(run.path), "serving": serving}
         print(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
     else:
-        from . import tables
+        from .. import tables
 
         tables.status(run.path, state.get("state", "DOWN"), holder, processes, state.get("edge"))
         tables.replicas(state.get("services", {}) if holder else {}, processes)

@@ -11,11 +11,11 @@ import orjson
 
 from alphamesh.audit.v1 import event_pb2
 
-from . import chains, tables
-from .errors import MeshError
-from .event_filter import Wanted, as_json, line, moment, select
-from .frames import Source, copies, journals
-from .rundir import RunDir
+from .. import chains, tables
+from ..errors import MeshError
+from ..event_filter import Wanted, as_json, line, moment, select
+from ..frames import Source, copies, journals
+from ..rundir import RunDir
 
 Envelopes = Sequence[event_pb2.EventEnvelope]
 SUFFIXES = (".jsonl", ".parquet")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import orjson
 
-from . import diagram
-from . import topology as topologies
-from .errors import MeshError
+from .. import diagram
+from .. import topology as topologies
+from ..errors import MeshError
 
 
 async def topology(svg: Path | None, file: Path | None, as_json: bool) -> int:
