@@ -90,6 +90,7 @@ setup-gpu: $(RUN_STAMP) ## Add CuPy for CUDA 13 to .venv
 lock: | $(UV) ## Resolve requirements/*.txt from pyproject.toml (UPGRADE=1: to the newest versions)
 	@$(COMPILE) pyproject.toml --extra build -o requirements/run.txt
 	@$(COMPILE) pyproject.toml --extra dev -c requirements/run.txt -o requirements/dev.txt
+	@$(COMPILE) pyproject.toml --extra build --extra train -c requirements/dev.txt -o requirements/train.txt
 	@$(COMPILE) pyproject.toml --extra dev --extra research -c requirements/dev.txt -o requirements/research.txt
 	@$(COMPILE) pyproject.toml --extra build --extra gpu -c requirements/run.txt -o requirements/gpu.txt
 	@sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements/uv.txt | sed '$(if $(UPGRADE),s/==.*//)' | \
