@@ -1,0 +1,1 @@
+"""Agents whose forecasts come from learned models, which Triton serves."""

@@ -1,0 +1,153 @@
+"""AgentService of the learned agents: features, then the model, then messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from alphamesh.agent.v1 import agent_pb2, agent_pb2_grpc
+from alphamesh.feature.v1 import feature_pb2, feature_pb2_grpc
+from alphamesh.marketdata.v1 import marketdata_pb2_grpc
+from alphamesh.model.v1 import model_pb2_grpc
+from inference import grpc_service_pb2_grpc
+from python_services.kit import telemetry
+from python_services.kit.context import Context, ServiceDefinition
+from python_services.kit.errors import not_found
+from python_services.kit.inference import InferenceClient, InferenceError
+from python_services.kit.snapshots import Snapshot, SnapshotClient
+
+from . import logic
+from .config import Config
+from .versions import Version, Versions
+
+AGENT_ID = "learned.direction"
+VERSION = "1"
+_UNAVAILABLE = agent_pb2.Abstention.REASON_DEPENDENCY_UNAVAILABLE
+_MISSING = agent_pb2.Abstention.REASON_MISSING_DATA
+
+
+class AgentService(agent_pb2_grpc.AgentServiceServicer):
+    """A function of a snapshot and of the version that the rollout gives its decision."""
+
+    def __init__(
+        self,
+        config: Config,
+        snapshots: SnapshotClient,
+        features: feature_pb2_grpc.FeatureServiceAsyncStub,
+        models: InferenceClient,
+        versions: Versions,
+    ) -> None:
+        self._config = config
+        self._snapshots = snapshots
+        self._features = features
+        self._models = models
+        self._versions = versions
+
+    async def ListAgents(self, request: agent_pb2.ListAgentsRequest, context: Any) -> agent_pb2.ListAgentsResponse:
+        """See the contract."""
+        return agent_pb2.ListAgentsResponse(
+            agents=[
+                agent_pb2.Agent(
+                    agent_id=AGENT_ID,
+                    version=VERSION,
+                    kind=agent_pb2.Agent.KIND_LEARNED,
+                    minimum_bars=self._config.minimum_bars,
+                    horizon_bars=logic.HORIZON_BARS,
+                    description="Probability of a higher close and volatility, by gradient boosting on daily bars.",
+                )
+            ]
+        )
+
+    async def ComputeForecasts(
+        self, request: agent_pb2.ComputeForecastsRequest, context: Any
+    ) -> agent_pb2.ComputeForecastsResponse:
+        """See the contract."""
+        for agent_id in request.agent_ids:
+            if agent_id != AGENT_ID:
+                raise not_found("agent", agent_id, f"this cluster has {AGENT_ID}")
+        snapshot = await self._snapshots.get(request.snapshot_id)
+        version = self._versions.choose(request.decision_id)
+        message = agent_pb2.AgentForecast(
+            agent_id=AGENT_ID,
+            agent_version=VERSION,
+            model_version=f"{self._config.model_id}:{version.number}",
+            horizon_bars=logic.HORIZON_BARS,
+        )
+        table = await self._table(version, snapshot)
+        rows = table.complete()
+        for row in sorted(set(range(len(snapshot.instrument_ids))) - set(rows.tolist())):
+            message.abstentions.add(instrument_index=row, reason=_MISSING, detail=f"no {table.missing(row)}")
+        if len(rows):
+            await self._fill(message, version, table, rows)
+        return agent_pb2.ComputeForecastsResponse(
+            snapshot_id=snapshot.snapshot_id, data_sha256=snapshot.data_sha256, forecasts=[message]
+        )
+
+    async def _table(self, version: Version, snapshot: Snapshot) -> logic.Table:
+        request = feature_pb2.GetOnlineFeaturesRequest(
+            feature_set_version=version.feature_set_version,
+            instrument_ids=snapshot.instrument_ids,
+            known_at_ns=snapshot.as_of_ns,
+            snapshot_id=snapshot.snapshot_id,
+        )
+        content = (await self._features.GetOnlineFeatures(request)).arrow_ipc
+        batch = pa.ipc.open_file(pa.BufferReader(content)).get_batch(0)
+        found = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in version.features}
+        return logic.in_order(found, version.features)
+
+    async def _fill(
+        self, message: agent_pb2.AgentForecast, version: Version, table: logic.Table, rows: NDArray[np.int64]
+    ) -> None:
+        """Estimates of `rows`; without a model, an abstention for each, and the forecast says that it is degraded."""
+        try:
+            outputs = await self._models.infer(
+                self._config.model_id,
+                version.number,
+                {"features": logic.rows(table, rows)},
+                {"up_probability": (len(rows), 1), "volatility": (len(rows), 1)},
+                timeout_s=self._config.inference_timeout_s,
+            )
+            found = logic.forecast(table, rows, outputs["up_probability"], outputs["volatility"])
+        except (InferenceError, ValueError) as error:
+            reason = f"{message.model_version} did not answer: {error}"
+            telemetry.logger().warning("degraded", agent=AGENT_ID, reason=reason)
+            message.degraded = reason
+            for row in rows.tolist():
+                message.abstentions.add(instrument_index=row, reason=_UNAVAILABLE, detail=reason)
+            return
+        message.estimates.CopyFrom(
+            agent_pb2.Estimates(
+                instrument_index=found.index.tolist(),
+                expected_return=found.expected_return.tolist(),
+                volatility=found.volatility.tolist(),
+                confidence=found.confidence.tolist(),
+                evidence=[
+                    agent_pb2.Evidence(name=name, value=values.tolist()) for name, values in found.evidence.items()
+                ],
+            )
+        )
+
+
+async def build(context: Context[Config]) -> None:
+    """Ready once the registry has named a champion."""
+    config = context.config
+    features = context.stub(feature_pb2_grpc.FeatureServiceStub, "feature_store")
+    registry = context.stub(model_pb2_grpc.ModelRegistryServiceStub, "model_registry")
+    versions = Versions(config.model_id, registry, features, config.start_patience_s)
+    await versions.start()
+    context.spawn(versions.follow(), "rollout")
+    models = InferenceClient(
+        context.stub(grpc_service_pb2_grpc.GRPCInferenceServiceStub, "triton"),
+        failures=config.breaker_failures,
+        reset_s=config.breaker_reset_s,
+    )
+    snapshots = SnapshotClient(context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data"))
+    service = AgentService(config, snapshots, features, models, versions)
+    name = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
+    context.add(agent_pb2_grpc.add_AgentServiceServicer_to_server, service, name)
+
+
+DEFINITION = ServiceDefinition(name="learned_agent", version="0.1.0", config=Config, build=build)
