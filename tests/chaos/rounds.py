@@ -225,11 +225,11 @@ class Rounds:
     async def _judge_end(self, history: History, result: Round) -> None:
         """The log, the witness, the venue, the view; then the resting accounts are empty again."""
         for account in RESTING:
-            await _until(lambda account=account: self._is_clear(account))
+            await _until(lambda account=account: self._is_clear(account), f"orders of {account} are still open")
         await self._judge_log(history)
         result.reads = sum(1 for _ in history.of("read", "look"))
         self._judge_witness(history)
-        await _until(self._venue_is_told)
+        await _until(self._venue_is_told, "venue and ledger know different trades")
         for account in ACCOUNTS:
             self.venue.compare(account, self.books.accounts[account], self._rejected[account], self._granted[account])
         await asyncio.to_thread(self._mesh.verify)
@@ -302,11 +302,11 @@ async def _work(client: Client, over: asyncio.Event) -> None:
         await client.random.choices(COMMANDS, weights)[0].run(client)
 
 
-async def _until(reached: Callable[[], Awaitable[bool]], limit_s: float = 30) -> None:
+async def _until(reached: Callable[[], Awaitable[bool]], otherwise: str, limit_s: float = RECOVERY_S) -> None:
     give_up = time.monotonic() + limit_s
     while not await reached():
         if time.monotonic() > give_up:
-            raise BrokenError(f"not settled after {limit_s:g} s")
+            raise BrokenError(f"after {limit_s:g} s {otherwise}")
         await asyncio.sleep(0.1)
 
 
