@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,11 +17,12 @@ from alphamesh.venue.v1 import venue_pb2, venue_pb2_grpc
 from .client import Client, Limits
 from .commands import COMMANDS
 from .faults import Fault
-from .history import NEVER, History
+from .history import NEVER, History, Operation
 from .ledger_check import E9, Books, BrokenError, Chain, compare_account, follow
 from .linearizability import Interval, check, respects_time
 from .market import Market
 from .model import Ledger, ledger_steps
+from .proposer import REMEMBERED
 from .system import ChaosError, Links, Mesh
 from .venue_check import VenueBook
 
@@ -194,6 +196,7 @@ class Rounds:
         """Every first answer, asked for again, is the same to the last bit."""
         gate = asyncio.Semaphore(REPEATS_AT_ONCE)
         acknowledged = list(history.acknowledged())
+        asked = _remembered(acknowledged)
         again = self._client("again", "", History(), Limits(order_notional=0, position=0, gross=0))
 
         async def repeat(one: Any) -> str:
@@ -202,9 +205,9 @@ class Rounds:
             same = answer.SerializeToString(deterministic=True) == one.response.SerializeToString(deterministic=True)
             return "" if same else f"{one.command} {getattr(one.request, 'request_id', '')} is answered otherwise"
 
-        changed = [text for text in await asyncio.gather(*(repeat(one) for one in acknowledged)) if text]
+        changed = [text for text in await asyncio.gather(*(repeat(one) for one in asked)) if text]
         await again.links.close()
-        result.acknowledged, result.repeated = len(acknowledged), len(acknowledged)
+        result.acknowledged, result.repeated = len(acknowledged), len(asked)
         if changed:
             raise BrokenError(f"{len(changed)} acknowledged answers changed: {changed[:3]}")
 
@@ -294,6 +297,19 @@ class Rounds:
         stream.cancel()
         await self._judge_log(History())
         return all(self.venue.trades.get(account, set()) == self.books.accounts[account].trades for account in ACCOUNTS)
+
+
+def _remembered(acknowledged: list[Operation]) -> list[Operation]:
+    """All but the batches of an agent that are older than the ledger promises to answer again."""
+    newest: Counter[str] = Counter()
+    for one in acknowledged:
+        if one.command == "reserve":
+            newest[one.request.agent_id] = max(newest[one.request.agent_id], one.request.batch_number)
+    return [
+        one
+        for one in acknowledged
+        if one.command != "reserve" or one.request.batch_number > newest[one.request.agent_id] - REMEMBERED
+    ]
 
 
 async def _work(client: Client, over: asyncio.Event) -> None:
