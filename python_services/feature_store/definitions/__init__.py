@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import oscillators, range, returns, trend, volatility, volume
+from . import oscillators, ranges, returns, trend, volatility, volume
 from .base import COLUMNS, Definition, FeatureSet, Floats, Kernel, Parameters, Window
 
 __all__ = [
@@ -26,7 +26,7 @@ FEATURES: tuple[Definition, ...] = (
     *oscillators.FEATURES,
     *volatility.FEATURES,
     *volume.FEATURES,
-    *range.FEATURES,
+    *ranges.FEATURES,
 )
 
 KERNELS: dict[str, Kernel] = {feature.kernel.name: feature.kernel for feature in FEATURES}

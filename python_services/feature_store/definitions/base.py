@@ -44,7 +44,7 @@ class Window:
     @property
     def bars(self) -> int:
         """Length in bars."""
-        return self.close.shape[0]
+        return len(self.close)
 
     def tail(self, bars: int) -> Window:
         """The newest `bars` bars; a view."""

@@ -10,14 +10,16 @@ from .base import Definition, Floats, Parameters, Window, kernel
 @kernel("relative_strength_index", ("close",), ("bars",), shortest=lambda p: int(p["bars"]) + 1)
 def relative_strength_index(window: Window, p: Parameters, inputs: tuple[Floats, ...]) -> Floats:
     """RSI (Wilder 1978)."""
-    return indicators.rsi(window.close, int(p["bars"]))[-1]
+    values: Floats = indicators.rsi(window.close, int(p["bars"]))[-1]
+    return values
 
 
 @kernel("bollinger_z", ("close",), ("bars",), shortest=lambda p: int(p["bars"]))
 def bollinger_z(window: Window, p: Parameters, inputs: tuple[Floats, ...]) -> Floats:
     """Close less its average, in standard deviations: 2 is the upper Bollinger band."""
     bars = int(p["bars"])
-    return indicators.zscore(window.close[-bars:], bars)[-1]
+    values: Floats = indicators.zscore(window.close[-bars:], bars)[-1]
+    return values
 
 
 RSI_14 = Definition(

@@ -8,7 +8,8 @@ from .base import Definition, Floats, Parameters, Window, kernel
 @kernel("simple_return", ("close",), ("bars",), shortest=lambda p: int(p["bars"]) + 1)
 def simple_return(window: Window, p: Parameters, inputs: tuple[Floats, ...]) -> Floats:
     """Close over the close `bars` ago, less 1."""
-    return window.close[-1] / window.close[-1 - int(p["bars"])] - 1.0
+    values: Floats = window.close[-1] / window.close[-1 - int(p["bars"])] - 1.0
+    return values
 
 
 @kernel("skip_momentum", ("close",), ("bars", "skip"), shortest=lambda p: int(p["bars"]) + 1)
@@ -17,13 +18,15 @@ def skip_momentum(window: Window, p: Parameters, inputs: tuple[Floats, ...]) -> 
 
     Source: Jegadeesh and Titman, Returns to Buying Winners and Selling Losers, 1993 (12 months less 1, here 6 less 1).
     """
-    return window.close[-1 - int(p["skip"])] / window.close[-1 - int(p["bars"])] - 1.0
+    values: Floats = window.close[-1 - int(p["skip"])] / window.close[-1 - int(p["bars"])] - 1.0
+    return values
 
 
 @kernel("overnight_gap", ("open", "close"), shortest=lambda p: 2)
 def overnight_gap(window: Window, p: Parameters, inputs: tuple[Floats, ...]) -> Floats:
     """Open over the close before, less 1."""
-    return window.open[-1] / window.close[-2] - 1.0
+    values: Floats = window.open[-1] / window.close[-2] - 1.0
+    return values
 
 
 def _return(bars: int) -> Definition:

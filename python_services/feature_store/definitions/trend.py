@@ -18,7 +18,8 @@ from .base import Definition, Floats, Parameters, Window, kernel
 def macd_histogram(window: Window, p: Parameters, inputs: tuple[Floats, ...]) -> Floats:
     """MACD less its signal line, over the close (Appel)."""
     found = indicators.macd(window.close, int(p["fast"]), int(p["slow"]), int(p["signal"]))
-    return found.histogram[-1] / window.close[-1]
+    values: Floats = found.histogram[-1] / window.close[-1]
+    return values
 
 
 @kernel("average_ratio", ("close",), ("short", "long"), shortest=lambda p: int(p["long"]))
@@ -26,13 +27,15 @@ def average_ratio(window: Window, p: Parameters, inputs: tuple[Floats, ...]) -> 
     """Simple average of the last `short` closes over that of the last `long`, less 1."""
     short, long = int(p["short"]), int(p["long"])
     closes = window.close
-    return indicators.sma(closes[-short:], short)[-1] / indicators.sma(closes[-long:], long)[-1] - 1.0
+    values: Floats = indicators.sma(closes[-short:], short)[-1] / indicators.sma(closes[-long:], long)[-1] - 1.0
+    return values
 
 
 @kernel("average_directional_index", ("high", "low", "close"), ("bars",), shortest=lambda p: 2 * int(p["bars"]))
 def average_directional_index(window: Window, p: Parameters, inputs: tuple[Floats, ...]) -> Floats:
     """ADX (Wilder 1978)."""
-    return indicators.adx(window.high, window.low, window.close, int(p["bars"])).adx[-1]
+    values: Floats = indicators.adx(window.high, window.low, window.close, int(p["bars"])).adx[-1]
+    return values
 
 
 @kernel("trend_statistic", ("close",), ("bars",), shortest=lambda p: int(p["bars"]))
@@ -40,7 +43,8 @@ def trend_statistic(window: Window, p: Parameters, inputs: tuple[Floats, ...]) -
     """t-statistic of the slope of log closes on time. It is wild on a line that is nearly straight: cut at 50."""
     bars = int(p["bars"])
     slope = indicators.slope(np.log(window.close[-bars:]), bars)
-    return np.clip(slope.t_stat[-1], -50.0, 50.0)
+    values: Floats = np.clip(slope.t_stat[-1], -50.0, 50.0)
+    return values
 
 
 def _ratio(short: int, long: int) -> Definition:

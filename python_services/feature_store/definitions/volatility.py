@@ -13,7 +13,8 @@ from .base import Definition, Floats, Parameters, Window, kernel
 def close_to_close_volatility(window: Window, p: Parameters, inputs: tuple[Floats, ...]) -> Floats:
     """Sample standard deviation of the last `bars` log returns."""
     bars = int(p["bars"])
-    return indicators.stdev(window.returns[-bars:], bars, ddof=1)[-1]
+    values: Floats = indicators.stdev(window.returns[-bars:], bars, ddof=1)[-1]
+    return values
 
 
 @kernel("yang_zhang_volatility", ("open", "high", "low", "close"), ("bars",), shortest=lambda p: int(p["bars"]) + 1)
@@ -21,20 +22,23 @@ def yang_zhang_volatility(window: Window, p: Parameters, inputs: tuple[Floats, .
     """Overnight, open-to-close and range parts together. Source: Yang and Zhang, Journal of Business 73, 2000."""
     bars = int(p["bars"])
     last = window.tail(bars + 1)
-    return indicators.yang_zhang(last.open, last.high, last.low, last.close, bars)[-1]
+    values: Floats = indicators.yang_zhang(last.open, last.high, last.low, last.close, bars)[-1]
+    return values
 
 
 @kernel("parkinson_volatility", ("high", "low"), ("bars",), shortest=lambda p: int(p["bars"]))
 def parkinson_volatility(window: Window, p: Parameters, inputs: tuple[Floats, ...]) -> Floats:
     """From the ranges of the bars alone. Source: Parkinson, Journal of Business 53, 1980."""
     bars = int(p["bars"])
-    return indicators.parkinson(window.high[-bars:], window.low[-bars:], bars)[-1]
+    values: Floats = indicators.parkinson(window.high[-bars:], window.low[-bars:], bars)[-1]
+    return values
 
 
 @kernel("average_true_range", ("high", "low", "close"), ("bars",), shortest=lambda p: int(p["bars"]) + 1)
 def average_true_range(window: Window, p: Parameters, inputs: tuple[Floats, ...]) -> Floats:
     """ATR (Wilder 1978) over the close."""
-    return indicators.atr(window.high, window.low, window.close, int(p["bars"]))[-1] / window.close[-1]
+    values: Floats = indicators.atr(window.high, window.low, window.close, int(p["bars"]))[-1] / window.close[-1]
+    return values
 
 
 @kernel("return_skewness", ("close",), ("bars",), shortest=lambda p: int(p["bars"]) + 1)
@@ -43,13 +47,15 @@ def return_skewness(window: Window, p: Parameters, inputs: tuple[Floats, ...]) -
     returns = window.returns[-int(p["bars"]) :]
     centred = returns - returns.mean(axis=0)
     second = (centred * centred).mean(axis=0)
-    return (centred * centred * centred).mean(axis=0) / (second * np.sqrt(second))
+    values: Floats = (centred * centred * centred).mean(axis=0) / (second * np.sqrt(second))
+    return values
 
 
 @kernel("ratio", features=2, shortest=lambda p: 1)
 def ratio(window: Window, p: Parameters, inputs: tuple[Floats, ...]) -> Floats:
     """The first input feature over the second."""
-    return inputs[0] / inputs[1]
+    values: Floats = inputs[0] / inputs[1]
+    return values
 
 
 def _close_to_close(bars: int) -> Definition:

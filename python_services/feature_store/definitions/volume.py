@@ -14,14 +14,16 @@ def volume_z(window: Window, p: Parameters, inputs: tuple[Floats, ...]) -> Float
     before = logs[:-1]
     mean = before.mean(axis=0)
     spread = before - mean
-    return (logs[-1] - mean) / np.sqrt((spread * spread).mean(axis=0))
+    values: Floats = (logs[-1] - mean) / np.sqrt((spread * spread).mean(axis=0))
+    return values
 
 
 @kernel("dollar_volume_trend", ("close", "volume"), ("short", "long"), shortest=lambda p: int(p["long"]))
 def dollar_volume_trend(window: Window, p: Parameters, inputs: tuple[Floats, ...]) -> Floats:
     """Logarithm of mean close x volume of the last `short` bars over that of the last `long`."""
     traded = window.close * window.volume
-    return np.log(traded[-int(p["short"]) :].mean(axis=0) / traded[-int(p["long"]) :].mean(axis=0))
+    values: Floats = np.log(traded[-int(p["short"]) :].mean(axis=0) / traded[-int(p["long"]) :].mean(axis=0))
+    return values
 
 
 @kernel("return_volume_correlation", ("close", "volume"), ("bars",), shortest=lambda p: int(p["bars"]) + 1)
@@ -32,7 +34,8 @@ def return_volume_correlation(window: Window, p: Parameters, inputs: tuple[Float
     returns = returns - returns.mean(axis=0)
     logs = logs - logs.mean(axis=0)
     product = (returns * returns).mean(axis=0) * (logs * logs).mean(axis=0)
-    return (returns * logs).mean(axis=0) / np.sqrt(product)
+    values: Floats = (returns * logs).mean(axis=0) / np.sqrt(product)
+    return values
 
 
 VOLUME_Z_20 = Definition(

@@ -10,13 +10,15 @@ def range_position(window: Window, p: Parameters, inputs: tuple[Floats, ...]) ->
     """0 at the lowest low of the last `bars`, 1 at the highest high."""
     bars = int(p["bars"])
     low = window.low[-bars:].min(axis=0)
-    return (window.close[-1] - low) / (window.high[-bars:].max(axis=0) - low)
+    values: Floats = (window.close[-1] - low) / (window.high[-bars:].max(axis=0) - low)
+    return values
 
 
 @kernel("drawdown", ("close",), ("bars",), shortest=lambda p: int(p["bars"]))
 def drawdown(window: Window, p: Parameters, inputs: tuple[Floats, ...]) -> Floats:
     """Close against the highest close of the last `bars`, less 1: 0 at a high, below it elsewhere."""
-    return window.close[-1] / window.close[-int(p["bars"]) :].max(axis=0) - 1.0
+    values: Floats = window.close[-1] / window.close[-int(p["bars"]) :].max(axis=0) - 1.0
+    return values
 
 
 def _position(bars: int, feature_id: str, what: str) -> Definition:
