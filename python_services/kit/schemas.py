@@ -17,6 +17,7 @@ from alphamesh.audit.v1 import events_pb2 as audit
 from alphamesh.decision.v1 import events_pb2 as decision
 from alphamesh.execution.v1 import events_pb2 as execution
 from alphamesh.marketdata.v1 import events_pb2 as marketdata
+from alphamesh.model.v1 import events_pb2 as model
 from alphamesh.portfolio.v1 import events_pb2 as portfolio
 from alphamesh.risk.v1 import events_pb2 as risk
 from alphamesh.venue.v1 import events_pb2 as venue
@@ -28,12 +29,14 @@ CONTRACTS: Mapping[str, ModuleType] = {
     "coordinator": decision,
     "execution": execution,
     "market_data": marketdata,
+    "model_registry": model,
     "portfolio": portfolio,
     "risk": risk,
     "venue": venue,
 }
-# Streams whose events belong to no session: who was refused what is not repeated by replaying one.
-OF_NO_SESSION = frozenset({"audit"})
+# Streams whose events belong to no session: who was refused what, and which model answered how fast, is not repeated
+# by replaying one.
+OF_NO_SESSION = frozenset({"audit", "model_registry"})
 # What is an event, and a message of a service as well.
 SHARED: Mapping[str, tuple[type[Message], ...]] = {"venue": (venue_pb2.Report,)}
 
