@@ -55,7 +55,6 @@ class Config:
                      "" none
     inbox            folder that `artifact.path` counts from; "" is `inbox` in the data directory
     serving          "triton", or "" while nothing serves models: then nobody validates by itself
-    serving_repository  Triton's model repository; "" is `serving` in the data directory
     serving_wait_s   pause between two looks at what is loaded
     publishers       hex Ed25519 public keys whose `model.sig` beside an artifact is accepted
     mlflow           whether MLflow mirrors the registry
@@ -65,11 +64,10 @@ class Config:
     bundled: str = "bundled:triton_models"
     inbox: str = ""
     serving: str = ""
-    serving_repository: str = ""
     serving_wait_s: float = 2.0
     publishers: tuple[str, ...] = ()
     mlflow: bool = True
-    mlflow_wait_s: float = 5.0
+    mlflow_wait_s: float = 20.0
     rollouts: Rollouts = field(default_factory=Rollouts)
 
     def __post_init__(self) -> None:

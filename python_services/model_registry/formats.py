@@ -60,7 +60,7 @@ def detect(content: bytes) -> int:
 
 
 def _pickled(content: bytes) -> bool:
-    """Protocols 2 to 5 begin with PROTO, 0 and 1 with an opcode and end with STOP; zlib is joblib's default around it."""
+    """Protocols 2 to 5 begin with PROTO, 0 and 1 end with STOP; joblib puts zlib around them."""
     if content[:1] == b"\x80" and content[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return True
     if content[:2] in (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"):

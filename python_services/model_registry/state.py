@@ -68,6 +68,10 @@ class Model:
         derived = {"champion": places.champion, "challenger": places.canary or max(places.shadows, default=0)}
         return {**self.aliases, **{name: version for name, version in derived.items() if version}}
 
+    def reached(self, stage: int) -> bool:
+        """Whether any version ever reached `stage`."""
+        return any(transition.to_stage == stage for transition in self.transitions)
+
 
 class RegistryState:
     """All models. `apply` takes the registry's events, new ones and those of the journal alike."""
