@@ -18,6 +18,7 @@ from alphamesh.decision.v1 import events_pb2 as decision
 from alphamesh.execution.v1 import events_pb2 as execution
 from alphamesh.feature.v1 import events_pb2 as feature
 from alphamesh.marketdata.v1 import events_pb2 as marketdata
+from alphamesh.model.v1 import events_pb2 as model
 from alphamesh.portfolio.v1 import events_pb2 as portfolio
 from alphamesh.risk.v1 import events_pb2 as risk
 from alphamesh.venue.v1 import events_pb2 as venue
@@ -30,6 +31,7 @@ CONTRACTS: Mapping[str, ModuleType] = {
     "execution": execution,
     "feature_store": feature,
     "market_data": marketdata,
+    "model_registry": model,
     "portfolio": portfolio,
     "risk": risk,
     "venue": venue,
@@ -37,6 +39,9 @@ CONTRACTS: Mapping[str, ModuleType] = {
 # Streams whose events belong to no session: who was refused what, and which features were registered, filled in and
 # read, is not repeated by replaying one.
 OF_NO_SESSION = frozenset({"audit", "feature_store"})
+# Streams whose events belong to no session: who was refused what, and which model answered how fast, is not repeated
+# by replaying one.
+OF_NO_SESSION = frozenset({"audit", "model_registry"})
 # What is an event, and a message of a service as well.
 SHARED: Mapping[str, tuple[type[Message], ...]] = {"venue": (venue_pb2.Report,)}
 

@@ -307,10 +307,16 @@ class TensorSpec(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     DATA_TYPE_FIELD_NUMBER: _builtins.int
     SHAPE_FIELD_NUMBER: _builtins.int
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Required. Name."""
     data_type: Global___TensorSpec.DataType.ValueType
     """Required. Type of the elements."""
+    minimum: _builtins.float
+    """Optional. Smallest value of an output that is no fault, for example 0 for a probability."""
+    maximum: _builtins.float
+    """Optional. Largest value of an output that is no fault."""
     @_builtins.property
     def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Optional. Length of each dimension; -1 means any. Empty means a scalar."""
@@ -321,12 +327,21 @@ class TensorSpec(_message.Message):
         name: _builtins.str = ...,
         data_type: Global___TensorSpec.DataType.ValueType = ...,
         shape: _abc.Iterable[_builtins.int] | None = ...,
+        minimum: _builtins.float | None = ...,
+        maximum: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "name", b"name", "shape", b"shape"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "data_type", b"data_type", "maximum", b"maximum", "minimum", b"minimum", "name", b"name", "shape", b"shape"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__maximum: _TypeAlias = _typing.Literal["maximum"]  # noqa: Y015
+    _WhichOneofArgType__maximum: _TypeAlias = _typing.Literal["_maximum", b"_maximum"]  # noqa: Y015
+    _WhichOneofReturnType__minimum: _TypeAlias = _typing.Literal["minimum"]  # noqa: Y015
+    _WhichOneofArgType__minimum: _TypeAlias = _typing.Literal["_minimum", b"_minimum"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__maximum) -> _WhichOneofReturnType__maximum | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__minimum) -> _WhichOneofReturnType__minimum | None: ...
 
 Global___TensorSpec: _TypeAlias = TensorSpec  # noqa: Y015
 
@@ -528,9 +543,11 @@ class RolloutConfig(_message.Message):
     MAXIMUM_ERROR_BASIS_POINTS_FIELD_NUMBER: _builtins.int
     MAXIMUM_P99_LATENCY_NS_FIELD_NUMBER: _builtins.int
     MINIMUM_REQUESTS_FIELD_NUMBER: _builtins.int
+    MANUAL_FIELD_NUMBER: _builtins.int
     canary_basis_points: _builtins.int
-    """Required. Requests of each 10,000 that the canary answers. A request goes by the hash of its
-    decision_id, so the same decision always meets the same version.
+    """Required. Requests of each 10,000 that the canary answers. A request goes by the hash of a key that
+    stays (account or decision, instrument, day), so the same question always meets the same version.
+    Automatic rollouts raise it in steps: 500, 2500, 5000.
     """
     maximum_error_basis_points: _builtins.int
     """Required. Failed answers of each 10,000 past which the canary is rolled back."""
@@ -538,6 +555,8 @@ class RolloutConfig(_message.Message):
     """Required. 99th percentile of its answering time past which it is rolled back, in nanoseconds."""
     minimum_requests: _builtins.int
     """Required. Requests to be seen before a guardrail or a promotion is judged."""
+    manual: _builtins.bool
+    """Optional. Promote only at the word of a person. Rollbacks stay automatic."""
     def __init__(
         self,
         *,
@@ -545,10 +564,11 @@ class RolloutConfig(_message.Message):
         maximum_error_basis_points: _builtins.int = ...,
         maximum_p99_latency_ns: _builtins.int = ...,
         minimum_requests: _builtins.int = ...,
+        manual: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary_basis_points", b"canary_basis_points", "maximum_error_basis_points", b"maximum_error_basis_points", "maximum_p99_latency_ns", b"maximum_p99_latency_ns", "minimum_requests", b"minimum_requests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary_basis_points", b"canary_basis_points", "manual", b"manual", "maximum_error_basis_points", b"maximum_error_basis_points", "maximum_p99_latency_ns", b"maximum_p99_latency_ns", "minimum_requests", b"minimum_requests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1568,3 +1588,605 @@ class WatchRolloutsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchRolloutsResponse: _TypeAlias = WatchRolloutsResponse  # noqa: Y015
+
+@_typing.final
+class Observation(_message.Message):
+    """How one version did with one question."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Reason:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Observation._Reason.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        REASON_UNSPECIFIED: Observation._Reason.ValueType  # 0
+        """Not stated; refused."""
+        REASON_UNAVAILABLE: Observation._Reason.ValueType  # 1
+        """Nobody was there to answer."""
+        REASON_DEADLINE: Observation._Reason.ValueType  # 2
+        """It took too long."""
+        REASON_BREAKER_OPEN: Observation._Reason.ValueType  # 3
+        """The caller did not ask: too many had failed."""
+        REASON_BAD_REPLY: Observation._Reason.ValueType  # 4
+        """The answer had another shape or length."""
+        REASON_NOT_FINITE: Observation._Reason.ValueType  # 5
+        """The answer had values that are not finite."""
+        REASON_REJECTED: Observation._Reason.ValueType  # 6
+        """The server refused the question."""
+
+    class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
+        """Why a version did not answer."""
+
+    REASON_UNSPECIFIED: Observation.Reason.ValueType  # 0
+    """Not stated; refused."""
+    REASON_UNAVAILABLE: Observation.Reason.ValueType  # 1
+    """Nobody was there to answer."""
+    REASON_DEADLINE: Observation.Reason.ValueType  # 2
+    """It took too long."""
+    REASON_BREAKER_OPEN: Observation.Reason.ValueType  # 3
+    """The caller did not ask: too many had failed."""
+    REASON_BAD_REPLY: Observation.Reason.ValueType  # 4
+    """The answer had another shape or length."""
+    REASON_NOT_FINITE: Observation.Reason.ValueType  # 5
+    """The answer had values that are not finite."""
+    REASON_REJECTED: Observation.Reason.ValueType  # 6
+    """The server refused the question."""
+
+    @_typing.final
+    class Answer(_message.Message):
+        """What a version answered."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PREDICTION_FIELD_NUMBER: _builtins.int
+        LATENCY_NS_FIELD_NUMBER: _builtins.int
+        FEATURES_FIELD_NUMBER: _builtins.int
+        latency_ns: _builtins.int
+        """Required. How long it took."""
+        @_builtins.property
+        def prediction(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+            """Required. Its outputs for this row, in the order of its signature, one after the other. Values that
+            are not finite may be sent: they are what the registry looks for.
+            """
+
+        @_builtins.property
+        def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+            """Optional. What it was asked, for the drift of features; the same length in all observations."""
+
+        def __init__(
+            self,
+            *,
+            prediction: _abc.Iterable[_builtins.float] | None = ...,
+            latency_ns: _builtins.int = ...,
+            features: _abc.Iterable[_builtins.float] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "latency_ns", b"latency_ns", "prediction", b"prediction"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Failure(_message.Message):
+        """Why there is no answer."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        REASON_FIELD_NUMBER: _builtins.int
+        LATENCY_NS_FIELD_NUMBER: _builtins.int
+        reason: Global___Observation.Reason.ValueType
+        """Required. Why."""
+        latency_ns: _builtins.int
+        """Optional. How long it took to fail."""
+        def __init__(
+            self,
+            *,
+            reason: Global___Observation.Reason.ValueType = ...,
+            latency_ns: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["latency_ns", b"latency_ns", "reason", b"reason"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Outcome(_message.Message):
+        """What came of a question."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        VALUE_FIELD_NUMBER: _builtins.int
+        REALIZED_RETURN_FIELD_NUMBER: _builtins.int
+        value: _builtins.float
+        """Required. What was predicted, as it came: 1 or 0 for the first output as a probability, else its value."""
+        realized_return: _builtins.float
+        """Optional. Simple return that the answer, taken alone, made; absent while nobody knows."""
+        def __init__(
+            self,
+            *,
+            value: _builtins.float = ...,
+            realized_return: _builtins.float | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["_realized_return", b"_realized_return", "realized_return", b"realized_return"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["_realized_return", b"_realized_return", "realized_return", b"realized_return", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        _WhichOneofReturnType__realized_return: _TypeAlias = _typing.Literal["realized_return"]  # noqa: Y015
+        _WhichOneofArgType__realized_return: _TypeAlias = _typing.Literal["_realized_return", b"_realized_return"]  # noqa: Y015
+        def WhichOneof(self, oneof_group: _WhichOneofArgType__realized_return) -> _WhichOneofReturnType__realized_return | None: ...
+
+    KEY_SHA256_FIELD_NUMBER: _builtins.int
+    TS_EVENT_NS_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    key_sha256: _builtins.str
+    """Required. Hex sha256 of the key that requests are shared out by. The same for all versions that were
+    asked the same question, which is how they are compared, and for its outcome later.
+    """
+    ts_event_ns: _builtins.int
+    """Required. Market time of the question, Unix nanoseconds UTC."""
+    @_builtins.property
+    def answer(self) -> Global___Observation.Answer:
+        """It answered."""
+
+    @_builtins.property
+    def failure(self) -> Global___Observation.Failure:
+        """It did not, or not with something that can be used."""
+
+    @_builtins.property
+    def outcome(self) -> Global___Observation.Outcome:
+        """What came of the question; once for a key and version, after its answer."""
+
+    def __init__(
+        self,
+        *,
+        key_sha256: _builtins.str = ...,
+        ts_event_ns: _builtins.int = ...,
+        answer: Global___Observation.Answer | None = ...,
+        failure: Global___Observation.Failure | None = ...,
+        outcome: Global___Observation.Outcome | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "failure", b"failure", "outcome", b"outcome", "record", b"record"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "failure", b"failure", "key_sha256", b"key_sha256", "outcome", b"outcome", "record", b"record", "ts_event_ns", b"ts_event_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["answer", "failure", "outcome"]  # noqa: Y015
+    _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_record) -> _WhichOneofReturnType_record | None: ...
+
+Global___Observation: _TypeAlias = Observation  # noqa: Y015
+
+@_typing.final
+class Alert(_message.Message):
+    """Something wrong with a version, and what was done about it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Trigger:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _TriggerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Alert._Trigger.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        TRIGGER_UNSPECIFIED: Alert._Trigger.ValueType  # 0
+        """Not stated."""
+        TRIGGER_ARTIFACT: Alert._Trigger.ValueType  # 1
+        """The artifact does not have its hash, or its signature does not fit."""
+        TRIGGER_LOAD: Alert._Trigger.ValueType  # 2
+        """It cannot be loaded."""
+        TRIGGER_GOLDEN_ROWS: Alert._Trigger.ValueType  # 3
+        """The golden rows do not give the recorded answers."""
+        TRIGGER_NOT_FINITE: Alert._Trigger.ValueType  # 4
+        """An answer was not finite."""
+        TRIGGER_OUT_OF_RANGE: Alert._Trigger.ValueType  # 5
+        """An answer was out of the signature's range, or had another length."""
+        TRIGGER_ERROR_RATE: Alert._Trigger.ValueType  # 6
+        """Too large a share of requests failed."""
+        TRIGGER_ERRORS_IN_A_ROW: Alert._Trigger.ValueType  # 7
+        """Several requests in a row failed."""
+        TRIGGER_LATENCY: Alert._Trigger.ValueType  # 8
+        """The 99th percentile of the answering time was too high in several windows."""
+        TRIGGER_PREDICTION_DRIFT: Alert._Trigger.ValueType  # 9
+        """The distribution of predictions differs from the champion's, or from its own of before."""
+        TRIGGER_FEATURE_DRIFT: Alert._Trigger.ValueType  # 10
+        """The distribution of a feature differs from what it was."""
+        TRIGGER_LOSS_DRIFT: Alert._Trigger.ValueType  # 11
+        """The loss rose from one level to another."""
+        TRIGGER_WORSE_THAN_CHAMPION: Alert._Trigger.ValueType  # 12
+        """The loss is higher than the champion's on the same questions, beyond chance."""
+        TRIGGER_DRAWDOWN: Alert._Trigger.ValueType  # 13
+        """What its answers made fell too far from its highest."""
+
+    class Trigger(_Trigger, metaclass=_TriggerEnumTypeWrapper):
+        """What can be wrong."""
+
+    TRIGGER_UNSPECIFIED: Alert.Trigger.ValueType  # 0
+    """Not stated."""
+    TRIGGER_ARTIFACT: Alert.Trigger.ValueType  # 1
+    """The artifact does not have its hash, or its signature does not fit."""
+    TRIGGER_LOAD: Alert.Trigger.ValueType  # 2
+    """It cannot be loaded."""
+    TRIGGER_GOLDEN_ROWS: Alert.Trigger.ValueType  # 3
+    """The golden rows do not give the recorded answers."""
+    TRIGGER_NOT_FINITE: Alert.Trigger.ValueType  # 4
+    """An answer was not finite."""
+    TRIGGER_OUT_OF_RANGE: Alert.Trigger.ValueType  # 5
+    """An answer was out of the signature's range, or had another length."""
+    TRIGGER_ERROR_RATE: Alert.Trigger.ValueType  # 6
+    """Too large a share of requests failed."""
+    TRIGGER_ERRORS_IN_A_ROW: Alert.Trigger.ValueType  # 7
+    """Several requests in a row failed."""
+    TRIGGER_LATENCY: Alert.Trigger.ValueType  # 8
+    """The 99th percentile of the answering time was too high in several windows."""
+    TRIGGER_PREDICTION_DRIFT: Alert.Trigger.ValueType  # 9
+    """The distribution of predictions differs from the champion's, or from its own of before."""
+    TRIGGER_FEATURE_DRIFT: Alert.Trigger.ValueType  # 10
+    """The distribution of a feature differs from what it was."""
+    TRIGGER_LOSS_DRIFT: Alert.Trigger.ValueType  # 11
+    """The loss rose from one level to another."""
+    TRIGGER_WORSE_THAN_CHAMPION: Alert.Trigger.ValueType  # 12
+    """The loss is higher than the champion's on the same questions, beyond chance."""
+    TRIGGER_DRAWDOWN: Alert.Trigger.ValueType  # 13
+    """What its answers made fell too far from its highest."""
+
+    class _Action:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Alert._Action.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        ACTION_UNSPECIFIED: Alert._Action.ValueType  # 0
+        """Not stated."""
+        ACTION_ALERT: Alert._Action.ValueType  # 1
+        """It told."""
+        ACTION_QUARANTINE: Alert._Action.ValueType  # 2
+        """It took the version out of service, and never loads it again."""
+
+    class Action(_Action, metaclass=_ActionEnumTypeWrapper):
+        """What the registry did."""
+
+    ACTION_UNSPECIFIED: Alert.Action.ValueType  # 0
+    """Not stated."""
+    ACTION_ALERT: Alert.Action.ValueType  # 1
+    """It told."""
+    ACTION_QUARANTINE: Alert.Action.ValueType  # 2
+    """It took the version out of service, and never loads it again."""
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    TRIGGER_FIELD_NUMBER: _builtins.int
+    MEASURED_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    """Output only. Sequence number in the registry."""
+    model_id: _builtins.str
+    """Output only. Model."""
+    version: _builtins.int
+    """Output only. Version."""
+    trigger: Global___Alert.Trigger.ValueType
+    """Output only. What was wrong."""
+    measured: _builtins.float
+    """Output only. What was measured."""
+    limit: _builtins.float
+    """Output only. The limit that it passed."""
+    count: _builtins.int
+    """Output only. What it rests on: requests, pairs or rows."""
+    action: Global___Alert.Action.ValueType
+    """Output only. What was done."""
+    detail: _builtins.str
+    """Output only. For a person."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When."""
+
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+        model_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        trigger: Global___Alert.Trigger.ValueType = ...,
+        measured: _builtins.float = ...,
+        limit: _builtins.float = ...,
+        count: _builtins.int = ...,
+        action: Global___Alert.Action.ValueType = ...,
+        detail: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "count", b"count", "detail", b"detail", "limit", b"limit", "measured", b"measured", "model_id", b"model_id", "seq", b"seq", "time", b"time", "trigger", b"trigger", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Alert: _TypeAlias = Alert  # noqa: Y015
+
+@_typing.final
+class ModelHealth(_message.Message):
+    """What has been observed of a version since it reached its stage. What was not computed is absent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    P50_LATENCY_NS_FIELD_NUMBER: _builtins.int
+    P99_LATENCY_NS_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    MEAN_LOSS_FIELD_NUMBER: _builtins.int
+    BRIER_SCORE_FIELD_NUMBER: _builtins.int
+    CALIBRATION_ERROR_FIELD_NUMBER: _builtins.int
+    INFORMATION_COEFFICIENT_FIELD_NUMBER: _builtins.int
+    REALIZED_RETURN_FIELD_NUMBER: _builtins.int
+    DRAWDOWN_FIELD_NUMBER: _builtins.int
+    PREDICTION_PSI_FIELD_NUMBER: _builtins.int
+    PAIRS_FIELD_NUMBER: _builtins.int
+    LOSS_ADVANTAGE_FIELD_NUMBER: _builtins.int
+    BETTER_EVIDENCE_FIELD_NUMBER: _builtins.int
+    WORSE_EVIDENCE_FIELD_NUMBER: _builtins.int
+    LOADED_FIELD_NUMBER: _builtins.int
+    model_id: _builtins.str
+    """Output only. Model."""
+    version: _builtins.int
+    """Output only. Version."""
+    stage: Global___ModelStage.ValueType
+    """Output only. Stage."""
+    requests: _builtins.int
+    """Output only. Questions, answered or not."""
+    failures: _builtins.int
+    """Output only. Failed ones that are its own fault."""
+    p50_latency_ns: _builtins.int
+    """Output only. Median of the answering time of the latest window, in nanoseconds."""
+    p99_latency_ns: _builtins.int
+    """Output only. 99th percentile of the answering time of the latest window, in nanoseconds."""
+    outcomes: _builtins.int
+    """Output only. Answers whose outcome is known."""
+    mean_loss: _builtins.float
+    """Output only. Mean loss: log-loss of a probability, else the squared error."""
+    brier_score: _builtins.float
+    """Output only. Mean squared difference of probability and outcome (Brier 1950)."""
+    calibration_error: _builtins.float
+    """Output only. Mean distance of probability and frequency in ten bins, weighted by their answers."""
+    information_coefficient: _builtins.float
+    """Output only. Correlation of prediction and realized return."""
+    realized_return: _builtins.float
+    """Output only. Sum of the realized returns."""
+    drawdown: _builtins.float
+    """Output only. Largest fall of that sum from its highest."""
+    prediction_psi: _builtins.float
+    """Output only. Population stability index of its predictions against the champion's, or its own of before."""
+    pairs: _builtins.int
+    """Output only. Pairs of losses compared with the champion's."""
+    loss_advantage: _builtins.float
+    """Output only. Mean of the champion's loss minus its own on the same questions."""
+    better_evidence: _builtins.float
+    """Output only. Evidence that it is better than the champion: by chance it reaches x with probability 1/x at most."""
+    worse_evidence: _builtins.float
+    """Output only. Evidence that it is worse, the same way."""
+    loaded: _builtins.bool
+    """Output only. Whether it is loaded where it should be; absent where nothing serves models."""
+    def __init__(
+        self,
+        *,
+        model_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        stage: Global___ModelStage.ValueType = ...,
+        requests: _builtins.int = ...,
+        failures: _builtins.int = ...,
+        p50_latency_ns: _builtins.int | None = ...,
+        p99_latency_ns: _builtins.int | None = ...,
+        outcomes: _builtins.int = ...,
+        mean_loss: _builtins.float | None = ...,
+        brier_score: _builtins.float | None = ...,
+        calibration_error: _builtins.float | None = ...,
+        information_coefficient: _builtins.float | None = ...,
+        realized_return: _builtins.float | None = ...,
+        drawdown: _builtins.float | None = ...,
+        prediction_psi: _builtins.float | None = ...,
+        pairs: _builtins.int = ...,
+        loss_advantage: _builtins.float | None = ...,
+        better_evidence: _builtins.float | None = ...,
+        worse_evidence: _builtins.float | None = ...,
+        loaded: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_better_evidence", b"_better_evidence", "_brier_score", b"_brier_score", "_calibration_error", b"_calibration_error", "_drawdown", b"_drawdown", "_information_coefficient", b"_information_coefficient", "_loaded", b"_loaded", "_loss_advantage", b"_loss_advantage", "_mean_loss", b"_mean_loss", "_p50_latency_ns", b"_p50_latency_ns", "_p99_latency_ns", b"_p99_latency_ns", "_prediction_psi", b"_prediction_psi", "_realized_return", b"_realized_return", "_worse_evidence", b"_worse_evidence", "better_evidence", b"better_evidence", "brier_score", b"brier_score", "calibration_error", b"calibration_error", "drawdown", b"drawdown", "information_coefficient", b"information_coefficient", "loaded", b"loaded", "loss_advantage", b"loss_advantage", "mean_loss", b"mean_loss", "p50_latency_ns", b"p50_latency_ns", "p99_latency_ns", b"p99_latency_ns", "prediction_psi", b"prediction_psi", "realized_return", b"realized_return", "worse_evidence", b"worse_evidence"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_better_evidence", b"_better_evidence", "_brier_score", b"_brier_score", "_calibration_error", b"_calibration_error", "_drawdown", b"_drawdown", "_information_coefficient", b"_information_coefficient", "_loaded", b"_loaded", "_loss_advantage", b"_loss_advantage", "_mean_loss", b"_mean_loss", "_p50_latency_ns", b"_p50_latency_ns", "_p99_latency_ns", b"_p99_latency_ns", "_prediction_psi", b"_prediction_psi", "_realized_return", b"_realized_return", "_worse_evidence", b"_worse_evidence", "better_evidence", b"better_evidence", "brier_score", b"brier_score", "calibration_error", b"calibration_error", "drawdown", b"drawdown", "failures", b"failures", "information_coefficient", b"information_coefficient", "loaded", b"loaded", "loss_advantage", b"loss_advantage", "mean_loss", b"mean_loss", "model_id", b"model_id", "outcomes", b"outcomes", "p50_latency_ns", b"p50_latency_ns", "p99_latency_ns", b"p99_latency_ns", "pairs", b"pairs", "prediction_psi", b"prediction_psi", "realized_return", b"realized_return", "requests", b"requests", "stage", b"stage", "version", b"version", "worse_evidence", b"worse_evidence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__better_evidence: _TypeAlias = _typing.Literal["better_evidence"]  # noqa: Y015
+    _WhichOneofArgType__better_evidence: _TypeAlias = _typing.Literal["_better_evidence", b"_better_evidence"]  # noqa: Y015
+    _WhichOneofReturnType__brier_score: _TypeAlias = _typing.Literal["brier_score"]  # noqa: Y015
+    _WhichOneofArgType__brier_score: _TypeAlias = _typing.Literal["_brier_score", b"_brier_score"]  # noqa: Y015
+    _WhichOneofReturnType__calibration_error: _TypeAlias = _typing.Literal["calibration_error"]  # noqa: Y015
+    _WhichOneofArgType__calibration_error: _TypeAlias = _typing.Literal["_calibration_error", b"_calibration_error"]  # noqa: Y015
+    _WhichOneofReturnType__drawdown: _TypeAlias = _typing.Literal["drawdown"]  # noqa: Y015
+    _WhichOneofArgType__drawdown: _TypeAlias = _typing.Literal["_drawdown", b"_drawdown"]  # noqa: Y015
+    _WhichOneofReturnType__information_coefficient: _TypeAlias = _typing.Literal["information_coefficient"]  # noqa: Y015
+    _WhichOneofArgType__information_coefficient: _TypeAlias = _typing.Literal["_information_coefficient", b"_information_coefficient"]  # noqa: Y015
+    _WhichOneofReturnType__loaded: _TypeAlias = _typing.Literal["loaded"]  # noqa: Y015
+    _WhichOneofArgType__loaded: _TypeAlias = _typing.Literal["_loaded", b"_loaded"]  # noqa: Y015
+    _WhichOneofReturnType__loss_advantage: _TypeAlias = _typing.Literal["loss_advantage"]  # noqa: Y015
+    _WhichOneofArgType__loss_advantage: _TypeAlias = _typing.Literal["_loss_advantage", b"_loss_advantage"]  # noqa: Y015
+    _WhichOneofReturnType__mean_loss: _TypeAlias = _typing.Literal["mean_loss"]  # noqa: Y015
+    _WhichOneofArgType__mean_loss: _TypeAlias = _typing.Literal["_mean_loss", b"_mean_loss"]  # noqa: Y015
+    _WhichOneofReturnType__p50_latency_ns: _TypeAlias = _typing.Literal["p50_latency_ns"]  # noqa: Y015
+    _WhichOneofArgType__p50_latency_ns: _TypeAlias = _typing.Literal["_p50_latency_ns", b"_p50_latency_ns"]  # noqa: Y015
+    _WhichOneofReturnType__p99_latency_ns: _TypeAlias = _typing.Literal["p99_latency_ns"]  # noqa: Y015
+    _WhichOneofArgType__p99_latency_ns: _TypeAlias = _typing.Literal["_p99_latency_ns", b"_p99_latency_ns"]  # noqa: Y015
+    _WhichOneofReturnType__prediction_psi: _TypeAlias = _typing.Literal["prediction_psi"]  # noqa: Y015
+    _WhichOneofArgType__prediction_psi: _TypeAlias = _typing.Literal["_prediction_psi", b"_prediction_psi"]  # noqa: Y015
+    _WhichOneofReturnType__realized_return: _TypeAlias = _typing.Literal["realized_return"]  # noqa: Y015
+    _WhichOneofArgType__realized_return: _TypeAlias = _typing.Literal["_realized_return", b"_realized_return"]  # noqa: Y015
+    _WhichOneofReturnType__worse_evidence: _TypeAlias = _typing.Literal["worse_evidence"]  # noqa: Y015
+    _WhichOneofArgType__worse_evidence: _TypeAlias = _typing.Literal["_worse_evidence", b"_worse_evidence"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__better_evidence) -> _WhichOneofReturnType__better_evidence | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__brier_score) -> _WhichOneofReturnType__brier_score | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__calibration_error) -> _WhichOneofReturnType__calibration_error | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__drawdown) -> _WhichOneofReturnType__drawdown | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__information_coefficient) -> _WhichOneofReturnType__information_coefficient | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loaded) -> _WhichOneofReturnType__loaded | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__loss_advantage) -> _WhichOneofReturnType__loss_advantage | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mean_loss) -> _WhichOneofReturnType__mean_loss | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__p50_latency_ns) -> _WhichOneofReturnType__p50_latency_ns | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__p99_latency_ns) -> _WhichOneofReturnType__p99_latency_ns | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prediction_psi) -> _WhichOneofReturnType__prediction_psi | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__realized_return) -> _WhichOneofReturnType__realized_return | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__worse_evidence) -> _WhichOneofReturnType__worse_evidence | None: ...
+
+Global___ModelHealth: _TypeAlias = ModelHealth  # noqa: Y015
+
+@_typing.final
+class RecordObservationsRequest(_message.Message):
+    """Request of RecordObservations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    OBSERVATIONS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required. Idempotency key."""
+    model_id: _builtins.str
+    """Required. Model."""
+    version: _builtins.int
+    """Required. Version that was asked."""
+    @_builtins.property
+    def observations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Observation]:
+        """Required. In the order of the questions."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        model_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        observations: _abc.Iterable[Global___Observation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id", "observations", b"observations", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordObservationsRequest: _TypeAlias = RecordObservationsRequest  # noqa: Y015
+
+@_typing.final
+class RecordObservationsResponse(_message.Message):
+    """Response of RecordObservations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    ALERTS_FIELD_NUMBER: _builtins.int
+    UNMATCHED_OUTCOMES_FIELD_NUMBER: _builtins.int
+    stage: Global___ModelStage.ValueType
+    """Output only. Stage of the version after it."""
+    unmatched_outcomes: _builtins.int
+    """Output only. Outcomes whose answer is not known (any more), and which therefore say nothing."""
+    @_builtins.property
+    def alerts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alert]:
+        """Output only. What was found wrong with it by this call."""
+
+    def __init__(
+        self,
+        *,
+        stage: Global___ModelStage.ValueType = ...,
+        alerts: _abc.Iterable[Global___Alert] | None = ...,
+        unmatched_outcomes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "stage", b"stage", "unmatched_outcomes", b"unmatched_outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordObservationsResponse: _TypeAlias = RecordObservationsResponse  # noqa: Y015
+
+@_typing.final
+class GetModelHealthRequest(_message.Message):
+    """Request of GetModelHealth."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    MIN_SEQ_FIELD_NUMBER: _builtins.int
+    model_id: _builtins.str
+    """Required. Model."""
+    version: _builtins.int
+    """Required. Version."""
+    min_seq: _builtins.int
+    """Optional. Answer only when the view has applied this sequence number."""
+    def __init__(
+        self,
+        *,
+        model_id: _builtins.str = ...,
+        version: _builtins.int = ...,
+        min_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_seq", b"min_seq", "model_id", b"model_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetModelHealthRequest: _TypeAlias = GetModelHealthRequest  # noqa: Y015
+
+@_typing.final
+class GetModelHealthResponse(_message.Message):
+    """Response of GetModelHealth."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEALTH_FIELD_NUMBER: _builtins.int
+    ALERTS_FIELD_NUMBER: _builtins.int
+    APPLIED_SEQ_FIELD_NUMBER: _builtins.int
+    applied_seq: _builtins.int
+    """Output only. Sequence number that the answer includes."""
+    @_builtins.property
+    def health(self) -> Global___ModelHealth:
+        """Output only. What has been observed."""
+
+    @_builtins.property
+    def alerts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alert]:
+        """Output only. The latest alerts of the version, newest first, 50 at most."""
+
+    def __init__(
+        self,
+        *,
+        health: Global___ModelHealth | None = ...,
+        alerts: _abc.Iterable[Global___Alert] | None = ...,
+        applied_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["health", b"health"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alerts", b"alerts", "applied_seq", b"applied_seq", "health", b"health"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetModelHealthResponse: _TypeAlias = GetModelHealthResponse  # noqa: Y015

@@ -29,8 +29,10 @@ class ModelRegistryServiceStub:
     """The registry of trained models: what exists, what it was made from, and which version answers.
 
     A version moves REGISTERED → VALIDATED → SHADOW → CANARY → CHAMPION, one step at a time. From every
-    stage after VALIDATED it can be retired or rolled back. There is at most one champion and one canary
-    per model; promoting a new champion retires the old one, which stays ready for a rollback.
+    stage after VALIDATED it can be retired, and from any stage rolled back, which is for good. There is
+    at most one champion and one canary per model; promoting a new champion retires the old one, which
+    stays loaded for a while, ready for a rollback. What is observed of versions promotes them and rolls
+    them back without a person, unless the rollout is `manual`.
     """
 
     def __init__(self, channel):
@@ -109,20 +111,34 @@ class ModelRegistryServiceStub:
                 request_serializer=alphamesh_dot_model_dot_v1_dot_model__pb2.WatchRolloutsRequest.SerializeToString,
                 response_deserializer=alphamesh_dot_model_dot_v1_dot_model__pb2.WatchRolloutsResponse.FromString,
                 _registered_method=True)
+        self.RecordObservations = channel.unary_unary(
+                '/alphamesh.model.v1.ModelRegistryService/RecordObservations',
+                request_serializer=alphamesh_dot_model_dot_v1_dot_model__pb2.RecordObservationsRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_model_dot_v1_dot_model__pb2.RecordObservationsResponse.FromString,
+                _registered_method=True)
+        self.GetModelHealth = channel.unary_unary(
+                '/alphamesh.model.v1.ModelRegistryService/GetModelHealth',
+                request_serializer=alphamesh_dot_model_dot_v1_dot_model__pb2.GetModelHealthRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_model_dot_v1_dot_model__pb2.GetModelHealthResponse.FromString,
+                _registered_method=True)
 
 
 class ModelRegistryServiceServicer:
     """The registry of trained models: what exists, what it was made from, and which version answers.
 
     A version moves REGISTERED → VALIDATED → SHADOW → CANARY → CHAMPION, one step at a time. From every
-    stage after VALIDATED it can be retired or rolled back. There is at most one champion and one canary
-    per model; promoting a new champion retires the old one, which stays ready for a rollback.
+    stage after VALIDATED it can be retired, and from any stage rolled back, which is for good. There is
+    at most one champion and one canary per model; promoting a new champion retires the old one, which
+    stays loaded for a while, ready for a rollback. What is observed of versions promotes them and rolls
+    them back without a person, unless the rollout is `manual`.
     """
 
     def RegisterModelVersion(self, request, context):
         """Registers a new version. The registry numbers it and checks the artifact's bytes against its hash.
         Errors: FAILED_PRECONDITION (the artifact's content does not have the stated hash), NOT_FOUND (the
-        artifact cannot be read).
+        artifact cannot be read), INVALID_ARGUMENT (not of the stated format, or one that can run code when
+        loaded; the graph does not have the stated signature), PERMISSION_DENIED (a publisher's signature
+        that lies beside it is wrong).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -233,6 +249,24 @@ class ModelRegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecordObservations(self, request, context):
+        """Records how a version did: what it answered and how long that took, and later what came of it.
+        Promotion, rollback and quarantine by the registry itself rest on this; they are durable, and in
+        force for whoever follows the rollouts, before it answers.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (REGISTERED or VALIDATED: it answers nobody yet).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetModelHealth(self, request, context):
+        """Fetches what has been observed of a version: errors, latency, losses, calibration, drift, alerts.
+        Errors: NOT_FOUND, UNAVAILABLE (min_seq not yet applied).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelRegistryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -306,6 +340,16 @@ def add_ModelRegistryServiceServicer_to_server(servicer, server):
                     request_deserializer=alphamesh_dot_model_dot_v1_dot_model__pb2.WatchRolloutsRequest.FromString,
                     response_serializer=alphamesh_dot_model_dot_v1_dot_model__pb2.WatchRolloutsResponse.SerializeToString,
             ),
+            'RecordObservations': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordObservations,
+                    request_deserializer=alphamesh_dot_model_dot_v1_dot_model__pb2.RecordObservationsRequest.FromString,
+                    response_serializer=alphamesh_dot_model_dot_v1_dot_model__pb2.RecordObservationsResponse.SerializeToString,
+            ),
+            'GetModelHealth': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModelHealth,
+                    request_deserializer=alphamesh_dot_model_dot_v1_dot_model__pb2.GetModelHealthRequest.FromString,
+                    response_serializer=alphamesh_dot_model_dot_v1_dot_model__pb2.GetModelHealthResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'alphamesh.model.v1.ModelRegistryService', rpc_method_handlers)
@@ -318,8 +362,10 @@ class ModelRegistryService:
     """The registry of trained models: what exists, what it was made from, and which version answers.
 
     A version moves REGISTERED → VALIDATED → SHADOW → CANARY → CHAMPION, one step at a time. From every
-    stage after VALIDATED it can be retired or rolled back. There is at most one champion and one canary
-    per model; promoting a new champion retires the old one, which stays ready for a rollback.
+    stage after VALIDATED it can be retired, and from any stage rolled back, which is for good. There is
+    at most one champion and one canary per model; promoting a new champion retires the old one, which
+    stays loaded for a while, ready for a rollback. What is observed of versions promotes them and rolls
+    them back without a person, unless the rollout is `manual`.
     """
 
     @staticmethod
@@ -690,6 +736,60 @@ class ModelRegistryService:
             '/alphamesh.model.v1.ModelRegistryService/WatchRollouts',
             alphamesh_dot_model_dot_v1_dot_model__pb2.WatchRolloutsRequest.SerializeToString,
             alphamesh_dot_model_dot_v1_dot_model__pb2.WatchRolloutsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordObservations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.model.v1.ModelRegistryService/RecordObservations',
+            alphamesh_dot_model_dot_v1_dot_model__pb2.RecordObservationsRequest.SerializeToString,
+            alphamesh_dot_model_dot_v1_dot_model__pb2.RecordObservationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModelHealth(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.model.v1.ModelRegistryService/GetModelHealth',
+            alphamesh_dot_model_dot_v1_dot_model__pb2.GetModelHealthRequest.SerializeToString,
+            alphamesh_dot_model_dot_v1_dot_model__pb2.GetModelHealthResponse.FromString,
             options,
             channel_credentials,
             insecure,

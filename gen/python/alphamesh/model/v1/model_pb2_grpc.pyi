@@ -30,8 +30,10 @@ class ModelRegistryServiceStub:
     """The registry of trained models: what exists, what it was made from, and which version answers.
 
     A version moves REGISTERED → VALIDATED → SHADOW → CANARY → CHAMPION, one step at a time. From every
-    stage after VALIDATED it can be retired or rolled back. There is at most one champion and one canary
-    per model; promoting a new champion retires the old one, which stays ready for a rollback.
+    stage after VALIDATED it can be retired, and from any stage rolled back, which is for good. There is
+    at most one champion and one canary per model; promoting a new champion retires the old one, which
+    stays loaded for a while, ready for a rollback. What is observed of versions promotes them and rolls
+    them back without a person, unless the rollout is `manual`.
     """
 
     @_typing.overload
@@ -41,7 +43,9 @@ class ModelRegistryServiceStub:
     RegisterModelVersion: _grpc.UnaryUnaryMultiCallable[_model_pb2.RegisterModelVersionRequest, _model_pb2.RegisterModelVersionResponse]
     """Registers a new version. The registry numbers it and checks the artifact's bytes against its hash.
     Errors: FAILED_PRECONDITION (the artifact's content does not have the stated hash), NOT_FOUND (the
-    artifact cannot be read).
+    artifact cannot be read), INVALID_ARGUMENT (not of the stated format, or one that can run code when
+    loaded; the graph does not have the stated signature), PERMISSION_DENIED (a publisher's signature
+    that lies beside it is wrong).
     """
     GetModelVersion: _grpc.UnaryUnaryMultiCallable[_model_pb2.GetModelVersionRequest, _model_pb2.GetModelVersionResponse]
     """Fetches a version by number, alias or stage.
@@ -96,21 +100,35 @@ class ModelRegistryServiceStub:
     """Follows the rollouts of one model or of all. How inference learns what to load.
     Errors: OUT_OF_RANGE (from_seq is ahead of the registry).
     """
+    RecordObservations: _grpc.UnaryUnaryMultiCallable[_model_pb2.RecordObservationsRequest, _model_pb2.RecordObservationsResponse]
+    """Records how a version did: what it answered and how long that took, and later what came of it.
+    Promotion, rollback and quarantine by the registry itself rest on this; they are durable, and in
+    force for whoever follows the rollouts, before it answers.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (REGISTERED or VALIDATED: it answers nobody yet).
+    """
+    GetModelHealth: _grpc.UnaryUnaryMultiCallable[_model_pb2.GetModelHealthRequest, _model_pb2.GetModelHealthResponse]
+    """Fetches what has been observed of a version: errors, latency, losses, calibration, drift, alerts.
+    Errors: NOT_FOUND, UNAVAILABLE (min_seq not yet applied).
+    """
 
 @_typing.type_check_only
 class ModelRegistryServiceAsyncStub(ModelRegistryServiceStub):
     """The registry of trained models: what exists, what it was made from, and which version answers.
 
     A version moves REGISTERED → VALIDATED → SHADOW → CANARY → CHAMPION, one step at a time. From every
-    stage after VALIDATED it can be retired or rolled back. There is at most one champion and one canary
-    per model; promoting a new champion retires the old one, which stays ready for a rollback.
+    stage after VALIDATED it can be retired, and from any stage rolled back, which is for good. There is
+    at most one champion and one canary per model; promoting a new champion retires the old one, which
+    stays loaded for a while, ready for a rollback. What is observed of versions promotes them and rolls
+    them back without a person, unless the rollout is `manual`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterModelVersion: _aio.UnaryUnaryMultiCallable[_model_pb2.RegisterModelVersionRequest, _model_pb2.RegisterModelVersionResponse]  # type: ignore[assignment]
     """Registers a new version. The registry numbers it and checks the artifact's bytes against its hash.
     Errors: FAILED_PRECONDITION (the artifact's content does not have the stated hash), NOT_FOUND (the
-    artifact cannot be read).
+    artifact cannot be read), INVALID_ARGUMENT (not of the stated format, or one that can run code when
+    loaded; the graph does not have the stated signature), PERMISSION_DENIED (a publisher's signature
+    that lies beside it is wrong).
     """
     GetModelVersion: _aio.UnaryUnaryMultiCallable[_model_pb2.GetModelVersionRequest, _model_pb2.GetModelVersionResponse]  # type: ignore[assignment]
     """Fetches a version by number, alias or stage.
@@ -165,13 +183,25 @@ class ModelRegistryServiceAsyncStub(ModelRegistryServiceStub):
     """Follows the rollouts of one model or of all. How inference learns what to load.
     Errors: OUT_OF_RANGE (from_seq is ahead of the registry).
     """
+    RecordObservations: _aio.UnaryUnaryMultiCallable[_model_pb2.RecordObservationsRequest, _model_pb2.RecordObservationsResponse]  # type: ignore[assignment]
+    """Records how a version did: what it answered and how long that took, and later what came of it.
+    Promotion, rollback and quarantine by the registry itself rest on this; they are durable, and in
+    force for whoever follows the rollouts, before it answers.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (REGISTERED or VALIDATED: it answers nobody yet).
+    """
+    GetModelHealth: _aio.UnaryUnaryMultiCallable[_model_pb2.GetModelHealthRequest, _model_pb2.GetModelHealthResponse]  # type: ignore[assignment]
+    """Fetches what has been observed of a version: errors, latency, losses, calibration, drift, alerts.
+    Errors: NOT_FOUND, UNAVAILABLE (min_seq not yet applied).
+    """
 
 class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     """The registry of trained models: what exists, what it was made from, and which version answers.
 
     A version moves REGISTERED → VALIDATED → SHADOW → CANARY → CHAMPION, one step at a time. From every
-    stage after VALIDATED it can be retired or rolled back. There is at most one champion and one canary
-    per model; promoting a new champion retires the old one, which stays ready for a rollback.
+    stage after VALIDATED it can be retired, and from any stage rolled back, which is for good. There is
+    at most one champion and one canary per model; promoting a new champion retires the old one, which
+    stays loaded for a while, ready for a rollback. What is observed of versions promotes them and rolls
+    them back without a person, unless the rollout is `manual`.
     """
 
     @_abc_1.abstractmethod
@@ -182,7 +212,9 @@ class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_model_pb2.RegisterModelVersionResponse, _abc.Awaitable[_model_pb2.RegisterModelVersionResponse]]:
         """Registers a new version. The registry numbers it and checks the artifact's bytes against its hash.
         Errors: FAILED_PRECONDITION (the artifact's content does not have the stated hash), NOT_FOUND (the
-        artifact cannot be read).
+        artifact cannot be read), INVALID_ARGUMENT (not of the stated format, or one that can run code when
+        loaded; the graph does not have the stated signature), PERMISSION_DENIED (a publisher's signature
+        that lies beside it is wrong).
         """
 
     @_abc_1.abstractmethod
@@ -314,6 +346,28 @@ class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_model_pb2.WatchRolloutsResponse], _abc.AsyncIterator[_model_pb2.WatchRolloutsResponse]]:
         """Follows the rollouts of one model or of all. How inference learns what to load.
         Errors: OUT_OF_RANGE (from_seq is ahead of the registry).
+        """
+
+    @_abc_1.abstractmethod
+    def RecordObservations(
+        self,
+        request: _model_pb2.RecordObservationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_pb2.RecordObservationsResponse, _abc.Awaitable[_model_pb2.RecordObservationsResponse]]:
+        """Records how a version did: what it answered and how long that took, and later what came of it.
+        Promotion, rollback and quarantine by the registry itself rest on this; they are durable, and in
+        force for whoever follows the rollouts, before it answers.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (REGISTERED or VALIDATED: it answers nobody yet).
+        """
+
+    @_abc_1.abstractmethod
+    def GetModelHealth(
+        self,
+        request: _model_pb2.GetModelHealthRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_pb2.GetModelHealthResponse, _abc.Awaitable[_model_pb2.GetModelHealthResponse]]:
+        """Fetches what has been observed of a version: errors, latency, losses, calibration, drift, alerts.
+        Errors: NOT_FOUND, UNAVAILABLE (min_seq not yet applied).
         """
 
 def add_ModelRegistryServiceServicer_to_server(servicer: ModelRegistryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

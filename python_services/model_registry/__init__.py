@@ -1,0 +1,1 @@
+"""Model registry: which versions exist, what they were made from, which one answers, and how it does."""

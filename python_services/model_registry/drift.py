@@ -1,0 +1,135 @@
+"""Whether numbers come from another distribution than before: PSI, Kolmogorov-Smirnov, ADWIN. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+BINS = 10
+BY_CHANCE = 0.01
+
+
+def psi(reference: Vector, current: Vector, bins: int = BINS) -> tuple[float, int]:
+    """(population stability index of `current` against `reference`, bins used).
+
+    The bins hold equal parts of the reference; half an observation is added to each, so that an empty bin is finite.
+    """
+    edges = np.unique(np.quantile(reference, np.linspace(0.0, 1.0, bins + 1)[1:-1]))
+    size = edges.size + 1
+    expected, found = (
+        (np.bincount(np.searchsorted(edges, values, side="right"), minlength=size) + 0.5) / (values.size + 0.5 * size)
+        for values in (reference, current)
+    )
+    return float(((found - expected) * np.log(found / expected)).sum()), size
+
+
+def psi_limit(base: float, reference: int, current: int, bins: int) -> float:
+    """The larger of `base` and what chance alone passes once in a hundred times at these sizes.
+
+    Without drift PSI / (1/n + 1/m) is chi-squared with bins - 1 degrees of freedom (Yurdakul and Naranjo 2020).
+    """
+    from scipy.special import chdtri
+
+    return max(base, float(chdtri(max(bins - 1, 1), BY_CHANCE)) * (1.0 / reference + 1.0 / current))
+
+
+def kolmogorov_smirnov(reference: Vector, current: Vector) -> tuple[float, float]:
+    """(largest distance of the two distribution functions, asymptotic probability of it by chance)."""
+    from scipy.special import kolmogorov
+
+    first, second = np.sort(reference), np.sort(current)
+    points = np.concatenate([first, second])
+    distance = float(
+        np.abs(
+            np.searchsorted(first, points, side="right") / first.size
+            - np.searchsorted(second, points, side="right") / second.size
+        ).max()
+    )
+    effective = math.sqrt(first.size * second.size / (first.size + second.size))
+    return distance, float(kolmogorov(effective * distance))
+
+
+@dataclass(kw_only=True)
+class Adwin:
+    """Adaptive windowing (Bifet and Gavalda, SDM 2007, ADWIN2) over values in [0, 1].
+
+    The window is kept as buckets of doubling size, `PER_ROW` of each, so memory and time are logarithmic. Where two
+    parts of it have means that differ beyond chance, the older part is dropped; `delta` bounds false alarms.
+    """
+
+    delta: float = 0.002
+    rows: list[deque[tuple[float, float]]] = field(default_factory=lambda: [deque()])  # (sum, squared deviations)
+    count: int = 0
+    total: float = 0.0
+    seen: int = 0
+
+    PER_ROW = 5
+    EVERY = 32  # values between two looks
+    SHORTEST = 5  # values of a part
+
+    @property
+    def mean(self) -> float:
+        """Of the window."""
+        return self.total / self.count if self.count else 0.0
+
+    def add(self, value: float) -> tuple[float, float] | None:
+        """Takes a value; (mean before, mean now) when the window was cut because of a change."""
+        self.rows[0].append((value, 0.0))
+        self.count += 1
+        self.seen += 1
+        self.total += value
+        self._compress()
+        return self._cut() if self.seen % self.EVERY == 0 and self.count > 2 * self.SHORTEST else None
+
+    def _compress(self) -> None:
+        for level, row in enumerate(self.rows):
+            if len(row) <= self.PER_ROW:
+                return
+            size = 1 << level
+            (sum_a, squares_a), (sum_b, squares_b) = row.popleft(), row.popleft()
+            gap = (sum_a - sum_b) / size
+            if level + 1 == len(self.rows):
+                self.rows.append(deque())
+            self.rows[level + 1].append((sum_a + sum_b, squares_a + squares_b + gap * gap * size / 2.0))
+
+    def _buckets(self) -> list[tuple[int, int, float, float]]:
+        """(level, size, sum, squared deviations), oldest first."""
+        return [
+            (level, 1 << level, total, squares)
+            for level in range(len(self.rows) - 1, -1, -1)
+            for total, squares in self.rows[level]
+        ]
+
+    def _cut(self) -> tuple[float, float] | None:
+        change = None
+        while (found := self._split()) is not None:
+            change = (found if change is None else change[0]), 0.0
+            level, size, total, _ = self._buckets()[0]
+            self.rows[level].popleft()
+            while len(self.rows) > 1 and not self.rows[-1]:
+                self.rows.pop()
+            self.count -= size
+            self.total -= total
+        return None if change is None else (change[0], self.mean)
+
+    def _split(self) -> float | None:
+        """Mean of the older part at the first split whose parts differ beyond chance."""
+        buckets, mean = self._buckets(), self.mean
+        spread = sum(squares + size * (total / size - mean) ** 2 for _, size, total, squares in buckets) / self.count
+        confidence = math.log(2.0 * math.log(self.count) / self.delta)
+        older, older_sum = 0, 0.0
+        for _, size, total, _ in buckets[:-1]:
+            older, older_sum = older + size, older_sum + total
+            newer = self.count - older
+            if older < self.SHORTEST or newer < self.SHORTEST:
+                continue
+            inverse = 1.0 / older + 1.0 / newer
+            bound = math.sqrt(2.0 * inverse * spread * confidence) + 2.0 / 3.0 * inverse * confidence
+            if abs(older_sum / older - (self.total - older_sum) / newer) > bound:
+                return older_sum / older
+        return None
