@@ -17,7 +17,7 @@ def to_onnx(model: Model, width: int) -> bytes:
     """features [rows, width] -> up_probability [rows, 1], volatility [rows, 1], all FP32."""
     from onnx import TensorProto, checker, helper, numpy_helper
 
-    def constant(name: str, value: float) -> object:
+    def constant(name: str, value: float) -> TensorProto:
         return numpy_helper.from_array(np.array([value], dtype=np.float32), name)
 
     direction, direction_data = model.direction.nodes("direction", INPUT, "direction_score")

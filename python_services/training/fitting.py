@@ -96,20 +96,28 @@ def fit(rows: Rows, plan: Plan) -> Model:
     engine = engines.load(plan.engine)
     first, last = int(rows.bar.min()), int(rows.bar.max())
     scores, seen = np.zeros(len(rows)), np.zeros(len(rows), dtype=bool)
-    within = rows.bar - first
-    for split in splits.combinatorial(within, last - first + 1, CALIBRATION_GROUPS, 1, plan.horizon, plan.embargo):
+    groups = splits.combinatorial(rows.bar - first, last - first + 1, CALIBRATION_GROUPS, 1, plan.horizon, plan.embargo)
+    for split in groups:
         part = rows.take(split.train)
         if len(part) < _MINIMUM_ROWS // 2 or part.up.min() == part.up.max():
             continue
         fitted = engine.direction(part.features, part.up, plan.parameters, plan.seed)
-        scores[split.test], seen[split.test] = fitted.score(rows.features[split.test]), True
+        # Against the base rate of its training rows: where the tested group has many rises, the others have few, and
+        # that alone would make good scores look wrong.
+        scores[split.test] = fitted.score(rows.features[split.test]) - _log_odds(part.up)
+        seen[split.test] = True
     slope, offset = calibration(scores[seen], rows.up[seen])
     return Model(
         direction=engine.direction(rows.features, rows.up, plan.parameters, plan.seed),
         variance=engine.variance(rows.features, rows.variance, plan.parameters, plan.seed),
         slope=slope,
-        offset=offset,
+        offset=round(offset - slope * _log_odds(rows.up), 6),
     )
+
+
+def _log_odds(up: Floats) -> float:
+    rate = float(up.mean())
+    return float(np.log(rate / (1.0 - rate)))
 
 
 def calibration(score: Floats, up: Floats) -> tuple[float, float]:

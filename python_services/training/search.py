@@ -24,6 +24,8 @@ SPACES: Mapping[str, Mapping[str, tuple[float, float, bool]]] = {
         "minimum_leaf_rows": (50, 500, True),
         "feature_fraction": (0.3, 1.0, False),
         "l2": (0.1, 100.0, True),
+        "direction_l2": (100.0, 100_000.0, True),
+        "direction_trees": (0, 60, False),
     },
     "ridge": {"l2": (0.1, 10_000.0, True)},
 }

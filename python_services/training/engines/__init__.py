@@ -85,6 +85,8 @@ ENGINES: Mapping[str, Description] = {
                 "feature_fraction": 0.6,
                 "row_fraction": 0.7,
                 "l2": 10.0,
+                "direction_l2": 10_000.0,  # of the line that the trees of the direction begin from
+                "direction_trees": 0,
             },
         ),
         Description(

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import Floats, Parameters
+from .ridge import ENGINE as RIDGE
+from .ridge import Line
 
 
 class Trees:
@@ -23,8 +25,7 @@ class Trees:
     def score(self, features: NDArray[np.float32]) -> Floats:
         """Raw score."""
         booster = lightgbm.Booster(model_str=self._model)
-        found: Floats = booster.predict(features.astype(np.float64), raw_score=True, num_threads=1)
-        return found
+        return np.asarray(booster.predict(features.astype(np.float64), raw_score=True, num_threads=1), dtype=np.float64)
 
     def nodes(self, prefix: str, features: str, score: str) -> tuple[list[Any], list[Any]]:
         """One TreeEnsembleRegressor, as onnxmltools converts it."""
@@ -46,19 +47,55 @@ class Trees:
         return [node], []
 
 
-class GradientBoosting:
-    """Both parts are boosted trees: log loss for the direction, gamma deviance (which is QLIKE) for the variance."""
+class Stack:
+    """Trees on top of a line: they were fitted to what the line leaves over."""
 
-    def direction(self, features: NDArray[np.float32], up: Floats, parameters: Parameters, seed: int) -> Trees:
+    def __init__(self, line: Line, trees: Trees) -> None:
+        self._line = line
+        self._trees = trees
+
+    def score(self, features: NDArray[np.float32]) -> Floats:
+        """Raw score."""
+        return self._line.score(features) + self._trees.score(features)
+
+    def nodes(self, prefix: str, features: str, score: str) -> tuple[list[Any], list[Any]]:
+        """The nodes of both, and their sum."""
+        from onnx import helper
+
+        line, line_data = self._line.nodes(prefix, features, f"{prefix}_line_score")
+        trees, trees_data = self._trees.nodes(prefix, features, f"{prefix}_trees_score")
+        names = [f"{prefix}_line_score", f"{prefix}_trees_score"]
+        return [*line, *trees, helper.make_node("Add", names, [score], name=f"{prefix}_sum")], [*line_data, *trees_data]
+
+
+class GradientBoosting:
+    """Log loss for the direction, gamma deviance (which is QLIKE) for the variance.
+
+    The direction of daily returns is nearly noise, where trees fit what a line does not: so it begins with a strongly
+    regularised logistic regression, and trees are fitted to the rest, as many as cross-validation bears.
+    """
+
+    def direction(self, features: NDArray[np.float32], up: Floats, parameters: Parameters, seed: int) -> Line | Stack:
         """See Engine."""
-        return self._fit(features, up, {"objective": "binary"}, parameters, seed)
+        line = RIDGE.direction(features, up, {"l2": parameters["direction_l2"]}, seed)
+        if not parameters["direction_trees"]:
+            return line
+        settings = {**parameters, "trees": parameters["direction_trees"]}
+        objective = {"objective": "binary", "boost_from_average": False}
+        return Stack(line, self._fit(features, up, objective, settings, seed, line.score(features)))
 
     def variance(self, features: NDArray[np.float32], variance: Floats, parameters: Parameters, seed: int) -> Trees:
         """See Engine."""
         return self._fit(features, variance, {"objective": "gamma"}, parameters, seed)
 
     def _fit(
-        self, features: NDArray[np.float32], target: Floats, objective: Parameters, parameters: Parameters, seed: int
+        self,
+        features: NDArray[np.float32],
+        target: Floats,
+        objective: Parameters,
+        parameters: Parameters,
+        seed: int,
+        start: Floats | None = None,
     ) -> Trees:
         settings = {
             **objective,
@@ -75,7 +112,7 @@ class GradientBoosting:
             "force_row_wise": True,
             "verbosity": -1,
         }
-        data = lightgbm.Dataset(features.astype(np.float64), target, free_raw_data=True)
+        data = lightgbm.Dataset(features.astype(np.float64), target, init_score=start, free_raw_data=True)
         return Trees(lightgbm.train(settings, data, num_boost_round=parameters["trees"]))
 
 
