@@ -76,8 +76,7 @@ def run(job: Path) -> dict[str, Any]:
     trained = recipe.train(context)
     card = trained.card
     card.feature_set_version = card.feature_set_version or settings.get("data", {}).get("feature_set_version", "")
-    version = int(settings.get("version", 1))
-    folder = artifacts.write(job.parent / ARTIFACT, trained, version, replace=True)
+    folder = artifacts.write(job.parent / ARTIFACT, trained, 1, replace=True)
     return {
         "artifact": str(folder.relative_to(job.parent)),
         "onnx_sha256": card.onnx_sha256,
