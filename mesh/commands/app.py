@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from ..wish import Wish
-from . import control_app
+from . import control_app, train
 from .log_app import app as log_app
 from .options import DataDir, Json
 from .options import finish as _finish
@@ -29,6 +29,7 @@ app = typer.Typer(
 
 app.add_typer(log_app, name="log")
 control_app.register(app)
+train.register(app)
 
 TopologyFile = Annotated[Path | None, typer.Option("--topology", metavar="FILE", help="Another topology.yaml.")]
 NatsCluster = Annotated[

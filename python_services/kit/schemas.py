@@ -21,6 +21,7 @@ from alphamesh.marketdata.v1 import events_pb2 as marketdata
 from alphamesh.model.v1 import events_pb2 as model
 from alphamesh.portfolio.v1 import events_pb2 as portfolio
 from alphamesh.risk.v1 import events_pb2 as risk
+from alphamesh.training.v1 import events_pb2 as training
 from alphamesh.venue.v1 import events_pb2 as venue
 from alphamesh.venue.v1 import venue_pb2
 
@@ -34,14 +35,12 @@ CONTRACTS: Mapping[str, ModuleType] = {
     "model_registry": model,
     "portfolio": portfolio,
     "risk": risk,
+    "training": training,
     "venue": venue,
 }
-# Streams whose events belong to no session: who was refused what, and which features were registered, filled in and
-# read, is not repeated by replaying one.
-OF_NO_SESSION = frozenset({"audit", "feature_store"})
-# Streams whose events belong to no session: who was refused what, and which model answered how fast, is not repeated
-# by replaying one.
-OF_NO_SESSION = frozenset({"audit", "model_registry"})
+# Streams whose events belong to no session: who was refused what, which features were registered and read, which model
+# answered how fast, and who trained what, is not repeated by replaying one.
+OF_NO_SESSION = frozenset({"audit", "feature_store", "model_registry", "training"})
 # What is an event, and a message of a service as well.
 SHARED: Mapping[str, tuple[type[Message], ...]] = {"venue": (venue_pb2.Report,)}
 

@@ -1,0 +1,1 @@
+"""Trains models, apart from inference."""
