@@ -19,6 +19,7 @@ from alphamesh.execution.v1 import events_pb2 as execution
 from alphamesh.marketdata.v1 import events_pb2 as marketdata
 from alphamesh.portfolio.v1 import events_pb2 as portfolio
 from alphamesh.risk.v1 import events_pb2 as risk
+from alphamesh.training.v1 import events_pb2 as training
 from alphamesh.venue.v1 import events_pb2 as venue
 from alphamesh.venue.v1 import venue_pb2
 
@@ -30,10 +31,12 @@ CONTRACTS: Mapping[str, ModuleType] = {
     "market_data": marketdata,
     "portfolio": portfolio,
     "risk": risk,
+    "training": training,
     "venue": venue,
 }
-# Streams whose events belong to no session: who was refused what is not repeated by replaying one.
-OF_NO_SESSION = frozenset({"audit"})
+# Streams whose events belong to no session: who was refused what, or which model was trained, is not repeated by
+# replaying one.
+OF_NO_SESSION = frozenset({"audit", "training"})
 # What is an event, and a message of a service as well.
 SHARED: Mapping[str, tuple[type[Message], ...]] = {"venue": (venue_pb2.Report,)}
 

@@ -373,6 +373,8 @@ class TrainingJob(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
     training_job_id: _builtins.str
     """Output only. Identifier."""
     state: Global___TrainingJob.State.ValueType
@@ -387,6 +389,10 @@ class TrainingJob(_message.Message):
     """Output only. Commit of the code that ran it."""
     owner: _builtins.str
     """Output only. Identity that asked for it."""
+    attempts: _builtins.int
+    """Output only. How often it was begun: a job whose process was lost is begun again, with the same result."""
+    stage: _builtins.str
+    """Output only. What it does now, for a person, for example "cross-validation"; empty when it does nothing."""
     @_builtins.property
     def spec(self) -> Global___TrainingSpec:
         """Output only. What was asked for."""
@@ -437,10 +443,12 @@ class TrainingJob(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        attempts: _builtins.int = ...,
+        stage: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "failure", b"failure", "result", b"result", "spec", b"spec", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code_version", b"code_version", "completed_steps", b"completed_steps", "create_time", b"create_time", "end_time", b"end_time", "engine_version", b"engine_version", "failure", b"failure", "folds", b"folds", "metrics", b"metrics", "owner", b"owner", "result", b"result", "spec", b"spec", "start_time", b"start_time", "state", b"state", "total_steps", b"total_steps", "training_job_id", b"training_job_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "code_version", b"code_version", "completed_steps", b"completed_steps", "create_time", b"create_time", "end_time", b"end_time", "engine_version", b"engine_version", "failure", b"failure", "folds", b"folds", "metrics", b"metrics", "owner", b"owner", "result", b"result", "spec", b"spec", "stage", b"stage", "start_time", b"start_time", "state", b"state", "total_steps", b"total_steps", "training_job_id", b"training_job_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
