@@ -17,13 +17,16 @@ from typing import Any, TypeVar, cast
 import grpc
 
 from alphamesh.audit.v1 import event_pb2
+from inference import grpc_service_pb2_grpc
+from mesh import triton_models, triton_section
 from mesh.topology import Service, Topology
 
 from .kit import config as configuration
 from .kit import telemetry
 from .kit.client import Channel, declared_edge
-from .kit.context import Context, ServiceDefinition
+from .kit.context import Context, ModelServer, ServiceDefinition
 from .kit.eventlog import DeclaredReads, LocalEventLog
+from .kit.interceptors import Pipeline
 from .kit.local import LocalServer, LocalTransport
 
 S = TypeVar("S")
@@ -58,6 +61,7 @@ class LocalSystem:
         self._owner = asyncio.current_task()
         try:
             await self._events.start()
+            await self._serve_models()
             for service in self._topology.services:
                 begun = time.perf_counter()
                 await self.start(service.name)
@@ -111,6 +115,7 @@ class LocalSystem:
             events=DeclaredReads(self._events, service.name, service.reads),
             connect=lambda callee: self._connect(service, callee),
             fail=lambda error: self._fail(service.name, error),
+            model_server=self._administration(service),
         )
         self._contexts.append(context)
         await definition.build(context)
@@ -118,6 +123,28 @@ class LocalSystem:
         context.register(server)
         self._transport.bind(service.name, server)
         self.versions[service.name] = definition.version
+
+    async def _serve_models(self) -> None:
+        """In place of Triton; see kit/inference_local.py."""
+        triton = self._topology.triton
+        if triton is None or not triton.enabled:
+            return
+        from .kit.inference_local import LocalInference  # takes as long to import as all the rest
+
+        models = self._run_dir / triton_section.NAME / "models"
+        await asyncio.to_thread(triton_models.fill, models, Path(triton.models))
+        served = LocalInference(models)
+        await served.load_all()
+        server = LocalServer(Pipeline())
+        grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(served, server)
+        self._transport.bind(triton_section.NAME, server)
+
+    def _administration(self, service: Service) -> ModelServer | None:
+        triton = self._topology.triton
+        calls = [call.methods for call in service.calls if call.service == triton_section.NAME]
+        if triton is None or not triton.enabled or not any(map(triton_section.administers, calls)):
+            return None
+        return ModelServer(models=self._run_dir / triton_section.NAME / "models", admin_key="local")
 
     def _connect(self, service: Service, callee: str) -> Channel:
         return self._transport.channel(service.name, declared_edge(service.name, callee, service.callees))

@@ -62,10 +62,12 @@ def rows(table: Table, index: NDArray[np.int64]) -> Singles:
 
 
 def forecast(table: Table, index: NDArray[np.int64], up_probability: Singles, volatility: Singles) -> Forecast:
-    """What the model says of `index`. Raises ValueError for a probability outside (0, 1) or a volatility not above 0."""
+    """What the model says of `index`. Raises ValueError for a probability outside (0, 1), or a volatility of 0."""
     probability, deviation = up_probability.astype(np.float64).ravel(), volatility.astype(np.float64).ravel()
     if not ((probability > 0.0) & (probability < 1.0)).all():
-        raise ValueError(f"up_probability must be between 0 and 1, it is {probability.min():g} to {probability.max():g}")
+        raise ValueError(
+            f"up_probability must be between 0 and 1, it is {probability.min():g} to {probability.max():g}"
+        )
     if not (deviation > 0.0).all():
         raise ValueError(f"volatility must be above 0, the smallest is {deviation.min():g}")
     quantiles = np.array([_QUANTILE(value) for value in probability.tolist()])
