@@ -29,7 +29,7 @@ import grpc
 
 from inference import grpc_service_pb2_grpc
 from python_services.kit import health
-from python_services.kit.client import open_channel
+from python_services.kit.client import Channel, authority, socket_address
 from python_services.kit.context import ModelServer
 from python_services.kit.inference import InferenceClient, InferenceError, Reason
 from python_services.kit.inference_admin import READY, InferenceAdmin, Loaded, check_golden
@@ -237,7 +237,10 @@ class TritonServer:
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[tuple[InferenceClient, InferenceAdmin]]:
-        channel = open_channel("supervisor", NAME, self._run.socket(NAME))
+        # A pool of its own: gRPC would share the pauses of a connection to the server that was there before.
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.default_authority", authority(NAME))]
+        wrapped = grpc.aio.insecure_channel(socket_address(self._run.socket(NAME)), options=options)
+        channel = Channel("supervisor", wrapped, NAME)
         stub = grpc_service_pb2_grpc.GRPCInferenceServiceStub(cast(grpc.aio.Channel, channel))
         server = ModelServer(models=self._folder / "models", admin_key=self._key)
         try:
