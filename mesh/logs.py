@@ -14,7 +14,8 @@ _TAIL_BYTES = 64 * 1024
 _OWN_COLUMNS = frozenset({"timestamp", "level", "service", "version", "event", "exception", "trace_id"})
 _NATS_LINE = re.compile(r"^\[\d+\] (\S+ \S+) \[(\w{3})\] (.*)$")
 _NATS_LEVELS = {"INF": "info", "WRN": "warning", "ERR": "error", "FTL": "critical", "DBG": "debug", "TRC": "debug"}
-_TRITON_LINE = re.compile(r'^\d{4}-\d\d-\d\dT\S+Z ([IWEF]) \d+ \S+\] "?(.*?)"?$')
+_TRITON_LINE = re.compile(r'^\d{4}-\d\d-\d\dT\S+Z ([IWEF]) \d+ \S+\] ?"?(.*?)"?$')
+_TRITON_TABLE = re.compile(r"^(\+-|\| )")
 _TRITON_LEVELS = {"I": "info", "W": "warning", "F": "critical"}
 _POSTGRES_LINE = re.compile(r"^(LOG|WARNING|ERROR|FATAL|PANIC|DETAIL|HINT|CONTEXT|STATEMENT|QUERY):  (.*)$")
 _POSTGRES_LEVELS = {"WARNING": "warning", "ERROR": "error", "FATAL": "critical", "PANIC": "critical"}
@@ -27,6 +28,8 @@ def wrap(service: str, line: str) -> bytes:
         level, event = _NATS_LEVELS.get(match[2], "info"), match[3]
     elif match := _TRITON_LINE.match(line):
         level, event = _TRITON_LEVELS.get(match[1], "error"), match[2]
+    elif _TRITON_TABLE.match(line):
+        level = "info"
     elif match := _POSTGRES_LINE.match(line):
         level, event = _POSTGRES_LEVELS.get(match[1], "info"), match[2]
     return record(service, event, level)

@@ -5,8 +5,9 @@
     triton/models/            the model repository: triton_models.py
     triton/backends/          Triton's python backend, and ours (triton_backends/), which is based on it
 
-That it says it is ready proves nothing: a model whose process has died is ready too. So it counts as ready when every
-version has answered its golden rows, and these are asked again while it runs.
+That it says it is ready proves nothing: a model whose process has died is ready too, and is not replaced. So it counts
+as ready when every version has answered its golden rows; these are asked again while it runs, and a version that does
+not answer is loaded again, or the server started again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import secrets
 import shutil
 import sys
 import sysconfig
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import cast
@@ -27,10 +29,10 @@ import grpc
 
 from inference import grpc_service_pb2_grpc
 from python_services.kit import health
-from python_services.kit.client import open_channel
+from python_services.kit.client import Channel, authority, socket_address
 from python_services.kit.context import ModelServer
 from python_services.kit.inference import InferenceClient, InferenceError, Reason
-from python_services.kit.inference_admin import READY, InferenceAdmin, check_golden
+from python_services.kit.inference_admin import MODEL, READY, InferenceAdmin, Loaded, check_golden
 from python_services.kit.observability import metrics_socket
 
 from . import triton_models
@@ -64,9 +66,10 @@ class TritonServer:
         self._triton = triton
         self._folder = run.path / NAME
         self._socket = run.sockets / f"{NAME}.sock:1"  # Triton appends a port, even to a path
-        self._prefix = f"alphamesh-{hashlib.sha256(os.fsencode(run.path)).hexdigest()[:12]}-"
+        self._prefix = shared_memory_prefix(run.path)
         self._key = secrets.token_urlsafe(24)
         self._wrong: set[tuple[str, int]] = set()
+        self._late: Counter[tuple[str, int]] = Counter()
 
     @property
     def administration(self) -> dict[str, str]:
@@ -192,22 +195,40 @@ class TritonServer:
         return found
 
     async def _probe(self, client: InferenceClient, admin: InferenceAdmin) -> str:
-        """What is wrong with it; empty when all is well, or when starting it again would not help."""
+        """What is wrong with it; empty when all is well, was mended, or would not be better after another start."""
         try:
             loaded = [one for one in await admin.index(self._triton.probe_timeout_s) if one.state == READY]
         except InferenceError as error:
             return error.message
         problem = ""
         for one in loaded:
+            key = (one.model, one.version)
             try:
-                await self._golden(client, admin, one.model, one.version)
+                await self._golden(client, admin, *key)
+                self._late[key] = 0
             except InferenceError as error:
-                if error.reason in _NO_ANSWER:
-                    problem = error.message
-                elif (one.model, one.version) not in self._wrong:
-                    self._wrong.add((one.model, one.version))
+                self._late[key] = self._late[key] + 1 if error.reason == Reason.DEADLINE else 0
+                if error.reason == Reason.UNAVAILABLE or self._late[key] >= self._triton.probe_failures:
+                    self._late[key] = 0
+                    problem = await self._mend(admin, one, error.message)
+                elif error.reason != Reason.DEADLINE and key not in self._wrong:
+                    self._wrong.add(key)
                     self._run.note(NAME, error.message)
         return problem
+
+    async def _mend(self, admin: InferenceAdmin, one: Loaded, problem: str) -> str:
+        """Loads a version again whose process has died: Triton does not. The other versions are left alone.
+
+        What is still wrong; empty when it is mended.
+        """
+        self._run.note(NAME, f"{problem}; it is loaded again")
+        try:
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                os.utime(admin.models / one.model / str(one.version) / MODEL)  # so Triton sees a new one
+            await admin.load(one.model)
+        except InferenceError as error:
+            return error.message
+        return ""
 
     async def _golden(self, client: InferenceClient, admin: InferenceAdmin, model: str, version: int) -> None:
         folder = admin.models / model / str(version)
@@ -216,13 +237,21 @@ class TritonServer:
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[tuple[InferenceClient, InferenceAdmin]]:
-        channel = open_channel("supervisor", NAME, self._run.socket(NAME))
+        # A pool of its own: gRPC would share the pauses of a connection to the server that was there before.
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.default_authority", authority(NAME))]
+        wrapped = grpc.aio.insecure_channel(socket_address(self._run.socket(NAME)), options=options)
+        channel = Channel("supervisor", wrapped, NAME)
         stub = grpc_service_pb2_grpc.GRPCInferenceServiceStub(cast(grpc.aio.Channel, channel))
         server = ModelServer(models=self._folder / "models", admin_key=self._key)
         try:
             yield InferenceClient(stub, failures=_NEVER), InferenceAdmin(stub, server)
         finally:
             await channel.close()
+
+
+def shared_memory_prefix(run: Path) -> str:
+    """Of the regions in /dev/shm that belong to a run."""
+    return f"alphamesh-{hashlib.sha256(os.fsencode(run.absolute())).hexdigest()[:12]}-"
 
 
 def find_program() -> Path:

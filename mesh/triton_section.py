@@ -23,8 +23,8 @@ class Triton:
     """The inference server beside the services, which they call as `triton`.
 
     `models`: the folder of models that are served from the start, from the topology's folder if it is relative. Not
-    `enabled`: nothing is started, and calls to it are UNAVAILABLE. `probe_s`: pause between two rounds of golden rows;
-    after `probe_failures` rounds in a row without answers, each awaited `probe_timeout_s`, it is started again.
+    `enabled`: nothing is started, and calls to it are UNAVAILABLE. `probe_s`: pause between two rounds of golden rows,
+    each awaited `probe_timeout_s`. Who lets `probe_failures` of them in a row pass is loaded, or started, again.
     """
 
     enabled: bool = True

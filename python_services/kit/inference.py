@@ -48,12 +48,13 @@ _NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
 class Reason(StrEnum):
     """Why there is no answer."""
 
-    UNAVAILABLE = "UNAVAILABLE"  # no server, no such version loaded, or its process died over the question
+    # No server, or its process died over the question; or no such version, as always for a moment after a restart.
+    UNAVAILABLE = "UNAVAILABLE"
     DEADLINE = "DEADLINE"
     BREAKER_OPEN = "BREAKER_OPEN"  # failed too often; not asked
     BAD_REPLY = "BAD_REPLY"  # not the model, names, types, shapes or lengths that were asked for
     NOT_FINITE = "NOT_FINITE"  # a NaN or an infinity among the outputs
-    REJECTED = "REJECTED"  # the question is at fault: shape, type, NaN, an unknown model or version
+    REJECTED = "REJECTED"  # the question is at fault: its shape, its type, a NaN, or who asks
 
 
 _CODES = {
@@ -67,7 +68,6 @@ _CODES = {
 _REJECTED = frozenset(
     {
         grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.NOT_FOUND,
         grpc.StatusCode.FAILED_PRECONDITION,
         grpc.StatusCode.OUT_OF_RANGE,
         grpc.StatusCode.UNIMPLEMENTED,
