@@ -1,4 +1,4 @@
-"""The registry's servicer, what changes something: translates messages; decisions are made in lifecycle.py, deciding.py and triggers.py."""
+"""The registry's servicer, what changes something. Decisions are made in lifecycle.py, deciding.py, triggers.py."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class Keeper:
 
     async def until(self, version: int, stage: int) -> None:
         """Waits for what the registry does by itself."""
-            for _ in range(200):
+        for _ in range(200):
             if await self.stage(version) == stage:
                 return
             await asyncio.sleep(0.01)
@@ -477,10 +477,8 @@ async def test_a_server_that_is_down_is_not_the_canarys_fault(keeper: Keeper) ->
             await keeper.record(version, failed)
     assert await keeper.stage(canary) == CANARY
     await keeper.record(champion, keeper.answer(30, 0.5))  # the champion is answered again, the canary is not
-    alone = [
-        Obs(key_sha256=key_sha256(str(key)), ts_event_ns=START + key, failure=Obs.Failure(reason=Obs.REASON_UNAVAILABLE))
-        for key in range(31, 34)
-    ]
+    away = Obs.Failure(reason=Obs.REASON_UNAVAILABLE)
+    alone = [Obs(key_sha256=key_sha256(str(k)), ts_event_ns=START + k, failure=away) for k in range(31, 34)]
     assert (await keeper.record(canary, *alone)).stage == ROLLED_BACK
 
 
