@@ -19,7 +19,7 @@ from mesh.rundir import RunDir
 from tests.integration.conftest import alphamesh
 from tests.services.models import made
 
-MODELS = topology.ROOT / "tests" / "services" / "models.yaml"
+MODELS = topology.ROOT / "tests" / "services" / "registry.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def up() -> Iterator[RunDir]:
         content: dict[str, Any] = yaml.safe_load(MODELS.read_text())
         content["mesh"] = {"sidecars": False}
         content["services"]["model_registry"]["config"] |= {
-            "bundled": str(folder / "shipped"), "mlflow": True, "mlflow_wait_s": 0.0,
+            "bundled": str(folder / "shipped"),
         }  # fmt: skip
         file = folder / "topology.yaml"
         file.write_text(yaml.safe_dump(content))

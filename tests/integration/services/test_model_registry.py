@@ -37,7 +37,7 @@ REGISTERED, VALIDATED = model_pb2.MODEL_STAGE_REGISTERED, model_pb2.MODEL_STAGE_
 SHADOW, CANARY = model_pb2.MODEL_STAGE_SHADOW, model_pb2.MODEL_STAGE_CANARY
 CHAMPION, RETIRED = model_pb2.MODEL_STAGE_CHAMPION, model_pb2.MODEL_STAGE_RETIRED
 ROLLED_BACK = model_pb2.MODEL_STAGE_ROLLED_BACK
-MESH = topology.load(topology.ROOT / "tests" / "services" / "models.yaml")
+MESH = topology.load(topology.ROOT / "tests" / "services" / "registry.yaml")
 
 
 class Keeper:
