@@ -230,7 +230,10 @@ async def build(context: Context[Config], serving: Serving | None = None) -> Non
     """Recovers from the journal, then registers what is shipped and follows the model server in the background."""
     config, folder = context.config, context.data_dir
     if serving is None and config.serving == "triton":
-        serving = TritonServing(context)
+        if context.model_server is None:  # all services in one process, or a topology without the server
+            telemetry.logger().warning("there is no model server; versions wait for one to be validated")
+        else:
+            serving = TritonServing(context)
     store = Store(folder / "blobs")
     signer = await asyncio.to_thread(Signer, folder / "keys", config.publishers)
     registry = Registry(config, context.open_journal(), signer, RealClock().now_ns)

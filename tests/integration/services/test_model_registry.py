@@ -27,6 +27,7 @@ from python_services.model_registry.signing import Manifest, Signer
 from tests.integration.services.conftest import new_id
 from tests.services.models import made
 from tests.services.models import service as models
+from tests.services.models.requests import register
 from tests.services.models.serving import OnnxServing
 
 MODEL = "made"
@@ -52,33 +53,11 @@ class Keeper:
         self.rng = np.random.default_rng(11)
         self.questions = 0
 
-    def request(self, content: bytes, name: str = "new", **fields: Any) -> model_pb2.RegisterModelVersionRequest:
-        """For what lies in the inbox under `name`."""
-        artifact = model_pb2.Artifact(
-            path=f"{name}/model.onnx",
-            sha256=hashlib.sha256(content).hexdigest(),
-            size_bytes=len(content),
-            format=model_pb2.Artifact.FORMAT_ONNX,
-        )
-        lineage = model_pb2.Lineage(
-            training_job_id="job-1",
-            dataset_sha256="ab" * 32,
-            feature_set_version="cd" * 32,
-            code_version="test",
-            seed=7,
-            trained_until_ns=START,
-        )
-        settings: dict[str, Any] = {
-            "request_id": new_id(), "model_id": MODEL, "artifact": artifact, "signature": made.signature(),
-            "lineage": lineage, "owner": "tests", "metrics": {"log_loss": 0.61},
-        }  # fmt: skip
-        return model_pb2.RegisterModelVersionRequest(**(settings | fields))
-
     async def register(self, content: bytes, golden: bytes | None = None, **fields: Any) -> int:
         """Writes it to the inbox and registers it."""
         name = f"v{len(list(self.inbox.iterdir()))}"
         made.write(self.inbox / name, content, golden)
-        return (await self.stub.RegisterModelVersion(self.request(content, name, **fields))).model_version.version
+        return (await self.stub.RegisterModelVersion(register(content, name, **fields))).model_version.version
 
     async def stage(self, version: int) -> int:
         return (await self.version(version)).stage
@@ -249,7 +228,7 @@ async def test_a_person_rolls_back_and_a_model_before_is_loaded_again_first(keep
 
 async def refused(keeper: Keeper, content: bytes, **fields: Any) -> ServiceError:
     made.write(keeper.inbox / "bad", content)
-    return await keeper.failure(keeper.stub.RegisterModelVersion(keeper.request(content, "bad", **fields)))
+    return await keeper.failure(keeper.stub.RegisterModelVersion(register(content, "bad", **fields)))
 
 
 def zipped() -> bytes:
@@ -293,10 +272,10 @@ async def test_a_corrupt_file_is_refused_and_the_refusal_is_an_event(keeper: Kee
     champion = await keeper.champion()
     content = made.graph()
     made.write(keeper.inbox / "bad", content[:-1] + b"\x00")
-    error = await keeper.failure(keeper.stub.RegisterModelVersion(keeper.request(content, "bad")))
+    error = await keeper.failure(keeper.stub.RegisterModelVersion(register(content, "bad")))
     assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "CHECKSUM_MISMATCH")
     made.write(keeper.inbox / "short", content[:-1])
-    error = await keeper.failure(keeper.stub.RegisterModelVersion(keeper.request(content, "short")))
+    error = await keeper.failure(keeper.stub.RegisterModelVersion(register(content, "short")))
     assert error.reason == "SIZE_MISMATCH"
     schemas = await keeper_events(keeper)
     assert schemas.count("alphamesh.model.v1.ModelArtifactRefused") == 2
@@ -323,7 +302,7 @@ async def test_a_file_outside_of_the_inbox_is_not_read(keeper: Keeper, tmp_path:
     content = made.graph()
     made.write(tmp_path / "elsewhere", content)
     (keeper.inbox / "link").symlink_to(tmp_path / "elsewhere")
-    error = await keeper.failure(keeper.stub.RegisterModelVersion(keeper.request(content, "link")))
+    error = await keeper.failure(keeper.stub.RegisterModelVersion(register(content, "link")))
     assert "leads out of the inbox" in error.message
 
 
@@ -388,19 +367,19 @@ async def test_a_wrong_signature_is_refused_and_a_publishers_is_not(keeper: Keep
     )  # fmt: skip
     sig = folder / "model.sig"
     sig.write_bytes(signing.to_file(manifest.text(), stranger.sign(manifest), stranger.key_id))
-    error = await keeper.failure(keeper.stub.RegisterModelVersion(keeper.request(content, "signed")))
+    error = await keeper.failure(keeper.stub.RegisterModelVersion(register(content, "signed")))
     assert (error.code, error.reason) == (grpc.StatusCode.PERMISSION_DENIED, "BAD_SIGNATURE")
     assert "not trusted" in error.message
     own = Signer(keeper.data / "keys")  # the run's own key is trusted
     sig.write_bytes(signing.to_file(manifest.text(), stranger.sign(manifest), own.key_id))
-    error = await keeper.failure(keeper.stub.RegisterModelVersion(keeper.request(content, "signed")))
+    error = await keeper.failure(keeper.stub.RegisterModelVersion(register(content, "signed")))
     assert "does not fit" in error.message
     sig.write_bytes(signing.to_file(manifest.text(), own.sign(manifest), own.key_id))
     (folder / "card.json").write_bytes(b"{}")
-    error = await keeper.failure(keeper.stub.RegisterModelVersion(keeper.request(content, "signed")))
+    error = await keeper.failure(keeper.stub.RegisterModelVersion(register(content, "signed")))
     assert "other content" in error.message
     made.write(folder, content)
-    answer = await keeper.stub.RegisterModelVersion(keeper.request(content, "signed"))
+    answer = await keeper.stub.RegisterModelVersion(register(content, "signed"))
     assert answer.model_version.version == 1
     assert (keeper.data / "keys" / "signing.key").stat().st_mode & 0o777 == 0o600
 
