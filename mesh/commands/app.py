@@ -11,6 +11,7 @@ import typer
 from ..wish import Wish
 from . import control_app, train
 from .log_app import app as log_app
+from .models_app import app as models_app
 from .options import DataDir, Json
 from .options import finish as _finish
 
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 
 app.add_typer(log_app, name="log")
+app.add_typer(models_app, name="models")
 control_app.register(app)
 train.register(app)
 

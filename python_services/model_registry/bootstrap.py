@@ -6,6 +6,7 @@ again changes nothing, and other content under a number that is taken is refused
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,15 @@ from typing import Any
 import orjson
 
 from alphamesh.model.v1 import model_pb2
+from python_services.kit import telemetry
 from python_services.kit.errors import ServiceError
 from python_services.kit.ids import content_id, request_id
 
 from . import artifacts, onnx_graph
 from .artifacts import CARD, GOLDEN, MODEL, READING, Store, Taken
-from .registry import BOOTSTRAP
+from .config import Config
+from .registry import BOOTSTRAP, Registry
+from .signing import Manifest
 
 UNKNOWN = "0" * 64  # a hash of nothing: the card does not name one
 _MOST_METRICS = 256
@@ -133,3 +137,24 @@ def metrics(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 def _is_hash(text: Any) -> bool:
     return isinstance(text, str) and len(text) == 64 and all(digit in "0123456789abcdef" for digit in text)
+
+
+async def register(config: Config, registry: Registry, store: Store) -> None:
+    """Registers what is new in the folder; what is not, and what is wrong, is logged."""
+    folder = config.bundled_folder
+    if folder is None:
+        return
+    for found in await asyncio.to_thread(lambda: list(shipped(folder, store))):
+        if isinstance(found, str):
+            telemetry.logger().error("a shipped model is left out", why=found)
+            continue
+        known = registry.state.version(found.request.model_id, found.number)
+        if known is None:
+            registry.register(found.request, found.number, found.taken)
+        elif Manifest.parse(known.manifest).sha256 != found.taken.sha256:
+            telemetry.logger().error(
+                "a shipped model has other content than the version registered under its number",
+                model=found.request.model_id,
+                version=found.number,
+            )
+    await registry.journal.commit()

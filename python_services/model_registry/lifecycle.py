@@ -149,7 +149,7 @@ def after(places: Places, moves: Iterable[Move]) -> Places:
         previous = found.previous
         if move.target == CHAMPION:
             previous = 0 if restored else found.champion
-        elif move.version == found.previous:
+        elif move.version == found.previous and move.source == RETIRED:
             previous = 0
         shadows = {*found.shadows, move.version} if move.target == SHADOW else {*found.shadows} - {move.version}
         found = Places(

@@ -178,6 +178,7 @@ class Monitor:
         if failure.reason in SERVER and not others_answered:
             self.requests += 1
             self.server_failures += 1
+            self.last_ok = False
             return
         if failure.reason == model_pb2.Observation.REASON_NOT_FINITE:
             self.not_finite = self.not_finite or Fault(value=math.nan, where="the caller refused the answer", limit=0.0)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from alphamesh.audit.v1 import state_pb2
 from alphamesh.model.v1 import events_pb2, model_pb2
 from python_services.kit.errors import ServiceError, aborted, not_found, precondition
 from python_services.kit.journal import Event, Journal
@@ -15,7 +17,7 @@ from python_services.kit.signal import Signal
 
 from . import deciding, lifecycle
 from .artifacts import Taken, manifest_of
-from .config import Config
+from .config import Config, Rollouts
 from .lifecycle import LifecycleError, Move
 from .signing import Signer
 from .state import Model, RegistryState, Version
@@ -207,3 +209,25 @@ class Registry:
         stamp = Timestamp()
         stamp.FromNanoseconds(self._now_ns())
         return stamp
+
+
+class OwnView:
+    """The state against the same state rebuilt from the journal, for `alphamesh verify`."""
+
+    def __init__(self, registry: Registry, rollouts: Rollouts) -> None:
+        self._registry = registry
+        self._rollouts = rollouts
+
+    async def compare(self) -> state_pb2.ViewComparison:
+        """Both after the last event."""
+        registry = self._registry
+        await registry.journal.barrier()
+        again = RegistryState(self._rollouts)
+        again.recover(registry.journal)
+        return state_pb2.ViewComparison(
+            view="model_registry.state",
+            applied_stream_seqs={registry.journal.stream: registry.state.seq},
+            served_sha256=hashlib.sha256(registry.state.dump()).digest(),
+            rebuilt_sha256=hashlib.sha256(again.dump()).digest(),
+            events=again.seq,
+        )

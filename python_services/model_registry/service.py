@@ -1,29 +1,26 @@
-"""The registry's servicer: translates messages; decisions are made in lifecycle.py, deciding.py and triggers.py."""
+"""The registry's servicer, what changes something. Decisions are made in lifecycle.py, deciding.py, triggers.py."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import defaultdict
-from collections.abc import AsyncIterator
 
 import grpc
 
-from alphamesh.audit.v1 import state_pb2
 from alphamesh.model.v1 import events_pb2, model_pb2, model_pb2_grpc
 from python_services.kit import telemetry
 from python_services.kit.clock import RealClock
 from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.errors import ServiceError, aborted, invalid, not_found, precondition
-from python_services.kit.paging import page
 
-from . import bootstrap, health, lifecycle, mirror
+from . import bootstrap, lifecycle, mirror
 from .artifacts import Intake, Store
 from .config import Config
-from .registry import BOOTSTRAP, Registry
+from .reading import Reading
+from .registry import OwnView, Registry
 from .serving import AwayError, Serving, TritonServing
-from .signing import Manifest, Signer
-from .state import RegistryState, Version
+from .signing import Signer
+from .state import Version
 from .syncing import Syncer
 from .watching import Watching
 
@@ -31,17 +28,14 @@ PAGE = 100
 DERIVED = ("champion", "challenger")
 
 
-class ModelRegistry(model_pb2_grpc.ModelRegistryServiceServicer):
+class ModelRegistry(Reading):
     """ModelRegistryService. One model is changed by one call at a time where files are involved."""
 
     def __init__(
         self, context: Context[Config], registry: Registry, intake: Intake, syncer: Syncer | None, watching: Watching
     ) -> None:
-        self._config = context.config
-        self._registry = registry
+        super().__init__(context.config, registry, syncer, watching)
         self._intake = intake
-        self._syncer = syncer
-        self._watching = watching
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def RegisterModelVersion(
@@ -65,40 +59,6 @@ class ModelRegistry(model_pb2_grpc.ModelRegistryServiceServicer):
         response = model_pb2.RegisterModelVersionResponse(model_version=found)
         await registry.journal.commit(response)
         return response
-
-    async def GetModelVersion(
-        self, request: model_pb2.GetModelVersionRequest, context: object
-    ) -> model_pb2.GetModelVersionResponse:
-        """By number, alias or stage."""
-        seq = await self._applied(request.min_seq)
-        model = self._registry.model(request.model_id)
-        match request.WhichOneof("selector"):
-            case "alias":
-                number = model.named.get(request.alias, 0)
-                what = f"alias {request.alias}"
-            case "stage":
-                held = [n for n, version in model.versions.items() if version.message.stage == request.stage]
-                number, what = max(held, default=0), lifecycle.name(request.stage)
-            case _:
-                number, what = request.version, str(request.version)
-        if number not in model.versions:
-            raise not_found("version", f"{request.model_id}/{what}", "list versions with ListModelVersions")
-        return model_pb2.GetModelVersionResponse(model_version=model.versions[number].message, applied_seq=seq)
-
-    async def ListModelVersions(
-        self, request: model_pb2.ListModelVersionsRequest, context: object
-    ) -> model_pb2.ListModelVersionsResponse:
-        """By model, newest first."""
-        seq = await self._applied(request.min_seq)
-        found = [
-            version.message
-            for name, model in sorted(self._registry.state.models.items())
-            for _, version in sorted(model.versions.items(), reverse=True)
-            if request.model_id in ("", name) and (not request.stages or version.message.stage in request.stages)
-        ]
-        scope = f"ListModelVersions.{request.model_id}.{sorted(request.stages)}"
-        items, token = page(found, request.page_size, request.page_token, scope=scope, default=PAGE)
-        return model_pb2.ListModelVersionsResponse(model_versions=items, next_page_token=token, applied_seq=seq)
 
     async def RecordValidation(
         self, request: model_pb2.RecordValidationRequest, context: object
@@ -188,24 +148,6 @@ class ModelRegistry(model_pb2_grpc.ModelRegistryServiceServicer):
         await self._registry.journal.commit(response)
         return response
 
-    async def ListAliases(
-        self, request: model_pb2.ListAliasesRequest, context: object
-    ) -> model_pb2.ListAliasesResponse:
-        """By name."""
-        seq = await self._applied(request.min_seq)
-        found = [
-            model_pb2.Alias(model_id=request.model_id, alias=name, version=version)
-            for name, version in sorted(self._registry.model(request.model_id).named.items())
-        ]
-        scope = f"ListAliases.{request.model_id}"
-        items, token = page(found, request.page_size, request.page_token, scope=scope, default=PAGE)
-        return model_pb2.ListAliasesResponse(aliases=items, next_page_token=token, applied_seq=seq)
-
-    async def GetRollout(self, request: model_pb2.GetRolloutRequest, context: object) -> model_pb2.GetRolloutResponse:
-        """Which versions answer."""
-        seq = await self._applied(request.min_seq)
-        return model_pb2.GetRolloutResponse(rollout=self._rollout(request.model_id), applied_seq=seq)
-
     async def UpdateRollout(
         self, request: model_pb2.UpdateRolloutRequest, context: object
     ) -> model_pb2.UpdateRolloutResponse:
@@ -219,23 +161,6 @@ class ModelRegistry(model_pb2_grpc.ModelRegistryServiceServicer):
         await self._registry.journal.commit(response)
         return response
 
-    async def ListTransitions(
-        self, request: model_pb2.ListTransitionsRequest, context: object
-    ) -> model_pb2.ListTransitionsResponse:
-        """Oldest first."""
-        seq = await self._applied(request.min_seq)
-        found = self._registry.model(request.model_id).transitions
-        scope = f"ListTransitions.{request.model_id}"
-        items, token = page(found, request.page_size, request.page_token, scope=scope, default=PAGE)
-        return model_pb2.ListTransitionsResponse(transitions=items, next_page_token=token, applied_seq=seq)
-
-    async def WatchRollouts(
-        self, request: model_pb2.WatchRolloutsRequest, context: object
-    ) -> AsyncIterator[model_pb2.WatchRolloutsResponse]:
-        """See watching.py."""
-        async for response in self._watching.watch(request):
-            yield response
-
     async def RecordObservations(
         self, request: model_pb2.RecordObservationsRequest, context: object
     ) -> model_pb2.RecordObservationsResponse:
@@ -246,29 +171,7 @@ class ModelRegistry(model_pb2_grpc.ModelRegistryServiceServicer):
         await self._registry.journal.commit(response)
         return response
 
-    async def GetModelHealth(
-        self, request: model_pb2.GetModelHealthRequest, context: object
-    ) -> model_pb2.GetModelHealthResponse:
-        """Counters, losses, drift and alerts of one version."""
-        seq = await self._applied(request.min_seq)
-        version = self._registry.version(request.model_id, request.version)
-        loaded = None
-        if self._syncer is not None:
-            loaded = request.version in self._syncer.loaded.get(request.model_id, ())
-        model = self._registry.model(request.model_id)
-        found = health.message(model, request.version, self._config.rollouts, loaded)
-        return model_pb2.GetModelHealthResponse(health=found, alerts=version.alerts, applied_seq=seq)
-
     # --- checks -------------------------------------------------------------------------------------
-
-    async def _applied(self, min_seq: int) -> int:
-        """The sequence that an answer includes; nothing that is not durable is read."""
-        await self._registry.journal.barrier()
-        seq = self._registry.state.seq
-        if min_seq > seq:
-            message = f"min_seq is {min_seq} and the registry is at {seq}; ask again"
-            raise ServiceError(grpc.StatusCode.UNAVAILABLE, "NOT_YET_APPLIED", message)
-        return seq
 
     def _version(self, model_id: str, number: int, etag: str) -> Version:
         version = self._registry.version(model_id, number)
@@ -277,12 +180,6 @@ class ModelRegistry(model_pb2_grpc.ModelRegistryServiceServicer):
                 "ETAG_MISMATCH", f"{model_id}/{number} has etag {version.message.etag!r}, not {etag!r}; read it again"
             )
         return version
-
-    def _rollout(self, model_id: str) -> model_pb2.Rollout:
-        found = self._registry.model(model_id).rollout
-        if found is None:
-            raise not_found("rollout", model_id, "promote a version to SHADOW first")
-        return found
 
     def _same_rollout(self, model_id: str, etag: str) -> None:
         present = self._rollout(model_id).etag
@@ -325,57 +222,18 @@ class ModelRegistry(model_pb2_grpc.ModelRegistryServiceServicer):
             raise precondition("VERSION_REFUSED", f"{model_id}/{number} is out of service: {wrong}; register another")
 
 
-class OwnView:
-    """The state against the same state rebuilt from the journal, for `alphamesh verify`."""
-
-    def __init__(self, registry: Registry, config: Config) -> None:
-        self._registry = registry
-        self._config = config
-
-    async def compare(self) -> state_pb2.ViewComparison:
-        """Both after the last event."""
-        registry = self._registry
-        await registry.journal.barrier()
-        again = RegistryState(self._config.rollouts)
-        again.recover(registry.journal)
-        return state_pb2.ViewComparison(
-            view="model_registry.state",
-            applied_stream_seqs={registry.journal.stream: registry.state.seq},
-            served_sha256=hashlib.sha256(registry.state.dump()).digest(),
-            rebuilt_sha256=hashlib.sha256(again.dump()).digest(),
-            events=again.seq,
-        )
-
-
 def _actor() -> str:
     return telemetry.user.get() or telemetry.caller.get() or "unknown"
-
-
-async def _bootstrap(config: Config, registry: Registry, store: Store) -> None:
-    folder = config.bundled_folder
-    if folder is None:
-        return
-    for found in await asyncio.to_thread(lambda: list(bootstrap.shipped(folder, store))):
-        if isinstance(found, str):
-            telemetry.logger().error("a shipped model is left out", why=found)
-            continue
-        known = registry.state.version(found.request.model_id, found.number)
-        if known is None:
-            registry.register(found.request, found.number, found.taken)
-        elif Manifest.parse(known.manifest).sha256 != found.taken.sha256:
-            telemetry.logger().error(
-                "a shipped model has other content than the version registered under its number",
-                model=found.request.model_id,
-                version=found.number,
-            )
-    await registry.journal.commit()
 
 
 async def build(context: Context[Config], serving: Serving | None = None) -> None:
     """Recovers from the journal, then registers what is shipped and follows the model server in the background."""
     config, folder = context.config, context.data_dir
     if serving is None and config.serving == "triton":
-        serving = TritonServing(context)
+        if context.model_server is None:  # all services in one process, or a topology without the server
+            telemetry.logger().warning("there is no model server; versions wait for one to be validated")
+        else:
+            serving = TritonServing(context)
     store = Store(folder / "blobs")
     signer = await asyncio.to_thread(Signer, folder / "keys", config.publishers)
     registry = Registry(config, context.open_journal(), signer, RealClock().now_ns)
@@ -384,11 +242,11 @@ async def build(context: Context[Config], serving: Serving | None = None) -> Non
     syncer = Syncer(config, registry, store, signer, serving, folder / "staging") if serving is not None else None
 
     async def background() -> None:
-        await _bootstrap(config, registry, store)
+        await bootstrap.register(config, registry, store)
         if syncer is not None:
             await syncer.run()
 
-    context.serve_view(OwnView(registry, config))
+    context.serve_view(OwnView(registry, config.rollouts))
     servicer = ModelRegistry(context, registry, Intake(store, inbox, signer), syncer, Watching(context, registry))
     context.add(
         model_pb2_grpc.add_ModelRegistryServiceServicer_to_server,

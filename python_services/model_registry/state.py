@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 from alphamesh.audit.v1 import event_pb2
 from alphamesh.model.v1 import events_pb2, model_pb2
@@ -243,7 +244,7 @@ def _step(rollout: model_pb2.Rollout) -> tuple[int, int]:
     return rollout.canary_version, rollout.config.canary_basis_points
 
 
-_HANDLERS = {
+_HANDLERS: dict[str, tuple[Any, Any]] = {
     kind.DESCRIPTOR.full_name: (kind, take)
     for kind, take in (
         (events_pb2.ModelVersionRegistered, RegistryState._registered),
