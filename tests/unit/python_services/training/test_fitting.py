@@ -149,7 +149,7 @@ def test_workers_give_what_one_process_gives():
 @pytest.mark.chaos
 def test_ray_gives_what_joblib_gives():
     """Run by `make chaos`: a local Ray takes 5 s to start, and more on a busy machine."""
-    pytest.importorskip("ray", reason="run `make setup-train`")
+    pytest.importorskip("ray", reason="run `make setup`")
     print("a local Ray takes seconds to start, so this runs in `make chaos` and not in `make test`")
     import ray
 
