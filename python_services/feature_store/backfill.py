@@ -154,7 +154,7 @@ class Backfills:
         return self._change(ended)
 
     def _change(self, job: feature_pb2.Backfill) -> feature_pb2.Backfill:
-        now = time.time_ns()
+        now = self._market.now_ns
         self._journal.add([Event(payload=events_pb2.BackfillChanged(backfill=job), ts_event_ns=now, ts_init_ns=now)])
         self._journal.commit_later()
         self._take(job)

@@ -35,6 +35,7 @@ class Market:
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._ingested: dict[str, Versions] = {}
         self.generation = 0  # grows whenever bars change
+        self.now_ns = 0  # market time of the newest event; 0 before the first
 
     def get(self, instrument_id: str) -> Bars:
         """Bars that `need` has loaded."""
@@ -85,6 +86,7 @@ class Market:
 
     def apply(self, envelope: event_pb2.EventEnvelope) -> None:
         """Takes the next event of market_data."""
+        self.now_ns = max(self.now_ns, envelope.ts_event_ns)
         if envelope.schema == _INGESTED:
             self._ingest(events_pb2.BarsIngested.FromString(envelope.payload))
         elif envelope.schema == _LOADED:

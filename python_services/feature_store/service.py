@@ -46,6 +46,7 @@ class FeatureService(feature_pb2_grpc.FeatureServiceServicer):
     def __init__(
         self,
         catalog: Catalog,
+        market: Market,
         serving: Serving,
         backfills: Backfills,
         follower: Follower,
@@ -53,6 +54,7 @@ class FeatureService(feature_pb2_grpc.FeatureServiceServicer):
         draining: Callable[[], bool],
     ) -> None:
         self._catalog = catalog
+        self._market = market
         self._serving = serving
         self._backfills = backfills
         self._follower = follower
@@ -246,7 +248,7 @@ class FeatureService(feature_pb2_grpc.FeatureServiceServicer):
     # --- journal and view ---------------------------------------------------------------------------
 
     def _add(self, events: Sequence[Message]) -> None:
-        now = time.time_ns()
+        now = self._market.now_ns
         self._journal.add([Event(payload=event, ts_event_ns=now, ts_init_ns=now) for event in events])
         self._catalog.take(list(events))
 
@@ -302,9 +304,9 @@ async def build(context: Context[Config]) -> None:
             event = REGISTRY.current(envelope)
             catalog.apply(event)
             backfills.apply(event)
-    now = time.time_ns()
-    events = catalog.register_code(FEATURES, SETS, now)
-    journal.add([Event(payload=event, ts_event_ns=now, ts_init_ns=now) for event in events])
+    # What is code has no market time.
+    events = catalog.register_code(FEATURES, SETS, time.time_ns())
+    journal.add([Event(payload=event, ts_event_ns=0, ts_init_ns=0) for event in events])
     await journal.commit()
     refetch = refetch_from(context.stub(state_pb2_grpc.StateServiceStub, STREAM))
     follower = Follower(context.events, STREAM, market.apply, refetch)
@@ -313,7 +315,7 @@ async def build(context: Context[Config]) -> None:
     context.spawn(backfills.run(), "backfills")
     context.on_close(backfills.close)
     serving = Serving(catalog, market, SnapshotClient(stub), offline, journal)
-    servicer = FeatureService(catalog, serving, backfills, follower, journal, lambda: context.draining)
+    servicer = FeatureService(catalog, market, serving, backfills, follower, journal, lambda: context.draining)
     name = feature_pb2.DESCRIPTOR.services_by_name["FeatureService"].full_name
     context.add(feature_pb2_grpc.add_FeatureServiceServicer_to_server, servicer, name)
 
