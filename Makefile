@@ -78,12 +78,15 @@ $(TRITON_STAMP): requirements/triton-py.txt .tools/triton/.stamp | .venv/bin/pyt
 	@$(UV) pip install --quiet --compile-bytecode --python .tools/triton-py/bin/python --require-hashes -r $<
 	@touch $@
 
-.PHONY: setup setup-run setup-gpu setup-research setup-triton
+.PHONY: setup setup-run setup-train setup-gpu setup-research setup-triton
 setup-triton: $(TRITON_STAMP)
 
 setup: $(DEV_STAMP) $(TRITON_STAMP) ## Create .venv with everything that development needs
 
 setup-run: $(RUN_STAMP)
+
+setup-train: $(RUN_STAMP) ## Add what training models takes to .venv (`make setup` has it, and Ray, already)
+	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/train.txt
 
 setup-research: $(DEV_STAMP) ## Add the research stack (skfolio) to .venv
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/research.txt

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -107,11 +106,12 @@ class Jobs:
             await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 work.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                after = await work
+                await asyncio.wait((work,))  # not `await work`: a stop of the service must not be taken for the job's
             if self.book.job(job.training_job_id).state == State.STATE_CANCELING:
                 after = logic.stopped(self.book.job(job.training_job_id))
                 self._remove_artifact(job)
+            else:
+                after = work.result()
             self._record(after)
             await self._journal.commit()
             telemetry.logger().info("job ended", job=job.training_job_id, state=State.Name(after.state))

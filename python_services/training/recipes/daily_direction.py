@@ -235,7 +235,10 @@ def _result(
         baseline={f"{how}.{name}": value for how, (_, naive) in found.items() for name, value in naive.items()},
         limits=_limits(data, study, found["walk_forward"]),
         inputs=[{"name": export.INPUT, "datatype": "FP32", "shape": [-1, len(data.names)]}],
-        outputs=[{"name": n, "datatype": "FP32", "shape": [-1, 1]} for n in (export.PROBABILITY, export.VOLATILITY)],
+        outputs=[
+            {"name": export.PROBABILITY, "datatype": "FP32", "shape": [-1, 1], "minimum": 0.0, "maximum": 1.0},
+            {"name": export.VOLATILITY, "datatype": "FP32", "shape": [-1, 1], "minimum": 0.0},
+        ],
         trained_until_ns=last_used,
         onnx_difference=largest,
         features=list(data.names),
