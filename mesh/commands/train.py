@@ -73,7 +73,7 @@ async def _train(
     from .. import topology, training
     from ..errors import MeshError
 
-    recipes = training.recipes()
+    recipes, shipped_models = training.recipes(), topology.ROOT / "triton_models"
     if model is None:
         return _list(recipes, as_json)
     if model not in recipes:
@@ -88,12 +88,13 @@ async def _train(
         if recipes[model]["reads"] == "files":
             with tempfile.TemporaryDirectory(prefix="alphamesh-") as folder:
                 result = await training.train_from_files(Path(folder), wanted, progress.show)
+                shipped = training.same_as(result, shipped_models)
                 installed = training.install(result, out, version)
         else:
             async with training.system_for(data_dir) as (system, folder_of):
                 result = await training.train(system, folder_of, wanted, progress.show)
+                shipped = training.same_as(result, shipped_models)
                 installed = training.install(result, out, version)
-    shipped = training.same_as(result, topology.ROOT / "triton_models")
     _show(result, installed, shipped, as_json)
     return 0
 

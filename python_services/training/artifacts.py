@@ -118,6 +118,7 @@ def code_version(model_id: str) -> str:
     digest = hashlib.sha256()
     folder = Path(__file__).resolve().parent
     others = {
+        "worker.py",
         "service.py",
         "jobs.py",
         "running.py",

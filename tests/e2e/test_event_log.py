@@ -80,6 +80,7 @@ def test_every_stream_of_a_finished_session_and_its_copy_are_intact(process_run:
         "market_data",
         "portfolio",
         "risk",
+        "training",
         "venue",
     }
     assert streams["audit"]["events"] == 0, "nobody was refused"
