@@ -6,15 +6,18 @@ Prints what it changed as JSON. Versions are found by their tag, because MLflow 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 NUMBER = "alphamesh.version"
+_ON_PARENTS_DEATH = 1  # PR_SET_PDEATHSIG: this process ends when the registry does
 
 
 def repair(client: Any, content: Mapping[str, Any]) -> dict[str, int]:
@@ -82,10 +85,12 @@ def _aliases(client: Any, name: str, wanted: Mapping[str, str], counts: dict[str
 def main() -> int:
     """Reads, repairs, reports."""
     os.nice(10)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_ON_PARENTS_DEATH, signal.SIGKILL)
     path = Path(sys.argv[1])
     content = json.load(sys.stdin)
     with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one of a process that was killed may still be at it
+        fcntl.flock(lock, fcntl.LOCK_EX)
         os.chdir(path.parent)
         with contextlib.redirect_stdout(sys.stderr):
             from mlflow.tracking import MlflowClient

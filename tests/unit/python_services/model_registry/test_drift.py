@@ -1,0 +1,65 @@
+"""PSI, Kolmogorov-Smirnov and ADWIN against SciPy, against chance, and against real changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from python_services.model_registry import drift
+
+
+@pytest.mark.parametrize("size", [250, 500, 1000])
+def test_psi_passes_its_limit_by_chance_as_often_as_it_says(size: int) -> None:
+    rng = np.random.default_rng(3)
+    above = 0
+    for _ in range(400):
+        measured, bins = drift.psi(rng.normal(size=size), rng.normal(size=size))
+        above += measured > drift.psi_limit(0.0, size, size, bins)
+    assert above / 400 <= 0.03
+
+
+def test_psi_sees_a_shift_and_the_limit_grows_where_there_is_little() -> None:
+    rng = np.random.default_rng(4)
+    measured, bins = drift.psi(rng.normal(size=500), 0.8 + rng.normal(size=300))
+    assert measured > drift.psi_limit(0.2, 500, 300, bins) == pytest.approx(0.2)
+    assert drift.psi_limit(0.2, 100, 100, 10) == pytest.approx(stats.chi2.ppf(0.99, 9) * 0.02)
+
+
+def test_a_constant_has_one_bin_and_no_drift() -> None:
+    assert drift.psi(np.full(300, 0.5), np.full(300, 0.5)) == (0.0, 2)
+
+
+def test_kolmogorov_smirnov_is_scipys() -> None:
+    rng = np.random.default_rng(5)
+    for shift in (0.0, 0.1, 0.5):
+        first, second = rng.normal(size=300), shift + rng.normal(size=250)
+        distance, chance = drift.kolmogorov_smirnov(first, second)
+        known = stats.ks_2samp(first, second, method="asymp")
+        assert distance == pytest.approx(known.statistic)
+        assert chance == pytest.approx(known.pvalue, abs=0.02)
+
+
+def test_adwin_keeps_still_without_a_change_and_its_buckets_hold_everything() -> None:
+    rng, alarms = np.random.default_rng(6), 0
+    for _ in range(20):
+        window = drift.Adwin()
+        values = rng.random(1000)
+        alarms += sum(window.add(float(value)) is not None for value in values)
+        kept = values[-window.count :]
+        assert window.mean == pytest.approx(kept.mean())
+        squares = sum(square + size * (total / size - window.mean) ** 2 for _, size, total, square in window._buckets())
+        assert squares == pytest.approx(((kept - kept.mean()) ** 2).sum())
+    assert alarms == 0
+
+
+@pytest.mark.parametrize("rise", [0.2, -0.2])
+def test_adwin_cuts_soon_after_a_change_and_says_its_direction(rise: float) -> None:
+    rng = np.random.default_rng(7)
+    values = np.clip(np.concatenate([0.5 + 0.1 * rng.normal(size=600), 0.5 + rise + 0.1 * rng.normal(size=200)]), 0, 1)
+    window = drift.Adwin()
+    found = [(i, change) for i, value in enumerate(values) if (change := window.add(float(value))) is not None]
+    first, (before, now) = found[0]
+    assert 600 <= first < 700
+    assert (now > before) == (rise > 0)
+    assert window.mean == pytest.approx(0.5 + rise, abs=0.05)
