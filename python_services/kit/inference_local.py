@@ -40,9 +40,10 @@ class LocalInference(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         self, request: grpc_service_pb2.ModelInferRequest, context: Any
     ) -> grpc_service_pb2.ModelInferResponse:
         """One answer, in this thread: a model takes less than a message."""
-        session = self._sessions.get(request.model_name, {}).get(int(request.model_version))
+        session: Session = self._sessions.get(request.model_name, {}).get(int(request.model_version))
         if session is None:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, f"{request.model_name}/{request.model_version}: not loaded")
+            text = f"{request.model_name}/{request.model_version} is not loaded"
+            await context.abort(grpc.StatusCode.UNAVAILABLE, text)
         feed = {
             tensor.name: np.frombuffer(content, DTYPES[tensor.datatype]).reshape(tuple(tensor.shape))
             for tensor, content in zip(request.inputs, request.raw_input_contents, strict=True)

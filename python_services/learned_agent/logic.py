@@ -1,4 +1,4 @@
-"""From the features of a row to a forecast, and back to reasons where there is none. Pure: no gRPC, no clock.
+"""From the features of a row to a forecast, through the model.
 
 A classifier says with which probability p the price is higher at the horizon, a regressor with which standard deviation
 v it will have moved. For a normal return that moves by v, P(return > 0) = p means an expected return of v times the
@@ -14,6 +14,8 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+
+from python_services.kit.inference import InferenceClient, InferenceError, Reason
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -61,15 +63,39 @@ def rows(table: Table, index: NDArray[np.int64]) -> Singles:
     return np.ascontiguousarray(table.values[index], dtype=np.float32)
 
 
-def forecast(table: Table, index: NDArray[np.int64], up_probability: Singles, volatility: Singles) -> Forecast:
-    """What the model says of `index`. Raises ValueError for a probability outside (0, 1), or a volatility of 0."""
-    probability, deviation = up_probability.astype(np.float64).ravel(), volatility.astype(np.float64).ravel()
-    if not ((probability > 0.0) & (probability < 1.0)).all():
-        raise ValueError(
-            f"up_probability must be between 0 and 1, it is {probability.min():g} to {probability.max():g}"
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a version says of some rows: P(return > 0) over the horizon, and the standard deviation of that return."""
+
+    up_probability: Floats
+    volatility: Floats
+
+
+async def ask(
+    models: InferenceClient, model_id: str, version: int, table: Table, index: NDArray[np.int64], timeout_s: float
+) -> Answer | InferenceError:
+    """The answer for `index`, or why there is none that can be used."""
+    shape = (len(index), 1)
+    try:
+        found = await models.infer(
+            model_id,
+            version,
+            {"features": rows(table, index)},
+            {"up_probability": shape, "volatility": shape},
+            timeout_s=timeout_s,
         )
-    if not (deviation > 0.0).all():
-        raise ValueError(f"volatility must be above 0, the smallest is {deviation.min():g}")
+    except InferenceError as error:
+        return error
+    answer = Answer(
+        up_probability=found["up_probability"].astype(np.float64).ravel(),
+        volatility=found["volatility"].astype(np.float64).ravel(),
+    )
+    return _implausible(f"{model_id}/{version}", answer) or answer
+
+
+def forecast(table: Table, index: NDArray[np.int64], answer: Answer) -> Forecast:
+    """What it means."""
+    probability, deviation = answer.up_probability, answer.volatility
     quantiles = np.array([_QUANTILE(value) for value in probability.tolist()])
     evidence = {name: table.values[index, column] for column, name in enumerate(table.names)}
     return Forecast(
@@ -79,3 +105,13 @@ def forecast(table: Table, index: NDArray[np.int64], up_probability: Singles, vo
         confidence=np.abs(2.0 * probability - 1.0),
         evidence={"up_probability": probability, **evidence},
     )
+
+
+def _implausible(what: str, answer: Answer) -> InferenceError | None:
+    """A number that is no probability, or no deviation, is no answer."""
+    lowest, highest = float(answer.up_probability.min()), float(answer.up_probability.max())
+    if not 0.0 < lowest <= highest < 1.0:
+        return InferenceError(Reason.BAD_REPLY, f"{what}: up_probability is {lowest:g} to {highest:g}, not in (0, 1)")
+    if not answer.volatility.min() > 0.0:
+        return InferenceError(Reason.BAD_REPLY, f"{what}: volatility is {answer.volatility.min():g}, not above 0")
+    return None

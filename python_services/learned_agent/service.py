@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ from alphamesh.agent.v1 import agent_pb2, agent_pb2_grpc
 from alphamesh.feature.v1 import feature_pb2, feature_pb2_grpc
 from alphamesh.marketdata.v1 import marketdata_pb2_grpc
 from alphamesh.model.v1 import model_pb2_grpc
-from inference import grpc_service_pb2_grpc
 from python_services.kit import telemetry
 from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.errors import not_found
@@ -21,6 +21,7 @@ from python_services.kit.snapshots import Snapshot, SnapshotClient
 
 from . import logic
 from .config import Config
+from .observing import Observer, Question
 from .versions import Version, Versions
 
 AGENT_ID = "learned.direction"
@@ -39,12 +40,14 @@ class AgentService(agent_pb2_grpc.AgentServiceServicer):
         features: feature_pb2_grpc.FeatureServiceAsyncStub,
         models: InferenceClient,
         versions: Versions,
+        observer: Observer,
     ) -> None:
         self._config = config
         self._snapshots = snapshots
         self._features = features
         self._models = models
         self._versions = versions
+        self._observer = observer
 
     async def ListAgents(self, request: agent_pb2.ListAgentsRequest, context: Any) -> agent_pb2.ListAgentsResponse:
         """See the contract."""
@@ -81,7 +84,26 @@ class AgentService(agent_pb2_grpc.AgentServiceServicer):
         for row in sorted(set(range(len(snapshot.instrument_ids))) - set(rows.tolist())):
             message.abstentions.add(instrument_index=row, reason=_MISSING, detail=f"no {table.missing(row)}")
         if len(rows):
-            await self._fill(message, version, table, rows)
+            begun = time.perf_counter_ns()
+            answer = await logic.ask(
+                self._models, self._config.model_id, version.number, table, rows, self._config.inference_timeout_s
+            )
+            if isinstance(answer, logic.Answer):
+                self._fill(message, table, rows, answer)
+            else:
+                _degrade(message, rows, answer)
+            self._observer.take(
+                Question(
+                    decision_id=request.decision_id,
+                    snapshot=snapshot,
+                    table=table,
+                    rows=rows,
+                    used=version,
+                    others=self._versions.beside(version),
+                    answer=answer,
+                    latency_ns=time.perf_counter_ns() - begun,
+                )
+            )
         return agent_pb2.ComputeForecastsResponse(
             snapshot_id=snapshot.snapshot_id, data_sha256=snapshot.data_sha256, forecasts=[message]
         )
@@ -98,26 +120,11 @@ class AgentService(agent_pb2_grpc.AgentServiceServicer):
         found = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in version.features}
         return logic.in_order(found, version.features)
 
-    async def _fill(
-        self, message: agent_pb2.AgentForecast, version: Version, table: logic.Table, rows: NDArray[np.int64]
+    @staticmethod
+    def _fill(
+        message: agent_pb2.AgentForecast, table: logic.Table, rows: NDArray[np.int64], answer: logic.Answer
     ) -> None:
-        """Estimates of `rows`; without a model, an abstention for each, and the forecast says that it is degraded."""
-        try:
-            outputs = await self._models.infer(
-                self._config.model_id,
-                version.number,
-                {"features": logic.rows(table, rows)},
-                {"up_probability": (len(rows), 1), "volatility": (len(rows), 1)},
-                timeout_s=self._config.inference_timeout_s,
-            )
-            found = logic.forecast(table, rows, outputs["up_probability"], outputs["volatility"])
-        except (InferenceError, ValueError) as error:
-            reason = f"{message.model_version} did not answer: {error}"
-            telemetry.logger().warning("degraded", agent=AGENT_ID, reason=reason)
-            message.degraded = reason
-            for row in rows.tolist():
-                message.abstentions.add(instrument_index=row, reason=_UNAVAILABLE, detail=reason)
-            return
+        found = logic.forecast(table, rows, answer)
         message.estimates.CopyFrom(
             agent_pb2.Estimates(
                 instrument_index=found.index.tolist(),
@@ -131,6 +138,15 @@ class AgentService(agent_pb2_grpc.AgentServiceServicer):
         )
 
 
+def _degrade(message: agent_pb2.AgentForecast, rows: NDArray[np.int64], error: InferenceError) -> None:
+    """Without a model nothing is said about any instrument, and the forecast says why."""
+    reason = f"{message.model_version} did not answer: {error.reason}: {error.message}"
+    telemetry.logger().warning("degraded", agent=AGENT_ID, reason=reason)
+    message.degraded = reason
+    for row in rows.tolist():
+        message.abstentions.add(instrument_index=row, reason=_UNAVAILABLE, detail=reason)
+
+
 async def build(context: Context[Config]) -> None:
     """Ready once the registry has named a champion."""
     config = context.config
@@ -139,13 +155,11 @@ async def build(context: Context[Config]) -> None:
     versions = Versions(config.model_id, registry, features, config.start_patience_s)
     await versions.start()
     context.spawn(versions.follow(), "rollout")
-    models = InferenceClient(
-        context.stub(grpc_service_pb2_grpc.GRPCInferenceServiceStub, "triton"),
-        failures=config.breaker_failures,
-        reset_s=config.breaker_reset_s,
-    )
+    models = InferenceClient.of(context, failures=config.breaker_failures, reset_s=config.breaker_reset_s)
+    observer = Observer(config.model_id, registry, models, config.inference_timeout_s)
+    context.spawn(observer.run(), "observations")
     snapshots = SnapshotClient(context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data"))
-    service = AgentService(config, snapshots, features, models, versions)
+    service = AgentService(config, snapshots, features, models, versions, observer)
     name = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
     context.add(agent_pb2_grpc.add_AgentServiceServicer_to_server, service, name)
 

@@ -74,14 +74,10 @@ class Versions:
         """The version that answers for `key`: always the same one as long as the rollout is."""
         return self._known[rollouts.choose(self._rollout, key)]
 
-    def shadows(self) -> list[Version]:
-        """Versions whose answers are recorded and never used."""
-        return [self._known[number] for number in self._rollout.shadow_versions]
-
-    @property
-    def newest(self) -> Version:
-        """The champion."""
-        return self._known[self._rollout.champion_version]
+    def beside(self, used: Version) -> tuple[Version, ...]:
+        """Versions that are asked the same question, and whose answers are recorded and not used."""
+        numbers = [number for number in rollouts.asked(self._rollout) if number != used.number]
+        return tuple(self._known[number] for number in numbers if self._known[number].features == used.features)
 
     async def _take(self, rollout: model_pb2.Rollout) -> None:
         """Everything about a version is known before it is chosen."""
