@@ -223,8 +223,6 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
         return rows
 
 
-<<<<<<< HEAD
-=======
 def _in_force(bars: Bars, rows: NDArray[np.int64]) -> tuple[Versions, NDArray[np.int64]]:
     """The bars there are, ascending by close and row, and their opens."""
     days, order = np.nonzero(bars.present.T)
@@ -241,7 +239,6 @@ def _in_force(bars: Bars, rows: NDArray[np.int64]) -> tuple[Versions, NDArray[np
     return found, bars.open_ns[days]
 
 
->>>>>>> features
 def _check_count(bars: int) -> None:
     if bars > BAR_LIMIT:
         raise invalid("end_ns", f"{bars} bars lie in the range, the limit is {BAR_LIMIT}", "ask for a shorter range")
@@ -259,25 +256,6 @@ def _action(action: Action, instrument_id: str, currency: str) -> marketdata_pb2
             marketdata_pb2.Split(new_shares=new, old_shares=old, price_after_e9=action.price_after_e9)
         )
     return message
-<<<<<<< HEAD
-
-
-def _in_force(bars: Bars, rows: NDArray[np.int64]) -> tuple[Versions, NDArray[np.int64]]:
-    """The bars there are, ascending by close and row, and their opens."""
-    days, order = np.nonzero(bars.present.T)
-    at = (order, days)
-    found = Versions(
-        stream=np.zeros(len(days), dtype=np.int64),
-        row=rows[order],
-        ts_event_ns=bars.close_ns[days],
-        known_at_ns=bars.known_at_ns[at],
-        step=bars.step[at],
-        split_step=bars.split_step[at],
-        **{name: values[at] for name, values in bars.exact.items()},
-    )
-    return found, bars.open_ns[days]
-=======
->>>>>>> features
 
 
 async def build(context: Context[Config]) -> None:
