@@ -17,7 +17,7 @@ from pathlib import Path
 
 import orjson
 
-from . import ports
+from . import ports, watches
 from .edge import NAME as EDGE
 from .envoy import discovery, sidecar
 from .envoy import edge as edge_listener
@@ -91,8 +91,7 @@ class Sidecars:
         for identity in self._identities:
             self._write_routes(identity)
         self.certify()
-        for node in self.nodes:
-            node.write()
+        watches.check([node.write() for node in self.nodes])
 
     def cut(self, caller: str, callee: str) -> None:
         """Calls of `caller` to `callee` find nobody from now on; for drills."""
@@ -281,12 +280,13 @@ class Sidecar:
         self._path = run.path / "mesh" / "bootstrap" / f"{name}.json"
         self.version = ""
 
-    def write(self) -> None:
+    def write(self) -> Json:
         """Its bootstrap."""
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         listeners, clusters = self._content
         content = sidecar.bootstrap(self.name, self.identity, self._run.admin(self.name), listeners, clusters)
         self._path.write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+        return content
 
     def command(self) -> list[str]:
         """The command line. Raises SidecarError without the program."""

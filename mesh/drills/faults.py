@@ -24,6 +24,7 @@ from ..nats import NAME
 from ..rundir import RunDir
 from ..sidecars import SUFFIX, Sidecars
 from ..supervisor import Supervisor
+from ..triton_section import NAME as MODELS
 
 AGENTS = "technical_agent"
 FLOOD_CALLERS = 32
@@ -152,6 +153,7 @@ async def flood(scene: Scene, client: str) -> None:
 
 
 _SERVICES = ("market_data", "venue", "execution", "portfolio", "risk", "coordinator", "audit")
+_LEARNED = ("learned_agent", "feature_store", "model_registry")
 _EDGES = (
     "coordinator->execution",
     "coordinator->portfolio",
@@ -167,12 +169,25 @@ DRILLS: dict[str, Drill] = {
     drill.name: drill
     for drill in (
         Drill(name="kill", says="kill -9 of a service", victims=_SERVICES, strike=kill),
-        Drill(name="kill-agent", says="kill -9 of the agents", victims=(AGENTS,), strike=kill, same=False),
+        Drill(
+            name="kill-agent",
+            says="kill -9 of agents, or of what the learned ones need",
+            victims=(AGENTS, *_LEARNED),
+            strike=kill,
+            same=False,
+        ),
         Drill(
             name="kill-sidecar",
             says="kill -9 of a sidecar",
             victims=tuple(f"{name}{SUFFIX}" for name in (*_SERVICES, AGENTS)),
             strike=kill,
+        ),
+        Drill(
+            name="kill-models",
+            says="kill -9 of Triton, and its models with it",
+            victims=(MODELS,),
+            strike=kill,
+            same=False,
         ),
         Drill(name="hang", says="a service hangs (SIGSTOP)", victims=_SERVICES, strike=hang),
         Drill(name="hang-agent", says="the agents hang", victims=(AGENTS,), strike=hang, same=False),
