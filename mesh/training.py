@@ -168,14 +168,19 @@ async def train_from_files(folder: Path, wanted: Mapping[str, Any], show: Show) 
     return _result(folder / result["artifact"], result["onnx_sha256"], {})
 
 
+def check_free(model_id: str, root: Path, version: int | None) -> None:
+    """Raises MeshError when that version exists: before hours of training, not after."""
+    if version is not None and (root / model_id / str(version)).exists():
+        raise MeshError(f"{root / model_id / str(version)} exists; remove it first, or give another --version")
+
+
 def install(result: Result, root: Path, version: int | None) -> Path:
     """Copies the version into a model repository, under the next free number. Raises MeshError."""
     model_id = result.card["model_id"]
     model = root / model_id
     taken = [int(each.name) for each in model.glob("[0-9]*") if each.name.isdigit()] if model.is_dir() else []
     number = version or max(taken, default=0) + 1
-    if number in taken:
-        raise MeshError(f"{model / str(number)} exists; remove it first, or give another --version")
+    check_free(model_id, root, number)
     model.mkdir(parents=True, exist_ok=True)
     new = model / f".{number}.{os.getpid()}"
     shutil.rmtree(new, ignore_errors=True)

@@ -78,6 +78,7 @@ async def _train(
         return _list(recipes, as_json)
     if model not in recipes:
         raise MeshError(f"there is no recipe for {model!r}; there are {', '.join(recipes)}")
+    training.check_free(model, out, version)
     wanted = dict(recipes[model]["defaults"])
     wanted["parameters"] = {**wanted.get("parameters", {}), **given, **dict(map(_setting, settings))}
     if algorithm is not None:

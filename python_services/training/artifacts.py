@@ -118,6 +118,8 @@ def code_version(model_id: str) -> str:
     digest = hashlib.sha256()
     folder = Path(__file__).resolve().parent
     others = {
+        "confinement.py",
+        "executors.py",
         "worker.py",
         "service.py",
         "jobs.py",

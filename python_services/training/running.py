@@ -42,6 +42,7 @@ class Worker:
         with (folder / LOG).open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "python_services.training.worker", str(specification), "--nice", str(niceness),
+                "--confine",
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log, limit=_LINE_BYTES,
                 env=environment(folder), start_new_session=True,
             )  # fmt: skip

@@ -21,6 +21,7 @@ from typing import Any
 import orjson
 
 from . import artifacts, recipes
+from .confinement import confine
 from .errors import TrainingError
 from .executors import open_executor
 
@@ -33,6 +34,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m python_services.training.worker")
     parser.add_argument("job", type=Path, nargs="?", help="file with the job's specification")
     parser.add_argument("--nice", type=int, default=10, help="how much lower its priority is")
+    parser.add_argument("--confine", action="store_true", help="write in the job's folder only, where that can be had")
     parser.add_argument("--recipes", action="store_true", help="print the recipes and end")
     arguments = parser.parse_args()
     if arguments.recipes:
@@ -42,6 +44,8 @@ def main() -> int:
     if arguments.job is None:
         parser.error("give a job file")
     _step_aside(arguments.nice)
+    if arguments.confine:
+        _confine(arguments.job.resolve())
     try:
         say({"result": run(arguments.job.resolve())})
     except TrainingError as error:
@@ -85,6 +89,15 @@ def run(job: Path) -> dict[str, Any]:
         "engine_version": card.engine_version,
         "commit": artifacts.commit(),
     }
+
+
+def _confine(job: Path) -> None:
+    """Not where other processes take part in the work: they share files elsewhere."""
+    parameters = orjson.loads(job.read_bytes()).get("parameters", {})
+    if parameters.get("executor", "joblib") != "joblib" or int(parameters.get("workers", 1)) != 1:
+        return
+    if not confine(job.parent, Path("/dev/null"), Path("/dev/shm")):
+        print("this kernel has no Landlock: the worker is not confined to its folder", file=sys.stderr)
 
 
 def say(message: Mapping[str, Any]) -> None:
