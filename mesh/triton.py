@@ -32,7 +32,7 @@ from python_services.kit import health
 from python_services.kit.client import Channel, authority, socket_address
 from python_services.kit.context import ModelServer
 from python_services.kit.inference import InferenceClient, InferenceError, Reason
-from python_services.kit.inference_admin import READY, InferenceAdmin, Loaded, check_golden
+from python_services.kit.inference_admin import MODEL, READY, InferenceAdmin, Loaded, check_golden
 from python_services.kit.observability import metrics_socket
 
 from . import triton_models
@@ -224,7 +224,7 @@ class TritonServer:
         self._run.note(NAME, f"{problem}; it is loaded again")
         try:
             with contextlib.suppress(FileNotFoundError):  # removed meanwhile
-                os.utime(admin.models / one.model / str(one.version) / triton_models.MODEL)  # so Triton sees a new one
+                os.utime(admin.models / one.model / str(one.version) / MODEL)  # so Triton sees a new one
             await admin.load(one.model)
         except InferenceError as error:
             return error.message

@@ -9,15 +9,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from google.protobuf import text_format
-
 from inference import model_config_pb2
-from python_services.kit.inference_admin import install_version
+from python_services.kit import inference_admin
+from python_services.kit.inference_admin import CONFIG, MODEL
 
 from .errors import MeshError
 
-CONFIG = "config.pbtxt"
-MODEL = "model.onnx"
 BACKEND = "onnxruntime"
 REFUSED = "refused"
 
@@ -29,14 +26,11 @@ class ModelError(MeshError):
 def read_config(path: Path) -> model_config_pb2.ModelConfig:
     """A config.pbtxt of the folder's name, for the one backend. Raises ModelError with file and line."""
     try:
-        text = path.read_text(encoding="utf-8")
+        config = inference_admin.read_config(path)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}; a model needs one") from error
-    try:
-        config = text_format.Parse(text, model_config_pb2.ModelConfig())
-    except text_format.ParseError as error:
-        line = error.GetLine() or 1
-        raise ModelError(f"{path}:{line}: {error}; see third_party/inference/model_config.proto") from error
+    except ValueError as error:
+        raise ModelError(str(error)) from error
     if config.name not in ("", path.parent.name):
         raise ModelError(f"{path}: the model is called {config.name!r}; call it {path.parent.name!r} as its folder")
     if config.backend != BACKEND:
@@ -47,31 +41,22 @@ def read_config(path: Path) -> model_config_pb2.ModelConfig:
 
 
 def versions(model: Path) -> list[int]:
-    """Those that have a model file, oldest first."""
-    return sorted(int(path.name) for path in model.iterdir() if path.name.isdecimal() and (path / MODEL).is_file())
+    """Those that Triton would try to load, oldest first."""
+    return sorted(int(path.name) for path in model.iterdir() if path.name.isdecimal() and path.is_dir())
 
 
 def fill(models: Path, source: Path) -> list[str]:
-    """Adds what `source` has to the repository `models`; the names of all models in it. Raises ModelError.
-
-    Every version in the repository is to be served, by one process each, unless its config.pbtxt says how many.
-    """
+    """Adds what `source` has to the repository `models`; the names of all models in it. Raises ModelError."""
     models.mkdir(mode=0o700, parents=True, exist_ok=True)
     for folder in sorted(path for path in source.iterdir() if (path / CONFIG).is_file()):
-        config = read_config(folder / CONFIG)
-        config.name = folder.name
-        config.version_policy.all.SetInParent()
-        if not config.instance_group:
-            config.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
-        (models / folder.name).mkdir(mode=0o700, exist_ok=True)
-        new = models / folder.name / f"{CONFIG}.new"
-        new.write_text(text_format.MessageToString(config), encoding="utf-8")
-        new.replace(models / folder.name / CONFIG)
+        inference_admin.install_config(models, folder.name, read_config(folder / CONFIG))
         for version in versions(folder):
-            if (refused_path(models, folder.name, version)).exists():
+            if refused_path(models, folder.name, version).exists():
                 continue  # until somebody looks at it
+            if not (folder / str(version) / MODEL).is_file():
+                raise ModelError(f"{folder / str(version)}: no {MODEL}; a version is nothing else, so add or remove it")
             try:
-                install_version(models, folder.name, version, folder / str(version))
+                inference_admin.install_version(models, folder.name, version, folder / str(version))
             except FileExistsError as error:
                 raise ModelError(f"{error}, or start in another --data-dir") from error
     return names(models)

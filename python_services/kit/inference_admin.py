@@ -15,8 +15,9 @@ from typing import Any
 import grpc
 import numpy as np
 import orjson
+from google.protobuf import text_format
 
-from inference import grpc_service_pb2, grpc_service_pb2_grpc
+from inference import grpc_service_pb2, grpc_service_pb2_grpc, model_config_pb2
 
 from .context import Context, ModelServer
 from .errors import precondition
@@ -25,7 +26,7 @@ from .inference import DTYPES, SERVICE, InferenceClient, InferenceError, Reason
 # Triton's name of a key's header; the server is started with the same key.
 ADMIN_HEADER = "triton-grpc-protocol-admin-key"
 LOAD_TIMEOUT_S = 60.0
-GOLDEN = "golden.json"
+CONFIG, MODEL, GOLDEN = "config.pbtxt", "model.onnx", "golden.json"
 READY = "READY"
 INCOMING = "incoming"  # beside the repository, on the same disk
 _DEFAULT_TOLERANCE = 1e-5
@@ -89,14 +90,11 @@ class InferenceAdmin:
     def install(self, model: str, version: int, source: Path, config: Path | None = None) -> Path:
         """Copies a version into the repository in one step; `config`: its model's config.pbtxt, where there is none.
 
-        It is not loaded yet. Raises FileExistsError when another version of that number is there.
+        It is not loaded yet. Raises FileExistsError when another version of that number is there, and ValueError for a
+        configuration that cannot be read.
         """
-        folder = self.models / model
-        folder.mkdir(mode=0o700, exist_ok=True)
-        if config is not None and not (folder / "config.pbtxt").exists():
-            new = self._incoming() / f"{model}.pbtxt"
-            shutil.copyfile(config, new)
-            new.replace(folder / "config.pbtxt")
+        if config is not None and not (self.models / model / CONFIG).exists():
+            install_config(self.models, model, read_config(config))
         return install_version(self.models, model, version, source)
 
     def remove(self, model: str, version: int) -> None:
@@ -121,17 +119,41 @@ class InferenceAdmin:
             raise (InferenceError(Reason.REJECTED, found.message) if refused else found) from error
 
 
+def read_config(path: Path) -> model_config_pb2.ModelConfig:
+    """A config.pbtxt. Raises ValueError with file, line and problem."""
+    try:
+        return text_format.Parse(path.read_text(encoding="utf-8"), model_config_pb2.ModelConfig())
+    except text_format.ParseError as error:
+        line = error.GetLine() or 1
+        raise ValueError(f"{path}:{line}: {error}; see third_party/inference/model_config.proto") from error
+
+
+def install_config(models: Path, model: str, config: model_config_pb2.ModelConfig) -> None:
+    """Writes the configuration of a model in one step: every version in the repository serves, on one process each.
+
+    An `instance_group` of the author stays as it is; Triton's own default is two processes, and twice the memory.
+    """
+    config.name = model
+    config.version_policy.all.SetInParent()
+    if not config.instance_group:
+        config.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
+    new = _made(models.parent / INCOMING) / f"{model}.pbtxt"
+    new.write_text(text_format.MessageToString(config), encoding="utf-8")
+    _made(models / model)
+    new.replace(models / model / CONFIG)
+
+
 def install_version(models: Path, model: str, version: int, source: Path) -> Path:
     """Copies the folder `source` to <models>/<model>/<version> by a rename. The same content again changes nothing."""
     target = models / model / str(version)
     if target.exists():
-        if (target / "model.onnx").read_bytes() != (source / "model.onnx").read_bytes():
+        if (target / MODEL).read_bytes() != (source / MODEL).read_bytes():
             raise FileExistsError(f"{target} holds another model; a version is never changed: use a new number")
         return target
     new = _made(models.parent / INCOMING) / f"{model}-{version}"
     shutil.rmtree(new, ignore_errors=True)
     shutil.copytree(source, new)
-    target.parent.mkdir(mode=0o700, exist_ok=True)
+    _made(target.parent)
     return new.rename(target)
 
 
