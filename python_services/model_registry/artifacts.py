@@ -6,8 +6,12 @@ reads a file gets bytes that have the hash asked for, or an error.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+import grpc
+import orjson
 
 from alphamesh.model.v1 import model_pb2
 from python_services.kit.errors import ServiceError, invalid, not_found, precondition
@@ -19,6 +23,9 @@ from .signing import Manifest, SignatureError, Signer
 
 MODEL, CARD, READING, GOLDEN, SIGNATURE = "model.onnx", "card.json", "card.md", "golden.json", "model.sig"
 LARGEST_BYTES = 2 << 30
+_OWN = frozenset({MODEL, CARD, READING, GOLDEN, SIGNATURE})
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+_HASH = re.compile(r"[0-9a-f]{64}")
 
 
 class DamagedError(RuntimeError):
@@ -87,10 +94,11 @@ class Intake:
             card_sha256=content_id(beside[CARD]) if beside[CARD] else "",
             golden_sha256=content_id(beside[GOLDEN]) if beside[GOLDEN] else "",
         )
+        further = [_further(path.with_name(name), sha256) for name, sha256 in companions(beside[CARD]).items()]
         if beside[SIGNATURE]:
             self._check_signature(request, version, taken, beside[SIGNATURE])
         if keep:
-            for kept in (content, beside[CARD], beside[READING], beside[GOLDEN]):
+            for kept in (content, beside[CARD], beside[READING], beside[GOLDEN], *further):
                 if kept:
                     self._store.add(kept)
         return taken
@@ -135,6 +143,22 @@ def check(content: bytes, artifact: model_pb2.Artifact, signature: model_pb2.Sig
         raise invalid("artifact.format", str(error), "nothing was registered") from error
 
 
+def companions(card: bytes) -> dict[str, str]:
+    """Hashes of further files of a version, by name, as its card lists them under `files`. Raises ServiceError.
+
+    The card is signed, so its hashes hold them too.
+    """
+    try:
+        listed = orjson.loads(card).get("files", {}) if card else {}
+        found = {str(name): str(sha256) for name, sha256 in listed.items()}
+    except (orjson.JSONDecodeError, AttributeError) as error:
+        raise precondition("BAD_CARD", f"card.json cannot be read: {error}; write it again") from error
+    for name, sha256 in found.items():
+        if not _NAME.fullmatch(name) or name in _OWN or not _HASH.fullmatch(sha256):
+            raise precondition("BAD_CARD", f"card.json lists the file {name!r}; use a plain name and its sha256")
+    return found
+
+
 def manifest_of(model_id: str, version: int, taken: Taken) -> Manifest:
     """What is signed."""
     return Manifest(
@@ -148,8 +172,6 @@ def manifest_of(model_id: str, version: int, taken: Taken) -> Manifest:
 
 def refused(reason: str, message: str) -> ServiceError:
     """PERMISSION_DENIED: somebody whom nobody trusts."""
-    import grpc
-
     return ServiceError(grpc.StatusCode.PERMISSION_DENIED, reason, message)
 
 
@@ -160,6 +182,13 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise not_found("artifact", path.name, f"it cannot be read in the inbox ({error.strerror})") from error
+
+
+def _further(path: Path, sha256: str) -> bytes:
+    content = _read(path)
+    if content_id(content) != sha256:
+        raise precondition("CHECKSUM_MISMATCH", f"{path.name} does not have the hash that card.json states")
+    return content
 
 
 def _optional(path: Path) -> bytes:

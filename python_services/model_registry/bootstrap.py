@@ -56,6 +56,9 @@ def _version(path: Path, store: Store) -> Shipped:
         name: store.remember(path.with_name(name)) for name in (CARD, READING, GOLDEN) if path.with_name(name).exists()
     }
     card: dict[str, Any] = orjson.loads(beside[CARD]) if CARD in beside else {}
+    for name, stated in artifacts.companions(beside.get(CARD, b"")).items():
+        if content_id(store.remember(path.with_name(name))) != stated:
+            raise ValueError(f"{name} does not have the hash that the card states")
     model_id, sha256 = path.parent.parent.name, content_id(content)
     if card.get("onnx_sha256") not in (None, "", sha256):
         raise ValueError("model.onnx does not have the hash that its card states")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from python_services.kit.context import Context
 from python_services.kit.errors import ServiceError
+from python_services.kit.files import replace_file
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -85,6 +86,7 @@ class TritonServing:
                 self._admin.install(model, version, folder, written)
         for version in present - set(versions):
             self._admin.remove(model, version)
+        _serve_all(self._admin.models / model / "config.pbtxt")
         try:
             await _asked(self._admin.load(model))
         except RefusedError:
@@ -114,6 +116,13 @@ class TritonServing:
         """In the repository."""
         folder = self._admin.models / model / str(version)
         return folder if folder.is_dir() else None
+
+
+def _serve_all(config: Path) -> None:
+    """Without a policy Triton serves the highest number only: loading a canary would unload the champion."""
+    text = config.read_text()
+    if "version_policy" not in text:
+        replace_file(config, (text.rstrip() + "\nversion_policy: { all: {} }\n").encode())
 
 
 async def _asked(call: Any) -> Any:

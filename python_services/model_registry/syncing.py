@@ -17,12 +17,13 @@ import orjson
 
 from alphamesh.model.v1 import model_pb2
 from python_services.kit import telemetry
+from python_services.kit.errors import ServiceError
 from python_services.kit.files import replace_file
 from python_services.kit.ids import content_id
 from python_services.kit.signal import within
 
 from . import deciding, lifecycle, serving, signing
-from .artifacts import CARD, GOLDEN, MODEL, SIGNATURE, DamagedError, Store
+from .artifacts import CARD, GOLDEN, MODEL, SIGNATURE, DamagedError, Store, companions
 from .config import Config
 from .registry import AUTOMATIC, BOOTSTRAP, Registry
 from .serving import AwayError, RefusedError, Serving
@@ -167,6 +168,8 @@ class Syncer:
             await self._server.load(model.model_id, folders, self._pbtxt(model))
         except RefusedError as refusal:
             raise _WrongError(Trigger.TRIGGER_LOAD, str(refusal)) from refusal
+        except FileExistsError as taken:
+            raise _WrongError(Trigger.TRIGGER_ARTIFACT, str(taken)) from taken
         finally:
             shutil.rmtree(folders[number])
         self.loaded = {**self.loaded, model.model_id: present | {number}}
@@ -201,7 +204,9 @@ class Syncer:
             for name, sha256 in ((CARD, manifest.card_sha256), (GOLDEN, manifest.golden_sha256)):
                 if sha256:
                     files[name] = self._store.read(sha256)
-        except (SignatureError, DamagedError) as error:
+            for name, sha256 in companions(files.get(CARD, b"")).items():
+                files[name] = self._store.read(sha256)
+        except (SignatureError, DamagedError, ServiceError) as error:
             raise _WrongError(Trigger.TRIGGER_ARTIFACT, str(error)) from error
         files[SIGNATURE] = signing.to_file(version.manifest, version.signature, version.key_id)
         return files
@@ -218,7 +223,10 @@ class Syncer:
                 raise SignatureError("model.sig in the model repository is another version's")
         except SignatureError as error:
             raise _WrongError(Trigger.TRIGGER_ARTIFACT, str(error)) from error
-        content = await asyncio.to_thread((folder / MODEL).read_bytes)
+        try:
+            content = await asyncio.to_thread((folder / MODEL).read_bytes)
+        except FileNotFoundError:
+            content = b""
         if content_id(content) != content_id(files[MODEL]):
             raise _WrongError(Trigger.TRIGGER_ARTIFACT, "model.onnx in the model repository is not the signed one")
         if not signature.exists():

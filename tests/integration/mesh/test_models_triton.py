@@ -39,7 +39,9 @@ def up() -> Iterator[RunDir]:
     with tempfile.TemporaryDirectory(prefix="am-") as name:
         folder = Path(name)
         made.write(folder / "models" / "made" / "1", made.graph())
-        (folder / "models" / "made" / "config.pbtxt").write_text(triton_config("made", made.signature()))
+        # As people write it: without a policy Triton serves the highest version only.
+        config = triton_config("made", made.signature()).replace("version_policy: { all: {} }\n", "")
+        (folder / "models" / "made" / "config.pbtxt").write_text(config)
         file = folder / "topology.yaml"
         content = yaml.safe_load((topology.ROOT / "tests" / "services" / "registry_triton.yaml").read_text())
         content["services"]["model_registry"]["config"]["bundled"] = str(folder / "models")

@@ -46,4 +46,4 @@ async def test_the_store_is_made_and_repaired(tmp_path: Path, monkeypatch: pytes
     assert mirror_process.repair(client, content()) == {"models": 1, "versions": 1, "tags": 1, "aliases": 2}
     assert mirror_process.repair(client, content()) == {"models": 0, "versions": 0, "tags": 0, "aliases": 0}
     assert mirror_process.repair(client, content(champion=1)) == {"models": 0, "versions": 0, "tags": 2, "aliases": 1}
-    assert dict(client.get_registered_model("direction").aliases) == {"champion": "1"}
+    assert dict(client.get_registered_model("direction").aliases) == {"champion": 1}

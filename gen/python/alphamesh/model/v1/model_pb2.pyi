@@ -1791,7 +1791,7 @@ class Alert(_message.Message):
         TRIGGER_LATENCY: Alert._Trigger.ValueType  # 8
         """The 99th percentile of the answering time was too high in several windows."""
         TRIGGER_PREDICTION_DRIFT: Alert._Trigger.ValueType  # 9
-        """The distribution of predictions differs from the champion's, or from its own of before."""
+        """The distribution of its predictions differs from that of its first ones, and the champion's does not."""
         TRIGGER_FEATURE_DRIFT: Alert._Trigger.ValueType  # 10
         """The distribution of a feature differs from what it was."""
         TRIGGER_LOSS_DRIFT: Alert._Trigger.ValueType  # 11
@@ -1823,7 +1823,7 @@ class Alert(_message.Message):
     TRIGGER_LATENCY: Alert.Trigger.ValueType  # 8
     """The 99th percentile of the answering time was too high in several windows."""
     TRIGGER_PREDICTION_DRIFT: Alert.Trigger.ValueType  # 9
-    """The distribution of predictions differs from the champion's, or from its own of before."""
+    """The distribution of its predictions differs from that of its first ones, and the champion's does not."""
     TRIGGER_FEATURE_DRIFT: Alert.Trigger.ValueType  # 10
     """The distribution of a feature differs from what it was."""
     TRIGGER_LOSS_DRIFT: Alert.Trigger.ValueType  # 11
@@ -1965,7 +1965,7 @@ class ModelHealth(_message.Message):
     drawdown: _builtins.float
     """Output only. Largest fall of that sum from its highest."""
     prediction_psi: _builtins.float
-    """Output only. Population stability index of its predictions against the champion's, or its own of before."""
+    """Output only. Population stability index of its latest predictions against its first ones."""
     pairs: _builtins.int
     """Output only. Pairs of losses compared with the champion's."""
     loss_advantage: _builtins.float
