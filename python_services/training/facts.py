@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import csv
 import gzip
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -95,10 +95,11 @@ class CompanyFacts:
         """What was visible of a company at `moment_ns`. An unknown company has an empty view."""
         known: dict[tuple[str, int], dict[date, Fact]] = {}
         for key, series in self._versions.get(instrument_id, {}).items():
-            for end, versions in series.items():
-                count = bisect_right(versions, moment_ns, key=lambda fact: fact.known_at_ns)
-                if count:
-                    known.setdefault(key, {})[end] = versions[count - 1]
+            visible = {
+                end: newest for end, versions in series.items() if (newest := _newest(versions, moment_ns)) is not None
+            }
+            if visible:
+                known[key] = visible
         return FactView(known)
 
 
@@ -107,6 +108,7 @@ class FactView:
 
     def __init__(self, known: dict[tuple[str, int], dict[date, Fact]]) -> None:
         self._known = known
+        self._ends: dict[tuple[str, int], list[date]] = {}
 
     def period_ends(self) -> list[date]:
         """Days with a balance sheet, ascending."""
@@ -114,8 +116,15 @@ class FactView:
 
     def fact(self, tag: str, months: int, end: date) -> Fact | None:
         """The fact of a tag whose period ends within ten days of `end`, or None."""
-        series = self._known.get((tag, months), {})
-        near = [each for each in series if abs(each - end) <= TOLERANCE]
+        key = (tag, months)
+        series = self._known.get(key)
+        if series is None:
+            return None
+        if key not in self._ends:
+            self._ends[key] = sorted(series)
+        ends = self._ends[key]
+        first = bisect_left(ends, end - TOLERANCE)
+        near = ends[first : bisect_right(ends, end + TOLERANCE, lo=first)]
         return series[min(near, key=lambda each: (abs(each - end), each))] if near else None
 
     def balance(self, concept: str, end: date) -> int | None:
@@ -179,6 +188,11 @@ def read(path: Path) -> CompanyFacts:
 def bundled() -> CompanyFacts:
     """The facts that ship with the project."""
     return read(BUNDLED)
+
+
+def _newest(versions: list[Fact], moment_ns: int) -> Fact | None:
+    """The last of some versions, in the order of their filing, that was visible; mostly there is one."""
+    return next((fact for fact in reversed(versions) if fact.known_at_ns <= moment_ns), None)
 
 
 def _fact(row: dict[str, str]) -> Fact:
