@@ -88,7 +88,6 @@ def config_pbtxt(model_id: str, inputs: Iterable[Tensor], outputs: Iterable[Tens
                 f"  dims: {list(tensor.shape)}",
                 "}",
             ]
-    lines += ["instance_group { count: 1 kind: KIND_CPU }"]
     lines += [f"dynamic_batching {{ max_queue_delay_microseconds: {QUEUE_DELAY_US} }}"]
     return "\n".join(lines) + "\n"
 
