@@ -22,6 +22,7 @@ from .errors import MeshError
 from .nursery import MESSAGE_BYTES
 
 _STDERR_LINE_LIMIT = 1024 * 1024
+_READ_BYTES = 64 * 1024
 _LOG_LINES = 12
 
 
@@ -60,7 +61,7 @@ class Process:
     ) -> Process:
         who = f"{user.pw_uid}:{user.pw_gid}" if user is not None else launch.SAME_USER
         launcher = (sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), who)
-        reader, writer = await _pipe()
+        reader, writer = _pipe()
         try:
             with log.open("ab") as output:
                 child = await asyncio.create_subprocess_exec(
@@ -135,7 +136,7 @@ class Nursery:
         token, loop = next(self._tokens), asyncio.get_running_loop()
         started = self._asked[token] = loop.create_future()
         request = orjson.dumps({"token": token, "module": module, "arguments": list(arguments)})
-        reader, writer = await _pipe()
+        reader, writer = _pipe()
         try:
             with log.open("ab") as output:
                 socket.send_fds(self._channel, [request], [output.fileno(), writer])
@@ -227,13 +228,29 @@ async def _unless_cancelled(starting: Awaitable[Process]) -> Process:
         raise
 
 
-async def _pipe() -> tuple[asyncio.StreamReader, int]:
-    """A pipe: a reader for here, a descriptor for the child."""
+def _pipe() -> tuple[asyncio.StreamReader, int]:
+    """A pipe: a reader for here, a descriptor for the child.
+
+    Not `connect_read_pipe`: uvloop closes such a descriptor twice, the second time perhaps somebody else's who was
+    given the same number by then.
+    """
     read, write = os.pipe2(os.O_CLOEXEC)
-    reader = asyncio.StreamReader(limit=_STDERR_LINE_LIMIT)
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb", buffering=0)
-    )
+    os.set_blocking(read, False)
+    loop, reader = asyncio.get_running_loop(), asyncio.StreamReader(limit=_STDERR_LINE_LIMIT)
+
+    def take() -> None:
+        try:
+            content = os.read(read, _READ_BYTES)
+        except BlockingIOError:
+            return
+        if content:
+            reader.feed_data(content)
+            return
+        loop.remove_reader(read)
+        os.close(read)
+        reader.feed_eof()
+
+    loop.add_reader(read, take)
     return reader, write
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from alphamesh.decision.v1 import decision_pb2, decision_pb2_grpc
-from alphamesh.execution.v1 import execution_pb2, execution_pb2_grpc, order_pb2
+from alphamesh.execution.v1 import events_pb2, execution_pb2, execution_pb2_grpc, order_pb2
 from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
 from alphamesh.portfolio.v1 import portfolio_pb2, portfolio_pb2_grpc
 from alphamesh.risk.v1 import risk_pb2
@@ -47,6 +47,7 @@ class Facts:
     decisions: list[decision_pb2.Decision]
     orders: list[order_pb2.Order]
     fills: list[order_pb2.Fill]
+    actions: list[tuple[int, events_pb2.CorporateActionApplied]]
     account: execution_pb2.Account
     performance: portfolio_pb2.Performance
     findings: list[marketdata_pb2.Finding]
@@ -69,6 +70,7 @@ async def collect(system: System, session: decision_pb2.Session) -> Facts:
         decisions=[decision async for decision in list_decisions(system, session.session_id)],
         orders=[order async for order in list_orders(system, account_id)],
         fills=[fill async for fill in list_fills(system, account_id)],
+        actions=[action async for action in _actions(system, account_id)],
         account=account.account,
         performance=performance.performance,
         findings=[finding async for finding in _findings(system)],
@@ -123,6 +125,8 @@ def build(watched: Watched, facts: Facts, around: Surroundings) -> dict[str, Any
         ),
         "fills": len(facts.fills),
         "trades": [_trade(fill) for fill in facts.fills],
+        "corporate_actions": [_applied(event) for _, event in facts.actions],
+        "corporate_action_cash": _text(facts.account.corporate_action_cash),
         "traded_notional": _text(performance.traded_notional),
         "turnover": _optional(performance, "turnover"),
         "fees": _text(performance.fees),
@@ -158,7 +162,7 @@ def build(watched: Watched, facts: Facts, around: Surroundings) -> dict[str, Any
 
 
 def pnl_from_fills(facts: Facts) -> int:
-    """Profit and loss in nano units, from the fills and the last marks alone: cash flows, fees, value held.
+    """Profit and loss in nano units, from fills, corporate actions and the last marks alone: cash flows and value held.
 
     Of several currencies each is added up by itself, with what conversions moved, and converted at the last rate.
     """
@@ -168,12 +172,20 @@ def pnl_from_fills(facts: Facts) -> int:
     )
     totals[home] -= money_e9(facts.performance.initial_equity)
     held: Counter[str] = Counter()
-    for fill in facts.fills:
-        sign = 1 if fill.side == trading_pb2.SIDE_BUY else -1
-        instrument = facts.instruments[fill.instrument_id]
-        value = notional_e9(fill.price_e9, fill.quantity_e9, instrument.multiplier_e9)
-        totals[instrument.currency_code] -= sign * value + money_e9(fill.fee)
-        held[fill.instrument_id] += sign * fill.quantity_e9
+    happened: list[tuple[int, order_pb2.Fill | events_pb2.CorporateActionApplied]] = [
+        *((fill.seq, fill) for fill in facts.fills),
+        *facts.actions,
+    ]
+    for _, one in sorted(happened, key=lambda pair: pair[0]):
+        if isinstance(one, events_pb2.CorporateActionApplied):
+            totals[one.cash.currency_code] += money_e9(one.cash)
+            _act(held, one.action, facts.instruments)
+            continue
+        sign = 1 if one.side == trading_pb2.SIDE_BUY else -1
+        instrument = facts.instruments[one.instrument_id]
+        value = notional_e9(one.price_e9, one.quantity_e9, instrument.multiplier_e9)
+        totals[instrument.currency_code] -= sign * value + money_e9(one.fee)
+        held[one.instrument_id] += sign * one.quantity_e9
     marks = {position.instrument_id: position.mark_e9 for position in facts.account.positions}
     for name, quantity in held.items():
         if quantity:
@@ -187,6 +199,19 @@ def pnl_from_fills(facts: Facts) -> int:
             raise rate_missing(currency, home)
         total += rate.worth(amount)
     return total
+
+
+def _act(
+    held: Counter[str], action: execution_pb2.CorporateAction, instruments: Mapping[str, marketdata_pb2.Instrument]
+) -> None:
+    """A split in exact integers from its terms, whatever the ledger made of it; a symbol change moves what is held."""
+    name = action.instrument_id
+    if action.HasField("split"):
+        lot_e9 = instruments[name].size_increment_e9
+        exact = abs(held[name]) * action.split.new_shares // action.split.old_shares
+        held[name] = (1 if held[name] >= 0 else -1) * (exact // lot_e9 * lot_e9)
+    elif action.HasField("symbol_change"):
+        held[action.symbol_change.new_instrument_id] += held.pop(name, 0)
 
 
 async def list_decisions(system: System, session_id: str) -> AsyncIterator[decision_pb2.Decision]:
@@ -228,6 +253,18 @@ async def list_fills(system: System, account_id: str, decision_id: str = "") -> 
         request.page_token = page.next_page_token
 
 
+async def _actions(system: System, account_id: str) -> AsyncIterator[tuple[int, events_pb2.CorporateActionApplied]]:
+    """With their sequence numbers, from the ledger's own events."""
+    wanted = events_pb2.CorporateActionApplied.DESCRIPTOR.full_name
+    stub = system.stub(execution_pb2_grpc.ExecutionServiceStub, "execution")
+    async for response in stub.StreamEvents(execution_pb2.StreamEventsRequest(from_seq=1, stop_at_end=True)):
+        for envelope in response.frame.events:
+            if envelope.schema == wanted:
+                event = events_pb2.CorporateActionApplied.FromString(envelope.payload)
+                if event.account_id == account_id:
+                    yield envelope.seq, event
+
+
 async def _findings(system: System) -> AsyncIterator[marketdata_pb2.Finding]:
     stub = system.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")
     request = marketdata_pb2.ListFindingsRequest(page_size=LEDGER_PAGE)
@@ -265,6 +302,20 @@ def _signals(decisions: Iterable[decision_pb2.Decision]) -> tuple[dict[str, int]
 def _versions(decisions: Iterable[decision_pb2.Decision]) -> dict[str, str]:
     """Version of each agent; of the latest decision when it changed on the way."""
     return {signal.agent_id: signal.agent_version for decision in decisions for signal in decision.signals}
+
+
+def _applied(event: events_pb2.CorporateActionApplied) -> dict[str, Any]:
+    action, kind = event.action, str(event.action.WhichOneof("action"))
+    return {
+        "action_id": action.action_id,
+        "date": day_of(action.ts_event_ns),
+        "instrument_id": action.instrument_id,
+        "kind": kind,
+        "old_quantity": decimal(event.old_quantity_e9),
+        "new_quantity": decimal(event.new_quantity_e9),
+        "cash": _text(event.cash),
+        "currency": event.cash.currency_code,
+    }
 
 
 def _trade(fill: order_pb2.Fill) -> dict[str, Any]:

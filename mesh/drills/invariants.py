@@ -94,6 +94,9 @@ async def _ledger(
                 if filled.fill.inferred:
                     found.broken.append(f"fill {filled.fill.trade_id} was inferred: a report was lost")
                 _book(books, filled.fill.account_id).fill(filled)
+            case "CorporateActionApplied":
+                acted = events_pb2.CorporateActionApplied.FromString(envelope.payload)
+                _book(books, acted.account_id).act(acted, found)
             case "AccountValued":
                 valued = events_pb2.AccountValued.FromString(envelope.payload)
                 _book(books, valued.account_id).value(valued, found)
@@ -149,6 +152,15 @@ class _Book:
             self.open.pop(fill.client_order_id, None)
         else:
             self.open[fill.client_order_id] = (instrument, left)
+
+    def act(self, acted: events_pb2.CorporateActionApplied, found: Findings) -> None:
+        """The position is what the fills made it, and becomes what the event says."""
+        action = acted.action
+        name = action.instrument_id
+        if self.positions[name] != acted.old_quantity_e9:
+            found.broken.append(f"action {action.action_id} was applied to another position than the fills made")
+        self.positions[name] = 0
+        self.positions[action.symbol_change.new_instrument_id or name] += acted.new_quantity_e9
 
     def value(self, valued: events_pb2.AccountValued, found: Findings) -> None:
         """Equity is cash and positions at the marks, to the last billionth."""

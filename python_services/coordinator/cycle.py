@@ -30,6 +30,7 @@ from python_services.kit.ids import request_id
 from python_services.kit.journal import Event, Journal
 
 from . import aggregate
+from .actions import act
 from .clients import Clients
 from .config import Config
 from .plan import planned_changes
@@ -85,22 +86,32 @@ class Cycle:
         self._session = session
         self._spec = session.spec
 
-    async def run(self, number: int, close_ns: int, recorded: decision_pb2.Decision | None) -> Outcome:
-        """Decides at `close_ns`. `recorded` is the decision if an interrupted run recorded it already."""
+    async def run(
+        self, number: int, close_ns: int, previous_ns: int | None, recorded: decision_pb2.Decision | None
+    ) -> Outcome:
+        """Decides at `close_ns`. `recorded` is the decision if an interrupted run recorded it already.
+
+        `previous_ns`: the close before, after which corporate actions are due; None for the first cycle.
+        """
         decision_id = f"{self._session.session_id}-{number:04d}"
         facts: dict[str, str | int] = {"alphamesh.session_id": self._session.session_id, "alphamesh.cycle": number}
         with tracing.decision(decision_id, facts):
-            outcome = await self._run(decision_id, number, close_ns, recorded)
+            outcome = await self._run(decision_id, number, close_ns, previous_ns, recorded)
             facts["alphamesh.snapshot_id"] = outcome.decision.snapshot_id
             facts["alphamesh.outcome"] = D.Outcome.Name(outcome.decision.outcome).removeprefix("OUTCOME_")
         return outcome
 
     async def _run(
-        self, decision_id: str, number: int, close_ns: int, recorded: decision_pb2.Decision | None
+        self,
+        decision_id: str,
+        number: int,
+        close_ns: int,
+        previous_ns: int | None,
+        recorded: decision_pb2.Decision | None,
     ) -> Outcome:
         steps = Steps()
         with steps.timed("cycle"):
-            snapshot, sync, answers = await self._observe(decision_id, close_ns, steps)
+            snapshot, sync, answers = await self._observe(decision_id, close_ns, previous_ns, steps)
             decision = recorded
             if decision is None:
                 decision = decision_pb2.Decision(
@@ -128,7 +139,7 @@ class Cycle:
         return Outcome(decision=decision, equity=sync.account.equity, steps=steps)
 
     async def _observe(
-        self, decision_id: str, close_ns: int, steps: Steps
+        self, decision_id: str, close_ns: int, previous_ns: int | None, steps: Steps
     ) -> tuple[
         marketdata_pb2.SnapshotHeader,
         execution_pb2.SyncMarketResponse,
@@ -137,6 +148,16 @@ class Cycle:
         patience = self._config.step_retry_s
 
         async def advance() -> venue_pb2.AdvanceMarketResponse:
+            if previous_ns is not None:
+                async with steps.step("corporate_actions"):
+                    await act(
+                        self._clients,
+                        decision_id,
+                        self._spec,
+                        previous_ns=previous_ns,
+                        close_ns=close_ns,
+                        patience_s=patience,
+                    )
             request = venue_pb2.AdvanceMarketRequest(
                 request_id=request_id(decision_id, "advance"),
                 to_ns=close_ns,

@@ -103,9 +103,9 @@ class Sessions:
                 if self._cancelled:
                     state, reason = State.STATE_CANCELED, "cancelled on request"
                     break
-                last_ns = days[number - 1]
+                last_ns, previous_ns = days[number - 1], days[number - 2] if number > 1 else None
                 recorded = self.decisions.get(f"{session.session_id}-{number:04d}")
-                self._note(await cycle.run(number, last_ns, None if recorded is None else recorded[0]))
+                self._note(await cycle.run(number, last_ns, previous_ns, None if recorded is None else recorded[0]))
         except (grpc.aio.AioRpcError, ServiceError) as error:
             details = error.details() if isinstance(error, grpc.aio.AioRpcError) else error.message
             telemetry.logger().error("session failed", session_id=session.session_id, exc_info=error)

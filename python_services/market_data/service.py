@@ -10,10 +10,12 @@ import numpy as np
 from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
 from python_services.kit import telemetry
 from python_services.kit.context import Context, ServiceDefinition
+from python_services.kit.convert import money
 from python_services.kit.errors import invalid, not_found
 from python_services.kit.journal import Event, Journal
 from python_services.kit.paging import page
 
+from .actions import Action, actions
 from .config import Config
 from .findings import count_by_kind
 from .history import FOREVER_NS, History
@@ -25,6 +27,7 @@ from .store import SnapshotStore, out_of_range
 from .watermarks import Watermarks
 
 BAR_LIMIT = 200_000
+_LOOK_BACK_NS = 30 * 86_400_000_000_000  # the longest halt of trading across which an action is still seen
 
 
 class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
@@ -89,10 +92,7 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
         known_at_ns = request.known_at_ns if request.HasField("known_at_ns") else FOREVER_NS
         found = self._history.bars(rows, known_at_ns, request.start_ns, min(request.end_ns, known_at_ns))
         days, order = np.nonzero(found.present.T)
-        if len(days) > BAR_LIMIT:
-            raise invalid(
-                "end_ns", f"{len(days)} bars lie in the range, the limit is {BAR_LIMIT}", "ask for a shorter range"
-            )
+        _check_count(len(days))
         columns = {f"{name}_e9": values[order, days].tolist() for name, values in found.exact.items()}
         return marketdata_pb2.ListBarsResponse(
             watermark_ns=self._watermarks.sealed_ns,
@@ -113,6 +113,25 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
                     strict=True,
                 )
             ],
+        )
+
+    async def ListCorporateActions(
+        self, request: marketdata_pb2.ListCorporateActionsRequest, context: Any
+    ) -> marketdata_pb2.ListCorporateActionsResponse:
+        """See the contract."""
+        await self._durable()
+        rows = sorted(self._rows(request.instrument_ids))
+        # An action is told by the bar before it, which may be some days earlier.
+        found = self._history.bars(rows, request.end_ns, request.start_ns - _LOOK_BACK_NS, request.end_ns)
+        _check_count(int(found.present.sum()))
+        specs = [self._dataset.instruments[row] for row in rows]
+        listed = actions(
+            found, [s.instrument_id for s in specs], [s.price_increment_e9 for s in specs], request.start_ns
+        )
+        return marketdata_pb2.ListCorporateActionsResponse(
+            actions=[
+                _action(action, specs[action.row].instrument_id, specs[action.row].currency_code) for action in listed
+            ]
         )
 
     async def ListFindings(
@@ -193,6 +212,25 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
                 raise not_found("instrument", instrument_id, "ListInstruments names the known ones")
             rows.append(row)
         return rows
+
+
+def _check_count(bars: int) -> None:
+    if bars > BAR_LIMIT:
+        raise invalid("end_ns", f"{bars} bars lie in the range, the limit is {BAR_LIMIT}", "ask for a shorter range")
+
+
+def _action(action: Action, instrument_id: str, currency: str) -> marketdata_pb2.CorporateAction:
+    message = marketdata_pb2.CorporateAction(
+        action_id=action.action_id, instrument_id=instrument_id, ts_event_ns=action.ts_event_ns
+    )
+    if action.split is None:
+        message.cash_dividend.CopyFrom(money(action.dividend_e9, currency))
+    else:
+        new, old = action.split
+        message.split.CopyFrom(
+            marketdata_pb2.Split(new_shares=new, old_shares=old, price_after_e9=action.price_after_e9)
+        )
+    return message
 
 
 async def build(context: Context[Config]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,11 +17,12 @@ from alphamesh.venue.v1 import venue_pb2, venue_pb2_grpc
 from .client import Client, Limits
 from .commands import COMMANDS
 from .faults import Fault
-from .history import NEVER, History
+from .history import NEVER, History, Operation
 from .ledger_check import E9, Books, BrokenError, Chain, compare_account, follow
 from .linearizability import Interval, check, respects_time
 from .market import Market
 from .model import Ledger, ledger_steps
+from .proposer import REMEMBERED
 from .system import ChaosError, Links, Mesh
 from .venue_check import VenueBook
 
@@ -194,6 +196,7 @@ class Rounds:
         """Every first answer, asked for again, is the same to the last bit."""
         gate = asyncio.Semaphore(REPEATS_AT_ONCE)
         acknowledged = list(history.acknowledged())
+        asked = _remembered(acknowledged)
         again = self._client("again", "", History(), Limits(order_notional=0, position=0, gross=0))
 
         async def repeat(one: Any) -> str:
@@ -202,9 +205,9 @@ class Rounds:
             same = answer.SerializeToString(deterministic=True) == one.response.SerializeToString(deterministic=True)
             return "" if same else f"{one.command} {getattr(one.request, 'request_id', '')} is answered otherwise"
 
-        changed = [text for text in await asyncio.gather(*(repeat(one) for one in acknowledged)) if text]
+        changed = [text for text in await asyncio.gather(*(repeat(one) for one in asked)) if text]
         await again.links.close()
-        result.acknowledged, result.repeated = len(acknowledged), len(acknowledged)
+        result.acknowledged, result.repeated = len(acknowledged), len(asked)
         if changed:
             raise BrokenError(f"{len(changed)} acknowledged answers changed: {changed[:3]}")
 
@@ -225,11 +228,11 @@ class Rounds:
     async def _judge_end(self, history: History, result: Round) -> None:
         """The log, the witness, the venue, the view; then the resting accounts are empty again."""
         for account in RESTING:
-            await _until(lambda account=account: self._is_clear(account))
+            await _until(lambda account=account: self._is_clear(account), f"orders of {account} are still open")
         await self._judge_log(history)
         result.reads = sum(1 for _ in history.of("read", "look"))
         self._judge_witness(history)
-        await _until(self._venue_is_told)
+        await _until(self._venue_is_told, "venue and ledger know different trades")
         for account in ACCOUNTS:
             self.venue.compare(account, self.books.accounts[account], self._rejected[account], self._granted[account])
         await asyncio.to_thread(self._mesh.verify)
@@ -296,17 +299,30 @@ class Rounds:
         return all(self.venue.trades.get(account, set()) == self.books.accounts[account].trades for account in ACCOUNTS)
 
 
+def _remembered(acknowledged: list[Operation]) -> list[Operation]:
+    """All but the batches of an agent that are older than the ledger promises to answer again."""
+    newest: Counter[str] = Counter()
+    for one in acknowledged:
+        if one.command == "reserve":
+            newest[one.request.agent_id] = max(newest[one.request.agent_id], one.request.batch_number)
+    return [
+        one
+        for one in acknowledged
+        if one.command != "reserve" or one.request.batch_number > newest[one.request.agent_id] - REMEMBERED
+    ]
+
+
 async def _work(client: Client, over: asyncio.Event) -> None:
     weights = [command.weight for command in COMMANDS]
     while not over.is_set():
         await client.random.choices(COMMANDS, weights)[0].run(client)
 
 
-async def _until(reached: Callable[[], Awaitable[bool]], limit_s: float = 30) -> None:
+async def _until(reached: Callable[[], Awaitable[bool]], otherwise: str, limit_s: float = RECOVERY_S) -> None:
     give_up = time.monotonic() + limit_s
     while not await reached():
         if time.monotonic() > give_up:
-            raise BrokenError(f"not settled after {limit_s:g} s")
+            raise BrokenError(f"after {limit_s:g} s {otherwise}")
         await asyncio.sleep(0.1)
 
 

@@ -53,18 +53,46 @@ def test_the_same_session_again_ends_with_the_same_event(local_run: Run, tmp_pat
     assert run_session(tmp_path, "--local").report["final_event_hash"] == local_run.report["final_event_hash"]
 
 
-def test_profit_follows_from_the_fills_alone(process_run: Run) -> None:
-    """P&L = last close x what the fills left, minus what the fills paid, to the cent."""
+# Declared by the companies; ex-dates within the demo's year.
+DIVIDENDS = {
+    ("IBM", "2009-08-06"): "0.55", ("MSFT", "2009-08-18"): "0.13", ("IBM", "2009-11-06"): "0.55",
+    ("MSFT", "2009-11-17"): "0.13", ("IBM", "2010-02-08"): "0.55", ("MSFT", "2010-02-16"): "0.13",
+    ("IBM", "2010-05-06"): "0.65", ("MSFT", "2010-05-18"): "0.13",
+}  # fmt: skip
+
+
+def test_profit_follows_from_fills_and_dividends_alone(process_run: Run) -> None:
+    """P&L = last close x what the fills left, minus what the fills paid, plus what was declared, to the cent."""
     report, prices = process_run.report, bars()
     last_day = report["equity_curve"][-1]["date"]
     cash, held = Decimal(0), dict.fromkeys(report["instruments"], Decimal(0))
-    for trade in report["trades"]:
-        sign = 1 if trade["side"] == "BUY" else -1
-        cash -= sign * Decimal(trade["quantity"]) * Decimal(trade["price"]) + Decimal(trade["fee"])
-        held[trade["instrument_id"]] += sign * Decimal(trade["quantity"])
+    income = Decimal(0)
+    happened = [*((trade["date"], 1, trade) for trade in report["trades"]),
+                *((day, 0, (name, Decimal(paid))) for (name, day), paid in DIVIDENDS.items())]  # fmt: skip
+    for _, fills, one in sorted(happened, key=lambda event: event[:2]):  # an ex-day's dividend before its fills
+        if not fills:
+            income += held[one[0]] * one[1]
+            continue
+        sign = 1 if one["side"] == "BUY" else -1
+        cash -= sign * Decimal(one["quantity"]) * Decimal(one["price"]) + Decimal(one["fee"])
+        held[one["instrument_id"]] += sign * Decimal(one["quantity"])
+    assert income == Decimal(report["corporate_action_cash"]) > 0
+    assert {(action["instrument_id"], action["date"]) for action in report["corporate_actions"]} == DIVIDENDS.keys()
+    cash += income
     value = sum(quantity * prices[name, last_day]["Close"] for name, quantity in held.items())
     assert Decimal(report["pnl"]) == (cash + value).quantize(Decimal("0.01"))
     assert sum(Decimal(trade["fee"]) for trade in report["trades"]) == Decimal(report["fees"])
+
+
+def test_a_split_changes_no_value(tmp_path: Path) -> None:
+    """AAPL 2:1 on 2005-02-28: twice the shares at half the price, and the books still add up."""
+    report = run_session(tmp_path, "--local", "--start", "2005-02-01", "--end", "2005-03-31").report
+    split = next(action for action in report["corporate_actions"] if action["kind"] == "split")
+    assert (split["instrument_id"], split["date"]) == ("AAPL", "2005-02-28")
+    assert Decimal(split["new_quantity"]) == 2 * Decimal(split["old_quantity"]) > 0
+    assert report["reconciled"]
+    equity = [Decimal(point["equity"]) for point in report["equity_curve"]]
+    assert all(abs(after / before - 1) < Decimal("0.03") for before, after in itertools.pairwise(equity))
 
 
 def test_no_fill_uses_the_bar_that_made_its_signal(process_run: Run) -> None:

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from alphamesh.decision.v1 import decision_pb2
-from alphamesh.execution.v1 import execution_pb2, order_pb2
+from alphamesh.execution.v1 import events_pb2, execution_pb2, order_pb2
 from alphamesh.marketdata.v1 import marketdata_pb2
 from alphamesh.portfolio.v1 import portfolio_pb2
 from alphamesh.risk.v1 import risk_pb2
@@ -61,6 +61,7 @@ def facts() -> report.Facts:
             ),
         ],
         fills=[fill(trading_pb2.SIDE_BUY, 10, 100, 1.5), fill(trading_pb2.SIDE_SELL, 4, 110, 1.0)],
+        actions=[],
         account=execution_pb2.Account(
             cash=usd(999_437.5),
             currencies=[execution_pb2.CurrencyBooks(cash=usd(999_437.5), funding=usd(1_000_000))],
@@ -199,6 +200,25 @@ def test_profit_and_loss_of_two_currencies_is_added_up_in_each(facts):
     bought.fee.CopyFrom(money(NANO, "EUR"))
     facts.fills.append(bought)
     assert report.pnl_from_fills(facts) == usd_e9(67.5 - 10_000 + 1.2 * (9_000 + 50 - 1))
+
+
+def test_profit_and_loss_counts_splits_and_dividends_from_their_terms(facts):
+    """Ten shares at 105 become twenty at 52.50, then bring 0.25 each: only the dividend is a profit."""
+    before = report.pnl_from_fills(facts)
+    last = max(fill.seq for fill in facts.fills)
+    name = facts.fills[0].instrument_id
+    facts.instruments[name].size_increment_e9 = NANO
+    held = next(position for position in facts.account.positions if position.instrument_id == name)
+    split = execution_pb2.CorporateAction(instrument_id=name, split=execution_pb2.Split(new_shares=2, old_shares=1))
+    paid = execution_pb2.CorporateAction(
+        instrument_id=name, cash_dividend=execution_pb2.CashDividend(per_share=usd(0.25))
+    )
+    facts.actions.append((last + 1, events_pb2.CorporateActionApplied(action=split, cash=usd(0))))
+    facts.actions.append(
+        (last + 2, events_pb2.CorporateActionApplied(action=paid, cash=usd(0.25 * 2 * held.quantity_e9 / NANO)))
+    )
+    held.mark_e9 //= 2
+    assert report.pnl_from_fills(facts) == before + held.quantity_e9 // 2
 
 
 def test_books_that_do_not_add_up_are_seen(facts):

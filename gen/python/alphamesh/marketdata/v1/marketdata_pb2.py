@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from alphamesh.type.v1 import money_pb2 as alphamesh_dot_type_dot_v1_dot_money__pb2
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(alphamesh/marketdata/v1/marketdata.proto\x12\x17\x61lphamesh.marketdata.v1\x1a\x1b\x62uf/validate/validate.proto\"\xf3\x01\n\nInstrument\x12\x15\n\rinstrument_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x15\n\rcurrency_code\x18\x03 \x01(\t\x12\x1a\n\x12price_increment_e9\x18\x04 \x01(\x03\x12\x19\n\x11size_increment_e9\x18\x05 \x01(\x03\x12\x15\n\rmultiplier_e9\x18\x06 \x01(\x03\x12\x0e\n\x06sector\x18\x07 \x01(\t\x12\x13\n\x0b\x66irst_ts_ns\x18\x08 \x01(\x03\x12\x12\n\nlast_ts_ns\x18\t \x01(\x03\x12\x1a\n\x12\x62\x61se_currency_code\x18\n \x01(\t\"\xb1\x01\n\x03\x42\x61r\x12\x15\n\rinstrument_id\x18\x01 \x01(\t\x12\x13\n\x0bts_event_ns\x18\x02 \x01(\x03\x12\x12\n\nts_open_ns\x18\x03 \x01(\x03\x12\x0f\n\x07open_e9\x18\x04 \x01(\x03\x12\x0f\n\x07high_e9\x18\x05 \x01(\x03\x12\x0e\n\x06low_e9\x18\x06 \x01(\x03\x12\x10\n\x08\x63lose_e9\x18\x07 \x01(\x03\x12\x11\n\tvolume_e9\x18\x08 \x01(\x03\x12\x13\n\x0bknown_at_ns\x18\t \x01(\x03\"\xcc\x02\n\nBarVersion\x12 \n\rinstrument_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1c\n\x0bts_event_ns\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x12\n\nts_open_ns\x18\x03 \x01(\x03\x12\x13\n\x0bknown_at_ns\x18\x04 \x01(\x03\x12\x0f\n\x07open_e9\x18\x05 \x01(\x03\x12\x0f\n\x07high_e9\x18\x06 \x01(\x03\x12\x0e\n\x06low_e9\x18\x07 \x01(\x03\x12\x10\n\x08\x63lose_e9\x18\x08 \x01(\x03\x12\x11\n\tvolume_e9\x18\t \x01(\x03\x12.\n\x0f\x61\x64justment_step\x18\n \x01(\x01\x42\x10\xbaH\r\x12\x0b!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00\x88\x01\x01\x12*\n\x0bsplit_ratio\x18\x0b \x01(\x01\x42\x10\xbaH\r\x12\x0b!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x01\x88\x01\x01\x42\x12\n\x10_adjustment_stepB\x0e\n\x0c_split_ratio\"\xc0\x02\n\x07\x46inding\x12\x15\n\rinstrument_id\x18\x01 \x01(\t\x12\x13\n\x0bts_event_ns\x18\x02 \x01(\x03\x12\x33\n\x04kind\x18\x03 \x01(\x0e\x32%.alphamesh.marketdata.v1.Finding.Kind\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\"\xb3\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0c\n\x08KIND_GAP\x10\x01\x12\x12\n\x0eKIND_DUPLICATE\x10\x02\x12\x0e\n\nKIND_SPLIT\x10\x03\x12\x11\n\rKIND_DIVIDEND\x10\x04\x12\x10\n\x0cKIND_BAD_BAR\x10\x05\x12\x11\n\rKIND_OFF_TICK\x10\x06\x12\x14\n\x10KIND_ZERO_VOLUME\x10\x07\x12\x15\n\x11KIND_OUT_OF_ORDER\x10\x08\"\xe7\x02\n\x0eSnapshotHeader\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\x12\x10\n\x08\x61s_of_ns\x18\x02 \x01(\x03\x12\x16\n\x0einstrument_ids\x18\x03 \x03(\t\x12\x15\n\rlookback_bars\x18\x04 \x01(\x05\x12\x0f\n\x07mark_e9\x18\x05 \x03(\x03\x12\x12\n\nmark_ts_ns\x18\x06 \x03(\x03\x12I\n\twatermark\x18\x07 \x03(\x0b\x32\x36.alphamesh.marketdata.v1.SnapshotHeader.WatermarkEntry\x12\x1b\n\x13\x66\x65\x61ture_set_version\x18\x08 \x01(\t\x12\x1b\n\x13rate_instrument_ids\x18\t \x03(\t\x12\x0f\n\x07rate_e9\x18\n \x03(\x03\x12\x12\n\nrate_ts_ns\x18\x0b \x03(\x03\x1a\x30\n\x0eWatermarkEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"U\n\x16ListInstrumentsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x88\'(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"l\n\x17ListInstrumentsResponse\x12\x38\n\x0binstruments\x18\x01 \x03(\x0b\x32#.alphamesh.marketdata.v1.Instrument\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xac\x01\n\x16ListTradingDaysRequest\x12\x10\n\x08start_ns\x18\x01 \x01(\x03\x12\x0e\n\x06\x65nd_ns\x18\x02 \x01(\x03\x12%\n\x0einstrument_ids\x18\x03 \x03(\tB\r\xbaH\n\x92\x01\x07\x08\x01\x10\x88\'\x18\x01:I\xbaHF\x1a\x44\n\x05range\x12\x1estart_ns must be before end_ns\x1a\x1bthis.start_ns < this.end_ns\"+\n\x17ListTradingDaysResponse\x12\x10\n\x08\x63lose_ns\x18\x01 \x03(\x03\"\xcf\x01\n\x0fListBarsRequest\x12%\n\x0einstrument_ids\x18\x01 \x03(\tB\r\xbaH\n\x92\x01\x07\x08\x01\x10\x88\'\x18\x01\x12\x10\n\x08start_ns\x18\x02 \x01(\x03\x12\x0e\n\x06\x65nd_ns\x18\x03 \x01(\x03\x12\x18\n\x0bknown_at_ns\x18\x04 \x01(\x03H\x00\x88\x01\x01:I\xbaHF\x1a\x44\n\x05range\x12\x1estart_ns must be before end_ns\x1a\x1bthis.start_ns < this.end_nsB\x0e\n\x0c_known_at_ns\"T\n\x10ListBarsResponse\x12*\n\x04\x62\x61rs\x18\x01 \x03(\x0b\x32\x1c.alphamesh.marketdata.v1.Bar\x12\x14\n\x0cwatermark_ns\x18\x02 \x01(\x03\"r\n\x13ListFindingsRequest\x12\x1e\n\rinstrument_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x88\'(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"c\n\x14ListFindingsResponse\x12\x32\n\x08\x66indings\x18\x01 \x03(\x0b\x32 .alphamesh.marketdata.v1.Finding\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x97\x01\n\x12\x43utSnapshotRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x19\n\x08\x61s_of_ns\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12%\n\x0einstrument_ids\x18\x03 \x03(\tB\r\xbaH\n\x92\x01\x07\x08\x01\x10\x88\'\x18\x01\x12!\n\rlookback_bars\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x88\'(\x01\"N\n\x13\x43utSnapshotResponse\x12\x37\n\x06header\x18\x01 \x01(\x0b\x32\'.alphamesh.marketdata.v1.SnapshotHeader\"U\n\x12GetSnapshotRequest\x12*\n\x0bsnapshot_id\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\x12\x13\n\x0b\x61\x63\x63\x65pt_file\x18\x02 \x01(\x08\"w\n\x13GetSnapshotResponse\x12\x37\n\x06header\x18\x01 \x01(\x0b\x32\'.alphamesh.marketdata.v1.SnapshotHeader\x12\x11\n\tarrow_ipc\x18\x02 \x01(\x0c\x12\x14\n\x0c\x63ontent_file\x18\x03 \x01(\t\"\xd9\x01\n\x11IngestBarsRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x33\n\x06stream\x18\x02 \x01(\tB#\xbaH r\x1e\x32\x16^[a-z][a-z0-9_]{0,62}$Z\x04\x62\x61rs\x12<\n\x04\x62\x61rs\x18\x03 \x03(\x0b\x32#.alphamesh.marketdata.v1.BarVersionB\t\xbaH\x06\x92\x01\x03\x10\x88\'\x12\"\n\x0cwatermark_ns\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00H\x00\x88\x01\x01\x42\x0f\n\r_watermark_ns\"^\n\x12IngestBarsResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x12\x14\n\x0cwatermark_ns\x18\x03 \x01(\x03\x12\x0c\n\x04held\x18\x04 \x01(\x03\x32\x88\x06\n\x11MarketDataService\x12t\n\x0fListInstruments\x12/.alphamesh.marketdata.v1.ListInstrumentsRequest\x1a\x30.alphamesh.marketdata.v1.ListInstrumentsResponse\x12t\n\x0fListTradingDays\x12/.alphamesh.marketdata.v1.ListTradingDaysRequest\x1a\x30.alphamesh.marketdata.v1.ListTradingDaysResponse\x12_\n\x08ListBars\x12(.alphamesh.marketdata.v1.ListBarsRequest\x1a).alphamesh.marketdata.v1.ListBarsResponse\x12k\n\x0cListFindings\x12,.alphamesh.marketdata.v1.ListFindingsRequest\x1a-.alphamesh.marketdata.v1.ListFindingsResponse\x12h\n\x0b\x43utSnapshot\x12+.alphamesh.marketdata.v1.CutSnapshotRequest\x1a,.alphamesh.marketdata.v1.CutSnapshotResponse\x12h\n\x0bGetSnapshot\x12+.alphamesh.marketdata.v1.GetSnapshotRequest\x1a,.alphamesh.marketdata.v1.GetSnapshotResponse\x12\x65\n\nIngestBars\x12*.alphamesh.marketdata.v1.IngestBarsRequest\x1a+.alphamesh.marketdata.v1.IngestBarsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(alphamesh/marketdata/v1/marketdata.proto\x12\x17\x61lphamesh.marketdata.v1\x1a\x1d\x61lphamesh/type/v1/money.proto\x1a\x1b\x62uf/validate/validate.proto\"\xf3\x01\n\nInstrument\x12\x15\n\rinstrument_id\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x15\n\rcurrency_code\x18\x03 \x01(\t\x12\x1a\n\x12price_increment_e9\x18\x04 \x01(\x03\x12\x19\n\x11size_increment_e9\x18\x05 \x01(\x03\x12\x15\n\rmultiplier_e9\x18\x06 \x01(\x03\x12\x0e\n\x06sector\x18\x07 \x01(\t\x12\x13\n\x0b\x66irst_ts_ns\x18\x08 \x01(\x03\x12\x12\n\nlast_ts_ns\x18\t \x01(\x03\x12\x1a\n\x12\x62\x61se_currency_code\x18\n \x01(\t\"\xbe\x01\n\x0f\x43orporateAction\x12\x11\n\taction_id\x18\x01 \x01(\t\x12\x15\n\rinstrument_id\x18\x02 \x01(\t\x12\x13\n\x0bts_event_ns\x18\x03 \x01(\x03\x12/\n\x05split\x18\x04 \x01(\x0b\x32\x1e.alphamesh.marketdata.v1.SplitH\x00\x12\x31\n\rcash_dividend\x18\x05 \x01(\x0b\x32\x18.alphamesh.type.v1.MoneyH\x00\x42\x08\n\x06\x61\x63tion\"G\n\x05Split\x12\x12\n\nnew_shares\x18\x01 \x01(\x03\x12\x12\n\nold_shares\x18\x02 \x01(\x03\x12\x16\n\x0eprice_after_e9\x18\x03 \x01(\x03\"\xb1\x01\n\x03\x42\x61r\x12\x15\n\rinstrument_id\x18\x01 \x01(\t\x12\x13\n\x0bts_event_ns\x18\x02 \x01(\x03\x12\x12\n\nts_open_ns\x18\x03 \x01(\x03\x12\x0f\n\x07open_e9\x18\x04 \x01(\x03\x12\x0f\n\x07high_e9\x18\x05 \x01(\x03\x12\x0e\n\x06low_e9\x18\x06 \x01(\x03\x12\x10\n\x08\x63lose_e9\x18\x07 \x01(\x03\x12\x11\n\tvolume_e9\x18\x08 \x01(\x03\x12\x13\n\x0bknown_at_ns\x18\t \x01(\x03\"\xcc\x02\n\nBarVersion\x12 \n\rinstrument_id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@\x12\x1c\n\x0bts_event_ns\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12\x12\n\nts_open_ns\x18\x03 \x01(\x03\x12\x13\n\x0bknown_at_ns\x18\x04 \x01(\x03\x12\x0f\n\x07open_e9\x18\x05 \x01(\x03\x12\x0f\n\x07high_e9\x18\x06 \x01(\x03\x12\x0e\n\x06low_e9\x18\x07 \x01(\x03\x12\x10\n\x08\x63lose_e9\x18\x08 \x01(\x03\x12\x11\n\tvolume_e9\x18\t \x01(\x03\x12.\n\x0f\x61\x64justment_step\x18\n \x01(\x01\x42\x10\xbaH\r\x12\x0b!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x00\x88\x01\x01\x12*\n\x0bsplit_ratio\x18\x0b \x01(\x01\x42\x10\xbaH\r\x12\x0b!\x00\x00\x00\x00\x00\x00\x00\x00@\x01H\x01\x88\x01\x01\x42\x12\n\x10_adjustment_stepB\x0e\n\x0c_split_ratio\"\xc0\x02\n\x07\x46inding\x12\x15\n\rinstrument_id\x18\x01 \x01(\t\x12\x13\n\x0bts_event_ns\x18\x02 \x01(\x03\x12\x33\n\x04kind\x18\x03 \x01(\x0e\x32%.alphamesh.marketdata.v1.Finding.Kind\x12\x0e\n\x06\x61\x63tion\x18\x04 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x05 \x01(\t\"\xb3\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0c\n\x08KIND_GAP\x10\x01\x12\x12\n\x0eKIND_DUPLICATE\x10\x02\x12\x0e\n\nKIND_SPLIT\x10\x03\x12\x11\n\rKIND_DIVIDEND\x10\x04\x12\x10\n\x0cKIND_BAD_BAR\x10\x05\x12\x11\n\rKIND_OFF_TICK\x10\x06\x12\x14\n\x10KIND_ZERO_VOLUME\x10\x07\x12\x15\n\x11KIND_OUT_OF_ORDER\x10\x08\"\xe7\x02\n\x0eSnapshotHeader\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\x12\x10\n\x08\x61s_of_ns\x18\x02 \x01(\x03\x12\x16\n\x0einstrument_ids\x18\x03 \x03(\t\x12\x15\n\rlookback_bars\x18\x04 \x01(\x05\x12\x0f\n\x07mark_e9\x18\x05 \x03(\x03\x12\x12\n\nmark_ts_ns\x18\x06 \x03(\x03\x12I\n\twatermark\x18\x07 \x03(\x0b\x32\x36.alphamesh.marketdata.v1.SnapshotHeader.WatermarkEntry\x12\x1b\n\x13\x66\x65\x61ture_set_version\x18\x08 \x01(\t\x12\x1b\n\x13rate_instrument_ids\x18\t \x03(\t\x12\x0f\n\x07rate_e9\x18\n \x03(\x03\x12\x12\n\nrate_ts_ns\x18\x0b \x03(\x03\x1a\x30\n\x0eWatermarkEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"U\n\x16ListInstrumentsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x88\'(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"l\n\x17ListInstrumentsResponse\x12\x38\n\x0binstruments\x18\x01 \x03(\x0b\x32#.alphamesh.marketdata.v1.Instrument\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xac\x01\n\x16ListTradingDaysRequest\x12\x10\n\x08start_ns\x18\x01 \x01(\x03\x12\x0e\n\x06\x65nd_ns\x18\x02 \x01(\x03\x12%\n\x0einstrument_ids\x18\x03 \x03(\tB\r\xbaH\n\x92\x01\x07\x08\x01\x10\x88\'\x18\x01:I\xbaHF\x1a\x44\n\x05range\x12\x1estart_ns must be before end_ns\x1a\x1bthis.start_ns < this.end_ns\"+\n\x17ListTradingDaysResponse\x12\x10\n\x08\x63lose_ns\x18\x01 \x03(\x03\"\xcf\x01\n\x0fListBarsRequest\x12%\n\x0einstrument_ids\x18\x01 \x03(\tB\r\xbaH\n\x92\x01\x07\x08\x01\x10\x88\'\x18\x01\x12\x10\n\x08start_ns\x18\x02 \x01(\x03\x12\x0e\n\x06\x65nd_ns\x18\x03 \x01(\x03\x12\x18\n\x0bknown_at_ns\x18\x04 \x01(\x03H\x00\x88\x01\x01:I\xbaHF\x1a\x44\n\x05range\x12\x1estart_ns must be before end_ns\x1a\x1bthis.start_ns < this.end_nsB\x0e\n\x0c_known_at_ns\"T\n\x10ListBarsResponse\x12*\n\x04\x62\x61rs\x18\x01 \x03(\x0b\x32\x1c.alphamesh.marketdata.v1.Bar\x12\x14\n\x0cwatermark_ns\x18\x02 \x01(\x03\"\xba\x01\n\x1bListCorporateActionsRequest\x12%\n\x0einstrument_ids\x18\x01 \x03(\tB\r\xbaH\n\x92\x01\x07\x08\x01\x10\x88\'\x18\x01\x12\x10\n\x08start_ns\x18\x02 \x01(\x03\x12\x17\n\x06\x65nd_ns\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00:I\xbaHF\x1a\x44\n\x05range\x12\x1estart_ns must be before end_ns\x1a\x1bthis.start_ns < this.end_ns\"Y\n\x1cListCorporateActionsResponse\x12\x39\n\x07\x61\x63tions\x18\x01 \x03(\x0b\x32(.alphamesh.marketdata.v1.CorporateAction\"r\n\x13ListFindingsRequest\x12\x1e\n\rinstrument_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x88\'(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02\"c\n\x14ListFindingsResponse\x12\x32\n\x08\x66indings\x18\x01 \x03(\x0b\x32 .alphamesh.marketdata.v1.Finding\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x97\x01\n\x12\x43utSnapshotRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x19\n\x08\x61s_of_ns\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00\x12%\n\x0einstrument_ids\x18\x03 \x03(\tB\r\xbaH\n\x92\x01\x07\x08\x01\x10\x88\'\x18\x01\x12!\n\rlookback_bars\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x88\'(\x01\"N\n\x13\x43utSnapshotResponse\x12\x37\n\x06header\x18\x01 \x01(\x0b\x32\'.alphamesh.marketdata.v1.SnapshotHeader\"U\n\x12GetSnapshotRequest\x12*\n\x0bsnapshot_id\x18\x01 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\x12\x13\n\x0b\x61\x63\x63\x65pt_file\x18\x02 \x01(\x08\"w\n\x13GetSnapshotResponse\x12\x37\n\x06header\x18\x01 \x01(\x0b\x32\'.alphamesh.marketdata.v1.SnapshotHeader\x12\x11\n\tarrow_ipc\x18\x02 \x01(\x0c\x12\x14\n\x0c\x63ontent_file\x18\x03 \x01(\t\"\xd9\x01\n\x11IngestBarsRequest\x12\x1c\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x33\n\x06stream\x18\x02 \x01(\tB#\xbaH r\x1e\x32\x16^[a-z][a-z0-9_]{0,62}$Z\x04\x62\x61rs\x12<\n\x04\x62\x61rs\x18\x03 \x03(\x0b\x32#.alphamesh.marketdata.v1.BarVersionB\t\xbaH\x06\x92\x01\x03\x10\x88\'\x12\"\n\x0cwatermark_ns\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02 \x00H\x00\x88\x01\x01\x42\x0f\n\r_watermark_ns\"^\n\x12IngestBarsResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x05\x12\x12\n\nduplicates\x18\x02 \x01(\x05\x12\x14\n\x0cwatermark_ns\x18\x03 \x01(\x03\x12\x0c\n\x04held\x18\x04 \x01(\x03\x32\x8e\x07\n\x11MarketDataService\x12t\n\x0fListInstruments\x12/.alphamesh.marketdata.v1.ListInstrumentsRequest\x1a\x30.alphamesh.marketdata.v1.ListInstrumentsResponse\x12t\n\x0fListTradingDays\x12/.alphamesh.marketdata.v1.ListTradingDaysRequest\x1a\x30.alphamesh.marketdata.v1.ListTradingDaysResponse\x12_\n\x08ListBars\x12(.alphamesh.marketdata.v1.ListBarsRequest\x1a).alphamesh.marketdata.v1.ListBarsResponse\x12\x83\x01\n\x14ListCorporateActions\x12\x34.alphamesh.marketdata.v1.ListCorporateActionsRequest\x1a\x35.alphamesh.marketdata.v1.ListCorporateActionsResponse\x12k\n\x0cListFindings\x12,.alphamesh.marketdata.v1.ListFindingsRequest\x1a-.alphamesh.marketdata.v1.ListFindingsResponse\x12h\n\x0b\x43utSnapshot\x12+.alphamesh.marketdata.v1.CutSnapshotRequest\x1a,.alphamesh.marketdata.v1.CutSnapshotResponse\x12h\n\x0bGetSnapshot\x12+.alphamesh.marketdata.v1.GetSnapshotRequest\x1a,.alphamesh.marketdata.v1.GetSnapshotResponse\x12\x65\n\nIngestBars\x12*.alphamesh.marketdata.v1.IngestBarsRequest\x1a+.alphamesh.marketdata.v1.IngestBarsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,6 +55,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTBARSREQUEST'].fields_by_name['instrument_ids']._serialized_options = b'\272H\n\222\001\007\010\001\020\210\'\030\001'
   _globals['_LISTBARSREQUEST']._loaded_options = None
   _globals['_LISTBARSREQUEST']._serialized_options = b'\272HF\032D\n\005range\022\036start_ns must be before end_ns\032\033this.start_ns < this.end_ns'
+  _globals['_LISTCORPORATEACTIONSREQUEST'].fields_by_name['instrument_ids']._loaded_options = None
+  _globals['_LISTCORPORATEACTIONSREQUEST'].fields_by_name['instrument_ids']._serialized_options = b'\272H\n\222\001\007\010\001\020\210\'\030\001'
+  _globals['_LISTCORPORATEACTIONSREQUEST'].fields_by_name['end_ns']._loaded_options = None
+  _globals['_LISTCORPORATEACTIONSREQUEST'].fields_by_name['end_ns']._serialized_options = b'\272H\004\"\002 \000'
+  _globals['_LISTCORPORATEACTIONSREQUEST']._loaded_options = None
+  _globals['_LISTCORPORATEACTIONSREQUEST']._serialized_options = b'\272HF\032D\n\005range\022\036start_ns must be before end_ns\032\033this.start_ns < this.end_ns'
   _globals['_LISTFINDINGSREQUEST'].fields_by_name['instrument_id']._loaded_options = None
   _globals['_LISTFINDINGSREQUEST'].fields_by_name['instrument_id']._serialized_options = b'\272H\004r\002\030@'
   _globals['_LISTFINDINGSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -78,48 +85,56 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INGESTBARSREQUEST'].fields_by_name['bars']._serialized_options = b'\272H\006\222\001\003\020\210\''
   _globals['_INGESTBARSREQUEST'].fields_by_name['watermark_ns']._loaded_options = None
   _globals['_INGESTBARSREQUEST'].fields_by_name['watermark_ns']._serialized_options = b'\272H\004\"\002 \000'
-  _globals['_INSTRUMENT']._serialized_start=99
-  _globals['_INSTRUMENT']._serialized_end=342
-  _globals['_BAR']._serialized_start=345
-  _globals['_BAR']._serialized_end=522
-  _globals['_BARVERSION']._serialized_start=525
-  _globals['_BARVERSION']._serialized_end=857
-  _globals['_FINDING']._serialized_start=860
-  _globals['_FINDING']._serialized_end=1180
-  _globals['_FINDING_KIND']._serialized_start=1001
-  _globals['_FINDING_KIND']._serialized_end=1180
-  _globals['_SNAPSHOTHEADER']._serialized_start=1183
-  _globals['_SNAPSHOTHEADER']._serialized_end=1542
-  _globals['_SNAPSHOTHEADER_WATERMARKENTRY']._serialized_start=1494
-  _globals['_SNAPSHOTHEADER_WATERMARKENTRY']._serialized_end=1542
-  _globals['_LISTINSTRUMENTSREQUEST']._serialized_start=1544
-  _globals['_LISTINSTRUMENTSREQUEST']._serialized_end=1629
-  _globals['_LISTINSTRUMENTSRESPONSE']._serialized_start=1631
-  _globals['_LISTINSTRUMENTSRESPONSE']._serialized_end=1739
-  _globals['_LISTTRADINGDAYSREQUEST']._serialized_start=1742
-  _globals['_LISTTRADINGDAYSREQUEST']._serialized_end=1914
-  _globals['_LISTTRADINGDAYSRESPONSE']._serialized_start=1916
-  _globals['_LISTTRADINGDAYSRESPONSE']._serialized_end=1959
-  _globals['_LISTBARSREQUEST']._serialized_start=1962
-  _globals['_LISTBARSREQUEST']._serialized_end=2169
-  _globals['_LISTBARSRESPONSE']._serialized_start=2171
-  _globals['_LISTBARSRESPONSE']._serialized_end=2255
-  _globals['_LISTFINDINGSREQUEST']._serialized_start=2257
-  _globals['_LISTFINDINGSREQUEST']._serialized_end=2371
-  _globals['_LISTFINDINGSRESPONSE']._serialized_start=2373
-  _globals['_LISTFINDINGSRESPONSE']._serialized_end=2472
-  _globals['_CUTSNAPSHOTREQUEST']._serialized_start=2475
-  _globals['_CUTSNAPSHOTREQUEST']._serialized_end=2626
-  _globals['_CUTSNAPSHOTRESPONSE']._serialized_start=2628
-  _globals['_CUTSNAPSHOTRESPONSE']._serialized_end=2706
-  _globals['_GETSNAPSHOTREQUEST']._serialized_start=2708
-  _globals['_GETSNAPSHOTREQUEST']._serialized_end=2793
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=2795
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=2914
-  _globals['_INGESTBARSREQUEST']._serialized_start=2917
-  _globals['_INGESTBARSREQUEST']._serialized_end=3134
-  _globals['_INGESTBARSRESPONSE']._serialized_start=3136
-  _globals['_INGESTBARSRESPONSE']._serialized_end=3230
-  _globals['_MARKETDATASERVICE']._serialized_start=3233
-  _globals['_MARKETDATASERVICE']._serialized_end=4009
+  _globals['_INSTRUMENT']._serialized_start=130
+  _globals['_INSTRUMENT']._serialized_end=373
+  _globals['_CORPORATEACTION']._serialized_start=376
+  _globals['_CORPORATEACTION']._serialized_end=566
+  _globals['_SPLIT']._serialized_start=568
+  _globals['_SPLIT']._serialized_end=639
+  _globals['_BAR']._serialized_start=642
+  _globals['_BAR']._serialized_end=819
+  _globals['_BARVERSION']._serialized_start=822
+  _globals['_BARVERSION']._serialized_end=1154
+  _globals['_FINDING']._serialized_start=1157
+  _globals['_FINDING']._serialized_end=1477
+  _globals['_FINDING_KIND']._serialized_start=1298
+  _globals['_FINDING_KIND']._serialized_end=1477
+  _globals['_SNAPSHOTHEADER']._serialized_start=1480
+  _globals['_SNAPSHOTHEADER']._serialized_end=1839
+  _globals['_SNAPSHOTHEADER_WATERMARKENTRY']._serialized_start=1791
+  _globals['_SNAPSHOTHEADER_WATERMARKENTRY']._serialized_end=1839
+  _globals['_LISTINSTRUMENTSREQUEST']._serialized_start=1841
+  _globals['_LISTINSTRUMENTSREQUEST']._serialized_end=1926
+  _globals['_LISTINSTRUMENTSRESPONSE']._serialized_start=1928
+  _globals['_LISTINSTRUMENTSRESPONSE']._serialized_end=2036
+  _globals['_LISTTRADINGDAYSREQUEST']._serialized_start=2039
+  _globals['_LISTTRADINGDAYSREQUEST']._serialized_end=2211
+  _globals['_LISTTRADINGDAYSRESPONSE']._serialized_start=2213
+  _globals['_LISTTRADINGDAYSRESPONSE']._serialized_end=2256
+  _globals['_LISTBARSREQUEST']._serialized_start=2259
+  _globals['_LISTBARSREQUEST']._serialized_end=2466
+  _globals['_LISTBARSRESPONSE']._serialized_start=2468
+  _globals['_LISTBARSRESPONSE']._serialized_end=2552
+  _globals['_LISTCORPORATEACTIONSREQUEST']._serialized_start=2555
+  _globals['_LISTCORPORATEACTIONSREQUEST']._serialized_end=2741
+  _globals['_LISTCORPORATEACTIONSRESPONSE']._serialized_start=2743
+  _globals['_LISTCORPORATEACTIONSRESPONSE']._serialized_end=2832
+  _globals['_LISTFINDINGSREQUEST']._serialized_start=2834
+  _globals['_LISTFINDINGSREQUEST']._serialized_end=2948
+  _globals['_LISTFINDINGSRESPONSE']._serialized_start=2950
+  _globals['_LISTFINDINGSRESPONSE']._serialized_end=3049
+  _globals['_CUTSNAPSHOTREQUEST']._serialized_start=3052
+  _globals['_CUTSNAPSHOTREQUEST']._serialized_end=3203
+  _globals['_CUTSNAPSHOTRESPONSE']._serialized_start=3205
+  _globals['_CUTSNAPSHOTRESPONSE']._serialized_end=3283
+  _globals['_GETSNAPSHOTREQUEST']._serialized_start=3285
+  _globals['_GETSNAPSHOTREQUEST']._serialized_end=3370
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=3372
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=3491
+  _globals['_INGESTBARSREQUEST']._serialized_start=3494
+  _globals['_INGESTBARSREQUEST']._serialized_end=3711
+  _globals['_INGESTBARSRESPONSE']._serialized_start=3713
+  _globals['_INGESTBARSRESPONSE']._serialized_end=3807
+  _globals['_MARKETDATASERVICE']._serialized_start=3810
+  _globals['_MARKETDATASERVICE']._serialized_end=4720
 # @@protoc_insertion_point(module_scope)

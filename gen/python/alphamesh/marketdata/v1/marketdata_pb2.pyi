@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from alphamesh.type.v1 import money_pb2 as _money_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -78,6 +79,82 @@ class Instrument(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Instrument: _TypeAlias = Instrument  # noqa: Y015
+
+@_typing.final
+class CorporateAction(_message.Message):
+    """A split, or a cash dividend."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_ID_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
+    TS_EVENT_NS_FIELD_NUMBER: _builtins.int
+    SPLIT_FIELD_NUMBER: _builtins.int
+    CASH_DIVIDEND_FIELD_NUMBER: _builtins.int
+    action_id: _builtins.str
+    """Output only. Identifier: the same action always has the same one."""
+    instrument_id: _builtins.str
+    """Output only. Instrument."""
+    ts_event_ns: _builtins.int
+    """Output only. Open of the ex-day: whoever holds it overnight before is concerned. Unix nanoseconds UTC."""
+    @_builtins.property
+    def split(self) -> Global___Split:
+        """New shares for old ones."""
+
+    @_builtins.property
+    def cash_dividend(self) -> _money_pb2.Money:
+        """Cash for each share, on the terms after a split of the same day. To a ten thousandth: adjusted closes tell no
+        more.
+        """
+
+    def __init__(
+        self,
+        *,
+        action_id: _builtins.str = ...,
+        instrument_id: _builtins.str = ...,
+        ts_event_ns: _builtins.int = ...,
+        split: Global___Split | None = ...,
+        cash_dividend: _money_pb2.Money | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "cash_dividend", b"cash_dividend", "split", b"split"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "action_id", b"action_id", "cash_dividend", b"cash_dividend", "instrument_id", b"instrument_id", "split", b"split", "ts_event_ns", b"ts_event_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["split", "cash_dividend"]  # noqa: Y015
+    _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_action) -> _WhichOneofReturnType_action | None: ...
+
+Global___CorporateAction: _TypeAlias = CorporateAction  # noqa: Y015
+
+@_typing.final
+class Split(_message.Message):
+    """A split, or a reverse split."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NEW_SHARES_FIELD_NUMBER: _builtins.int
+    OLD_SHARES_FIELD_NUMBER: _builtins.int
+    PRICE_AFTER_E9_FIELD_NUMBER: _builtins.int
+    new_shares: _builtins.int
+    """Output only. New shares."""
+    old_shares: _builtins.int
+    """Output only. For so many old ones."""
+    price_after_e9: _builtins.int
+    """Output only. The last close before it on the new terms, rounded down to the price increment."""
+    def __init__(
+        self,
+        *,
+        new_shares: _builtins.int = ...,
+        old_shares: _builtins.int = ...,
+        price_after_e9: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_shares", b"new_shares", "old_shares", b"old_shares", "price_after_e9", b"price_after_e9"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Split: _TypeAlias = Split  # noqa: Y015
 
 @_typing.final
 class Bar(_message.Message):
@@ -564,6 +641,62 @@ class ListBarsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListBarsResponse: _TypeAlias = ListBarsResponse  # noqa: Y015
+
+@_typing.final
+class ListCorporateActionsRequest(_message.Message):
+    """Request of ListCorporateActions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    START_NS_FIELD_NUMBER: _builtins.int
+    END_NS_FIELD_NUMBER: _builtins.int
+    start_ns: _builtins.int
+    """Required. Days that closed after this moment, Unix nanoseconds UTC."""
+    end_ns: _builtins.int
+    """Required. Days that closed by this moment, Unix nanoseconds UTC."""
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Required. Instruments."""
+
+    def __init__(
+        self,
+        *,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+        start_ns: _builtins.int = ...,
+        end_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_ns", b"end_ns", "instrument_ids", b"instrument_ids", "start_ns", b"start_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCorporateActionsRequest: _TypeAlias = ListCorporateActionsRequest  # noqa: Y015
+
+@_typing.final
+class ListCorporateActionsResponse(_message.Message):
+    """Response of ListCorporateActions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def actions(self) -> _containers.RepeatedCompositeFieldContainer[Global___CorporateAction]:
+        """Output only. Actions."""
+
+    def __init__(
+        self,
+        *,
+        actions: _abc.Iterable[Global___CorporateAction] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCorporateActionsResponse: _TypeAlias = ListCorporateActionsResponse  # noqa: Y015
 
 @_typing.final
 class ListFindingsRequest(_message.Message):

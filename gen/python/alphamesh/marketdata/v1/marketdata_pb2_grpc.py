@@ -54,6 +54,11 @@ class MarketDataServiceStub:
                 request_serializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.ListBarsRequest.SerializeToString,
                 response_deserializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.ListBarsResponse.FromString,
                 _registered_method=True)
+        self.ListCorporateActions = channel.unary_unary(
+                '/alphamesh.marketdata.v1.MarketDataService/ListCorporateActions',
+                request_serializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.ListCorporateActionsRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.ListCorporateActionsResponse.FromString,
+                _registered_method=True)
         self.ListFindings = channel.unary_unary(
                 '/alphamesh.marketdata.v1.MarketDataService/ListFindings',
                 request_serializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.ListFindingsRequest.SerializeToString,
@@ -104,6 +109,15 @@ class MarketDataServiceServicer:
     def ListBars(self, request, context):
         """Lists unadjusted bars with start < ts_event_ns <= end, ascending by time, then instrument: as they were known at
         any past moment, or as they are known now.
+        Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListCorporateActions(self, request, context):
+        """Lists splits and cash dividends of the days with start < close <= end, ascending by time, then instrument, splits
+        before dividends. They are those that the data's adjusted closes state; each is public before its ex-day opens.
         Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -166,6 +180,11 @@ def add_MarketDataServiceServicer_to_server(servicer, server):
                     servicer.ListBars,
                     request_deserializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.ListBarsRequest.FromString,
                     response_serializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.ListBarsResponse.SerializeToString,
+            ),
+            'ListCorporateActions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCorporateActions,
+                    request_deserializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.ListCorporateActionsRequest.FromString,
+                    response_serializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.ListCorporateActionsResponse.SerializeToString,
             ),
             'ListFindings': grpc.unary_unary_rpc_method_handler(
                     servicer.ListFindings,
@@ -274,6 +293,33 @@ class MarketDataService:
             '/alphamesh.marketdata.v1.MarketDataService/ListBars',
             alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.ListBarsRequest.SerializeToString,
             alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.ListBarsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListCorporateActions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.marketdata.v1.MarketDataService/ListCorporateActions',
+            alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.ListCorporateActionsRequest.SerializeToString,
+            alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.ListCorporateActionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,11 @@ class MarketDataServiceStub:
     any past moment, or as they are known now.
     Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range).
     """
+    ListCorporateActions: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.ListCorporateActionsRequest, _marketdata_pb2.ListCorporateActionsResponse]
+    """Lists splits and cash dividends of the days with start < close <= end, ascending by time, then instrument, splits
+    before dividends. They are those that the data's adjusted closes state; each is public before its ex-day opens.
+    Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range).
+    """
     ListFindings: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.ListFindingsRequest, _marketdata_pb2.ListFindingsResponse]
     """Lists what the checks found in the loaded data: gaps, duplicates, splits, bad bars.
     Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (page_token not from this list).
@@ -98,6 +103,11 @@ class MarketDataServiceAsyncStub(MarketDataServiceStub):
     ListBars: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.ListBarsRequest, _marketdata_pb2.ListBarsResponse]  # type: ignore[assignment]
     """Lists unadjusted bars with start < ts_event_ns <= end, ascending by time, then instrument: as they were known at
     any past moment, or as they are known now.
+    Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range).
+    """
+    ListCorporateActions: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.ListCorporateActionsRequest, _marketdata_pb2.ListCorporateActionsResponse]  # type: ignore[assignment]
+    """Lists splits and cash dividends of the days with start < close <= end, ascending by time, then instrument, splits
+    before dividends. They are those that the data's adjusted closes state; each is public before its ex-day opens.
     Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range).
     """
     ListFindings: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.ListFindingsRequest, _marketdata_pb2.ListFindingsResponse]  # type: ignore[assignment]
@@ -161,6 +171,17 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_marketdata_pb2.ListBarsResponse, _abc.Awaitable[_marketdata_pb2.ListBarsResponse]]:
         """Lists unadjusted bars with start < ts_event_ns <= end, ascending by time, then instrument: as they were known at
         any past moment, or as they are known now.
+        Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range).
+        """
+
+    @_abc_1.abstractmethod
+    def ListCorporateActions(
+        self,
+        request: _marketdata_pb2.ListCorporateActionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_marketdata_pb2.ListCorporateActionsResponse, _abc.Awaitable[_marketdata_pb2.ListCorporateActionsResponse]]:
+        """Lists splits and cash dividends of the days with start < close <= end, ascending by time, then instrument, splits
+        before dividends. They are those that the data's adjusted closes state; each is public before its ex-day opens.
         Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range).
         """
 
