@@ -7,7 +7,7 @@ latest known time up to it. So values can change only at a *moment*: a time at w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -21,6 +21,7 @@ Ints: TypeAlias = NDArray[np.int64]
 
 PRICES = ("open", "high", "low", "close")
 STEPS = ("step", "split")
+FORCES = 4  # kept: most instruments have one, as nothing came in late
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,26 @@ class At:
     held: Ints
     event_ns: Ints
     known_ns: Ints
+
+    @staticmethod
+    def joined(parts: Sequence[At]) -> At:
+        """Side by side, in this order."""
+        window = {name: np.concatenate([getattr(part.window, name) for part in parts], axis=1) for name in COLUMNS}
+        held, event_ns, known_ns = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("held", "event_ns", "known_ns")
+        )
+        return At(window=Window(**window), held=held, event_ns=event_ns, known_ns=known_ns)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Force:
+    """The versions in force of all bars, ascending by close, and the products of their steps."""
+
+    ts: Ints
+    known: Ints
+    columns: Mapping[str, Floats]
+    factor: Floats
+    split: Floats
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,23 +102,14 @@ class Bars:
         for epoch in np.unique(epochs).tolist():
             chosen = np.flatnonzero(epochs == epoch)
             force = self._in_force(epoch)
-            ts = self.ts[force]
-            ends = np.searchsorted(ts, cuts[chosen], side="right")
+            ends = np.searchsorted(force.ts, cuts[chosen], side="right")
             held[chosen] = ends
             some = ends > 0
             chosen, ends = chosen[some], ends[some]
-            if not len(chosen):
-                continue
-            event_ns[chosen], known_ns[chosen] = ts[ends - 1], self.known[force][ends - 1]
-            self._fill(window, chosen, ends, force, bars)
+            if len(chosen):
+                event_ns[chosen], known_ns[chosen] = force.ts[ends - 1], force.known[ends - 1]
+                _fill(window, chosen, ends, force, bars)
         return At(window=Window(**window), held=held, event_ns=event_ns, known_ns=known_ns)
-
-    def known_at(self, cut_ns: int, event_ns: int) -> int:
-        """When the version in force at the cut of one bar became known; 0 without such a bar."""
-        first, last = np.searchsorted(self.ts, (event_ns, event_ns + 1))
-        seen = self.known[first:last]
-        seen = seen[seen <= cut_ns]
-        return int(seen[-1]) if len(seen) else 0
 
     def event_times(self) -> Ints:
         """Close of the newest bar known at each moment."""
@@ -113,33 +125,49 @@ class Bars:
             digest.update(column[seen].tobytes())
         return digest.hexdigest()
 
-    def _in_force(self, epoch: int) -> NDArray[np.intp]:
-        """Positions of the versions that hold after the first `epoch` late ones; bars known at their close are all in,
-        as none of them is before its close."""
-        included = self.known == self.ts
-        if epoch:
-            included |= self.known <= self._late[epoch - 1]
-        places = np.flatnonzero(included)
-        newest = np.ones(len(places), dtype=np.bool_)
-        newest[:-1] = self.ts[places[1:]] != self.ts[places[:-1]]
-        return places[newest]
+    @cached_property
+    def _forces(self) -> dict[int, Force]:
+        return {}
 
-    def _fill(self, window: dict[str, Floats], chosen: Ints, ends: Ints, force: NDArray[np.intp], bars: int) -> None:
-        index = ends[None, :] - bars + np.arange(bars)[:, None]
-        missing = index < 0
-        index[missing] = 0
-        factor = np.cumprod(self.values["step"][force])
-        split = np.cumprod(self.values["split"][force])
-        whole = len(chosen) == window["close"].shape[1]
-        price_scale, volume_scale = factor[index] / factor[ends - 1], split[ends - 1] / split[index]
-        for name in COLUMNS:
-            scale = price_scale if name in PRICES else volume_scale
-            found = self.values[name][force][index] * scale
-            found[missing] = np.nan
-            if whole:
-                window[name] = found
-            else:
-                window[name][:, chosen] = found
+    def _in_force(self, epoch: int) -> Force:
+        """What holds after the first `epoch` late versions; bars known at their close are all in, as a cut ends before
+        those that close after it."""
+        found = self._forces.get(epoch)
+        if found is None:
+            included = self.known == self.ts
+            if epoch:
+                included |= self.known <= self._late[epoch - 1]
+            places = np.flatnonzero(included)
+            newest = np.ones(len(places), dtype=np.bool_)
+            newest[:-1] = self.ts[places[1:]] != self.ts[places[:-1]]
+            places = places[newest]
+            found = Force(
+                ts=self.ts[places],
+                known=self.known[places],
+                columns={name: self.values[name][places] for name in COLUMNS},
+                factor=np.asarray(np.cumprod(self.values["step"][places]), dtype=np.float64),
+                split=np.asarray(np.cumprod(self.values["split"][places]), dtype=np.float64),
+            )
+            if len(self._forces) >= FORCES:
+                self._forces.clear()
+            self._forces[epoch] = found
+        return found
+
+
+def _fill(window: dict[str, Floats], chosen: Ints, ends: Ints, force: Force, bars: int) -> None:
+    index = ends[None, :] - bars + np.arange(bars)[:, None]
+    missing = index < 0
+    index[missing] = 0
+    price_scale = force.factor[index] / force.factor[ends - 1]
+    volume_scale = force.split[ends - 1] / force.split[index]
+    whole = len(chosen) == window["close"].shape[1]
+    for name in COLUMNS:
+        found = force.columns[name][index] * (price_scale if name in PRICES else volume_scale)
+        found[missing] = np.nan
+        if whole:
+            window[name] = found
+        else:
+            window[name][:, chosen] = found
 
 
 def of_snapshot(columns: Mapping[str, Floats], ts_event_ns: Ints, rows: NDArray[np.intp], bars: int) -> At:

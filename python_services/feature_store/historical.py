@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from . import logic
-from .bars import Bars, Ints
+from .bars import At, Bars, Ints
 from .definitions import Floats
 from .joins import asof_positions
 from .logic import Computable
@@ -36,6 +36,15 @@ class Rows:
     event_ns: Ints
     known_ns: Ints
 
+    @staticmethod
+    def joined(parts: Sequence[Rows]) -> Rows:
+        """All of them, in this order."""
+        return Rows(
+            values=np.concatenate([part.values for part in parts]),
+            event_ns=np.concatenate([part.event_ns for part in parts]),
+            known_ns=np.concatenate([part.known_ns for part in parts]),
+        )
+
     def fresh(self, features: Sequence[Computable], now_ns: Ints) -> tuple[Rows, int]:
         """The rows without values that are older than their feature's maximum age, and how many those are."""
         ages = np.array([feature.maximum_age_ns for feature in features], dtype=np.int64)
@@ -49,18 +58,31 @@ class Rows:
 
 def at_moments(features: Sequence[Computable], bars: Bars, cuts: Ints) -> Rows:
     """Rows of one instrument at any cuts, computed."""
+    return at_many(features, [(bars, cuts)])
+
+
+def at_many(features: Sequence[Computable], asked: Iterable[tuple[Bars, Ints]]) -> Rows:
+    """Rows of instruments at any cuts, computed together: one instrument's cuts after the other's."""
     length = logic.longest(features)
-    parts = []
-    for start in range(0, len(cuts), CHUNK):
-        at = bars.at(cuts[start : start + CHUNK], length)
-        parts.append(
-            Rows(values=logic.compute(features, at.window, at.held), event_ns=at.event_ns, known_ns=at.known_ns)
-        )
-    return Rows(
-        values=np.concatenate([part.values for part in parts]) if parts else np.empty((0, len(features))),
-        event_ns=np.concatenate([part.event_ns for part in parts]) if parts else np.empty(0, dtype=np.int64),
-        known_ns=np.concatenate([part.known_ns for part in parts]) if parts else np.empty(0, dtype=np.int64),
-    )
+    parts: list[Rows] = []
+    waiting: list[At] = []
+    for bars, cuts in asked:
+        for start in range(0, len(cuts), CHUNK):
+            waiting.append(bars.at(cuts[start : start + CHUNK], length))
+            if sum(len(at.held) for at in waiting) >= CHUNK:
+                parts.append(_computed(features, waiting))
+                waiting = []
+    if waiting or not parts:
+        parts.append(_computed(features, waiting))
+    return parts[0] if len(parts) == 1 else Rows.joined(parts)
+
+
+def _computed(features: Sequence[Computable], parts: list[At]) -> Rows:
+    if not parts:
+        nothing = np.empty(0, dtype=np.int64)
+        return Rows(values=np.empty((0, len(features))), event_ns=nothing, known_ns=nothing)
+    at = parts[0] if len(parts) == 1 else At.joined(parts)
+    return Rows(values=logic.compute(features, at.window, at.held), event_ns=at.event_ns, known_ns=at.known_ns)
 
 
 def rows(
@@ -90,20 +112,24 @@ def rows(
     bounds = np.searchsorted(needed, offsets)
     values = np.empty((len(needed), len(features)))
     event_ns, known_ns = np.empty(len(needed), dtype=np.int64), np.empty(len(needed), dtype=np.int64)
+    missing: list[tuple[Bars, Ints]] = []
+    absent: list[Ints] = []
     for i, name in enumerate(names):
         part = slice(int(bounds[i]), int(bounds[i + 1]))
         moments = all_moments[i][needed[part] - offsets[i]]
         bars = market[name]
-        missing = np.arange(len(moments))
+        left = np.arange(len(moments))
         if stored is not None:
             found, held = stored(name, bars, moments)
             if len(found):
                 values[part][found] = held
                 at = bars.at(moments[found], 1)
                 event_ns[part][found], known_ns[part][found] = at.event_ns, at.known_ns
-                missing = np.setdiff1d(missing, found, assume_unique=True)
-        if len(missing):
-            made = at_moments(features, bars, moments[missing])
-            values[part][missing] = made.values
-            event_ns[part][missing], known_ns[part][missing] = made.event_ns, made.known_ns
+                left = np.setdiff1d(left, found, assume_unique=True)
+        if len(left):
+            missing.append((bars, moments[left]))
+            absent.append(left + part.start)
+    if missing:
+        made, at_rows = at_many(features, missing), np.concatenate(absent)
+        values[at_rows], event_ns[at_rows], known_ns[at_rows] = made.values, made.event_ns, made.known_ns
     return Rows(values=values[place], event_ns=event_ns[place], known_ns=known_ns[place])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import grpc
 
@@ -18,6 +18,7 @@ from .definitions import COLUMNS
 
 STREAM = "market_data"
 E9 = 1e9
+_CUT = events_pb2.SnapshotCut.DESCRIPTOR.full_name
 _INGESTED = events_pb2.BarsIngested.DESCRIPTOR.full_name
 _LOADED = events_pb2.DatasetLoaded.DESCRIPTOR.full_name
 FIRST_NS, LAST_NS = -(2**63) + 1, 2**63 - 1
@@ -28,8 +29,14 @@ Versions = dict[tuple[int, int], tuple[float, ...]]
 class Market:
     """Bars by instrument. A view of market_data's stream: what came in is applied as it becomes durable."""
 
-    def __init__(self, stub: marketdata_pb2_grpc.MarketDataServiceAsyncStub) -> None:
+    def __init__(
+        self,
+        stub: marketdata_pb2_grpc.MarketDataServiceAsyncStub,
+        snapshot_cut: Callable[[str], None] = lambda _snapshot_id: None,
+    ) -> None:
+        """`snapshot_cut` is told of each snapshot."""
         self._stub = stub
+        self._snapshot_cut = snapshot_cut
         self._bars: dict[str, Bars] = {}
         self._rows: dict[str, Versions] = {}
         self._loading: dict[str, asyncio.Task[None]] = {}
@@ -87,7 +94,9 @@ class Market:
     def apply(self, envelope: event_pb2.EventEnvelope) -> None:
         """Takes the next event of market_data."""
         self.now_ns = max(self.now_ns, envelope.ts_event_ns)
-        if envelope.schema == _INGESTED:
+        if envelope.schema == _CUT:
+            self._snapshot_cut(events_pb2.SnapshotCut.FromString(envelope.payload).snapshot_id)
+        elif envelope.schema == _INGESTED:
             self._ingest(events_pb2.BarsIngested.FromString(envelope.payload))
         elif envelope.schema == _LOADED:
             # Another data set, or a first start: what was loaded before is not what there is now.

@@ -296,8 +296,10 @@ async def build(context: Context[Config]) -> None:
     """Rebuilds what is registered, registers what the code defines, and follows market_data."""
     logic.warm()
     stub = context.stub(marketdata_pb2_grpc.MarketDataServiceStub, STREAM)
-    journal, catalog, market = context.open_journal(), Catalog(), Market(stub)
+    journal, catalog = context.open_journal(), Catalog()
+    market = Market(stub, lambda snapshot_id: serving.expect(snapshot_id))
     offline = Offline(context.data_dir / "offline")
+    serving = Serving(catalog, market, SnapshotClient(stub), offline, journal)
     backfills = Backfills(catalog, market, offline, journal, context.signal(), context.config.backfills_waiting)
     for frame in journal.read(1):
         for envelope in frame.events:
@@ -314,7 +316,6 @@ async def build(context: Context[Config]) -> None:
     context.spawn(follower.run(), "market")
     context.spawn(backfills.run(), "backfills")
     context.on_close(backfills.close)
-    serving = Serving(catalog, market, SnapshotClient(stub), offline, journal)
     servicer = FeatureService(catalog, market, serving, backfills, follower, journal, lambda: context.draining)
     name = feature_pb2.DESCRIPTOR.services_by_name["FeatureService"].full_name
     context.add(feature_pb2_grpc.add_FeatureServiceServicer_to_server, servicer, name)

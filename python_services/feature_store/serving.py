@@ -54,6 +54,7 @@ class Serving:
         self._online: dict[str, Online] = {}
         self._answers: OrderedDict[tuple[object, ...], Answer] = OrderedDict()
         self._of_snapshot: OrderedDict[tuple[str, str], Rows] = OrderedDict()
+        self._unasked: dict[str, int] = {}  # sets that snapshots are asked for -> snapshots since
 
     async def online(self, request: feature_pb2.GetOnlineFeaturesRequest) -> Answer:
         """Values at one cut, from a snapshot or from the newest bars."""
@@ -79,6 +80,20 @@ class Serving:
             self._answers.popitem(last=False)
         self._note(request, as_of_ns, names, found)
         return answer
+
+    def expect(self, snapshot_id: str) -> None:
+        """A snapshot was cut: what the last ones were asked for is computed before somebody asks.
+
+        A failure is not lost: whoever asks meets it again.
+        """
+        if self._unasked:
+            self._unasked = {version: count + 1 for version, count in self._unasked.items() if count < SNAPSHOTS}
+            asyncio.ensure_future(self._prepare(snapshot_id)).add_done_callback(_seen)
+
+    async def _prepare(self, snapshot_id: str) -> None:
+        snapshot = await self._snapshots.get(snapshot_id)
+        for version in self._unasked:
+            self._rows_of(version, self._catalog.computable(version), snapshot)
 
     def newest(
         self, version: str, features: Sequence[Computable], names: Sequence[str], known_at_ns: int
@@ -147,19 +162,24 @@ class Serving:
         for name in names:
             if name not in row:
                 raise not_found("instrument", name, f"the snapshot holds {', '.join(snapshot.instrument_ids[:20])}")
+        self._unasked[version] = 0
+        rows = self._rows_of(version, features, snapshot)
+        index = np.array([row[name] for name in names], dtype=np.intp)
+        found = Rows(values=rows.values[index], event_ns=rows.event_ns[index], known_ns=rows.known_ns[index])
+        return found.fresh(features, np.full(len(index), known_at_ns, dtype=np.int64))
+
+    def _rows_of(self, version: str, features: Sequence[Computable], snapshot: Snapshot) -> Rows:
         key = version, snapshot.snapshot_id
         rows = self._of_snapshot.get(key)
         if rows is None:
             columns = {name: getattr(snapshot, name) for name in FLOAT_COLUMNS}
-            every = np.arange(len(row), dtype=np.intp)
+            every = np.arange(len(snapshot.instrument_ids), dtype=np.intp)
             at = of_snapshot(columns, snapshot.ts_event_ns, every, logic.longest(features))
             values = logic.compute(features, at.window, at.held)
             rows = self._of_snapshot[key] = Rows(values=values, event_ns=at.event_ns, known_ns=at.known_ns)
             while len(self._of_snapshot) > SNAPSHOTS:
                 self._of_snapshot.popitem(last=False)
-        index = np.array([row[name] for name in names], dtype=np.intp)
-        found = Rows(values=rows.values[index], event_ns=rows.event_ns[index], known_ns=rows.known_ns[index])
-        return found.fresh(features, np.full(len(index), known_at_ns, dtype=np.int64))
+        return rows
 
     def _note(
         self, request: feature_pb2.GetOnlineFeaturesRequest, as_of_ns: int, names: Sequence[str], found: Rows
@@ -175,6 +195,11 @@ class Serving:
         )
         self._journal.add([Event(payload=event, ts_event_ns=request.known_at_ns, ts_init_ns=request.known_at_ns)])
         self._journal.commit_later()
+
+
+def _seen(task: asyncio.Future[None]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def _too_early(error: TooEarlyError) -> ServiceError:
