@@ -19,7 +19,7 @@ from python_services.kit.ids import content_id
 from python_services.kit.journal import Event, Journal
 from python_services.kit.signal import Signal
 
-from . import logic, translate
+from . import dataset, logic, translate
 from .config import Config
 from .errors import TrainingError
 from .gathering import Sources
@@ -114,6 +114,8 @@ class Jobs:
                 after = work.result()
             self._record(after)
             await self._journal.commit()
+            if after.state != State.STATE_FAILED:  # else somebody may want to look at it
+                (self._job_folder(job) / dataset.FILE).unlink(missing_ok=True)
             telemetry.logger().info("job ended", job=job.training_job_id, state=State.Name(after.state))
         finally:
             stop.cancel()

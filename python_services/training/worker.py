@@ -15,6 +15,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def main() -> int:
     parser.add_argument("--confine", action="store_true", help="write in the job's folder only, where that can be had")
     parser.add_argument("--recipes", action="store_true", help="print the recipes and end")
     arguments = parser.parse_args()
+    _output()
     if arguments.recipes:
         found = [recipes.find(name) for name in recipes.names()]
         say({each.model_id: {"title": each.title, "reads": each.reads, "defaults": each.defaults()} for each in found})
@@ -102,8 +104,15 @@ def _confine(job: Path) -> None:
 
 def say(message: Mapping[str, Any]) -> None:
     """One line, at once."""
-    sys.stdout.buffer.write(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY))
-    sys.stdout.buffer.flush()
+    os.write(_output(), orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY))
+
+
+@cache
+def _output() -> int:
+    """What libraries print goes to the log from now on: the output is for `say` alone."""
+    own = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return own
 
 
 def _step_aside(niceness: int) -> None:

@@ -109,5 +109,7 @@ class Desk:
 
 @pytest.fixture
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    async with LocalSystem(tmp_path, training.needed(topology.load())) as system:
+    # A lower priority, but not so low that a busy machine starves the test.
+    mesh = training.needed(topology.load()).with_config("training", {"niceness": 1})
+    async with LocalSystem(tmp_path, mesh) as system:
         yield Desk(system, tmp_path)
