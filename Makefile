@@ -63,10 +63,13 @@ $(DEV_STAMP): requirements/dev.txt $(RUN_STAMP)
 	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@touch $@
 
-.PHONY: setup setup-run setup-gpu setup-research
+.PHONY: setup setup-run setup-train setup-gpu setup-research
 setup: $(DEV_STAMP) ## Create .venv with everything that development needs
 
 setup-run: $(RUN_STAMP)
+
+setup-train: $(RUN_STAMP) ## Add what training models takes to .venv (`make setup` has it, and Ray, already)
+	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/train.txt
 
 setup-research: $(DEV_STAMP) ## Add the research stack (skfolio) to .venv
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/research.txt

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import typer
 
 from ..wish import Wish
-from . import control_app
+from . import control_app, train
+from .features_app import app as features_app
 from .log_app import app as log_app
 from .options import DataDir, Json
 from .options import finish as _finish
@@ -27,8 +28,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(features_app, name="features")
 app.add_typer(log_app, name="log")
 control_app.register(app)
+train.register(app)
 
 TopologyFile = Annotated[Path | None, typer.Option("--topology", metavar="FILE", help="Another topology.yaml.")]
 NatsCluster = Annotated[

@@ -16,6 +16,7 @@ from alphamesh.audit.v1 import event_pb2
 from alphamesh.audit.v1 import events_pb2 as audit
 from alphamesh.decision.v1 import events_pb2 as decision
 from alphamesh.execution.v1 import events_pb2 as execution
+from alphamesh.feature.v1 import events_pb2 as feature
 from alphamesh.marketdata.v1 import events_pb2 as marketdata
 from alphamesh.portfolio.v1 import events_pb2 as portfolio
 from alphamesh.risk.v1 import events_pb2 as risk
@@ -28,15 +29,16 @@ CONTRACTS: Mapping[str, ModuleType] = {
     "audit": audit,
     "coordinator": decision,
     "execution": execution,
+    "feature_store": feature,
     "market_data": marketdata,
     "portfolio": portfolio,
     "risk": risk,
     "training": training,
     "venue": venue,
 }
-# Streams whose events belong to no session: who was refused what, or which model was trained, is not repeated by
-# replaying one.
-OF_NO_SESSION = frozenset({"audit", "training"})
+# Streams whose events belong to no session: who was refused what, which features were registered, filled in and read,
+# and which model was trained, is not repeated by replaying one.
+OF_NO_SESSION = frozenset({"audit", "feature_store", "training"})
 # What is an event, and a message of a service as well.
 SHARED: Mapping[str, tuple[type[Message], ...]] = {"venue": (venue_pb2.Report,)}
 

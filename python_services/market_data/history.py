@@ -144,6 +144,39 @@ class History:
         )
         return self._overlaid(found, chosen, known_at_ns, after_ns, until_ns) if len(self._log) else found
 
+    def versions(self, rows: Sequence[int], known_at_ns: int, after_ns: int, until_ns: int) -> tuple[Versions, Ints]:
+        """Every version known at a moment of the bars with after < close <= until, and their opens.
+
+        Ascending by close, row, known time. Steps are those in force with the version: 1 where none was ever stated.
+        """
+        data, chosen = self.dataset, np.array(rows, dtype=np.int64)
+        first, last = np.searchsorted(data.close_ns, (after_ns, min(until_ns, known_at_ns)), side="right")
+        place, days = np.nonzero(data.present[chosen, first:last])
+        days += first
+        at = (chosen[place], days)
+        loaded = Versions(
+            stream=np.full(len(days), -1),
+            row=at[0],
+            ts_event_ns=data.close_ns[days],
+            known_at_ns=data.close_ns[days],
+            step=data.step[at],
+            split_step=data.split_step[at],
+            **{name: values[at] for name, values in data.bars.items()},
+        )
+        late = self._log.of(chosen, known_at_ns)
+        late = late.take((late.ts_event_ns > after_ns) & (late.ts_event_ns <= until_ns))
+        found = Versions.joined(loaded, late)
+        found = found.take(np.lexsort((found.known_at_ns, found.row, found.ts_event_ns)))
+        for column in (found.step, found.split_step):
+            for i in np.flatnonzero(column == 0.0).tolist():  # says nothing: as in the version before
+                same = i and (found.row[i - 1], found.ts_event_ns[i - 1]) == (found.row[i], found.ts_event_ns[i])
+                column[i] = column[i - 1] if same else 1.0
+        opens = dict(zip(data.close_ns.tolist(), data.open_ns.tolist(), strict=True)) if len(late) else {}
+        if not opens:
+            return found, data.open_ns[np.searchsorted(data.close_ns, found.ts_event_ns)]
+        opens |= self._open_ns
+        return found, np.array([opens[close] for close in found.ts_event_ns.tolist()], dtype=np.int64)
+
     def _overlaid(self, found: Bars, rows: Ints, known_at_ns: int, after_ns: int, until_ns: int) -> Bars:
         known = self._log.known(rows, known_at_ns)
         inside = (known.ts_event_ns > after_ns) & (known.ts_event_ns <= until_ns)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
 from python_services.kit import telemetry
@@ -18,12 +19,14 @@ from python_services.kit.paging import page
 from .actions import Action, actions
 from .config import Config
 from .findings import count_by_kind
-from .history import FOREVER_NS, History
+from .history import FOREVER_NS, Bars, History
 from .ingestion import apply, prepare
 from .loading import load
+from .reading import EXACT
 from .sessions import describe
 from .sharing import SharedFiles
 from .store import SnapshotStore, out_of_range
+from .versions import Versions
 from .watermarks import Watermarks
 
 BAR_LIMIT = 200_000
@@ -90,30 +93,36 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
         await self._durable()
         rows = sorted(self._rows(request.instrument_ids))
         known_at_ns = request.known_at_ns if request.HasField("known_at_ns") else FOREVER_NS
-        found = self._history.bars(rows, known_at_ns, request.start_ns, min(request.end_ns, known_at_ns))
-        days, order = np.nonzero(found.present.T)
-        _check_count(len(days))
-        columns = {f"{name}_e9": values[order, days].tolist() for name, values in found.exact.items()}
-        return marketdata_pb2.ListBarsResponse(
-            watermark_ns=self._watermarks.sealed_ns,
-            bars=[
-                marketdata_pb2.Bar(
-                    instrument_id=self._dataset.instruments[row].instrument_id,
-                    ts_event_ns=close,
-                    ts_open_ns=opening,
-                    known_at_ns=known,
-                    **dict(zip(columns, values, strict=True)),
-                )
-                for row, close, opening, known, *values in zip(
-                    np.array(rows)[order].tolist(),
-                    found.close_ns[days].tolist(),
-                    found.open_ns[days].tolist(),
-                    found.known_at_ns[order, days].tolist(),
-                    *columns.values(),
-                    strict=True,
-                )
-            ],
-        )
+        reach = rows, known_at_ns, request.start_ns, min(request.end_ns, known_at_ns)
+        if request.all_versions:
+            found, open_ns = self._history.versions(*reach)
+        else:
+            found, open_ns = _in_force(self._history.bars(*reach), np.array(rows))
+        _check_count(len(found))
+        names = [spec.instrument_id for spec in self._dataset.instruments]
+        columns = {f"{name}_e9": getattr(found, name).tolist() for name in EXACT}
+        bars = [
+            marketdata_pb2.Bar(
+                instrument_id=names[row],
+                ts_event_ns=close,
+                ts_open_ns=opening,
+                known_at_ns=known,
+                **dict(zip(columns, values, strict=True)),
+            )
+            for row, close, opening, known, *values in zip(
+                found.row.tolist(),
+                found.ts_event_ns.tolist(),
+                open_ns.tolist(),
+                found.known_at_ns.tolist(),
+                *columns.values(),
+                strict=True,
+            )
+        ]
+        for i in np.flatnonzero(found.step != 1.0).tolist():
+            bars[i].adjustment_step = found.step[i]
+        for i in np.flatnonzero(found.split_step != 1.0).tolist():
+            bars[i].split_ratio = found.split_step[i]
+        return marketdata_pb2.ListBarsResponse(watermark_ns=self._watermarks.sealed_ns, bars=bars)
 
     async def ListCorporateActions(
         self, request: marketdata_pb2.ListCorporateActionsRequest, context: Any
@@ -212,6 +221,22 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
                 raise not_found("instrument", instrument_id, "ListInstruments names the known ones")
             rows.append(row)
         return rows
+
+
+def _in_force(bars: Bars, rows: NDArray[np.int64]) -> tuple[Versions, NDArray[np.int64]]:
+    """The bars there are, ascending by close and row, and their opens."""
+    days, order = np.nonzero(bars.present.T)
+    at = (order, days)
+    found = Versions(
+        stream=np.zeros(len(days), dtype=np.int64),
+        row=rows[order],
+        ts_event_ns=bars.close_ns[days],
+        known_at_ns=bars.known_at_ns[at],
+        step=bars.step[at],
+        split_step=bars.split_step[at],
+        **{name: values[at] for name, values in bars.exact.items()},
+    )
+    return found, bars.open_ns[days]
 
 
 def _check_count(bars: int) -> None:

@@ -117,6 +117,11 @@ class VersionLog:
         version = None if bar is None else self._at.get((bar, known_at_ns))
         return None if version is None else self._all().values(version)
 
+    def of(self, rows: Ints, known_at_ns: int) -> Versions:
+        """Every version of `rows` known at a moment, in the order in which they became known."""
+        columns, seen = self._all(), self.indices(known_at_ns)
+        return columns.take(seen[np.isin(columns.row[seen], rows)])
+
     def count(self, known_at_ns: int) -> int:
         """How many versions are known at a moment."""
         self._all()

@@ -38,7 +38,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def write(root: Path, trained: Trained, version: int, *, replace: bool = False) -> Path:
     """Writes version `version` of the model under `root`; returns its folder.
 
-    Fills in version, hashes and code version of the card. Raises TrainingError (VERSION_EXISTS) unless `replace`.
+    Fills in hashes and code version of the card; the number stands in the path alone.
+    Raises TrainingError (VERSION_EXISTS) unless `replace`.
     """
     card = trained.card
     model = root / card.model_id
@@ -46,10 +47,9 @@ def write(root: Path, trained: Trained, version: int, *, replace: bool = False) 
     if target.exists() and not replace:
         raise TrainingError("VERSION_EXISTS", f"{target} exists; give another version, or remove it first")
     golden = golden_json(trained.golden)
-    card.version = version
     card.onnx_sha256, card.golden_sha256 = _sha256(trained.onnx_bytes), _sha256(golden)
     card.files = {name: _sha256(content) for name, content in sorted(trained.files.items())}
-    card.code_version = card.code_version or code_version()
+    card.code_version = card.code_version or code_version(card.model_id)
     content = {
         MODEL: trained.onnx_bytes,
         "card.json": card.to_json(),
@@ -113,11 +113,27 @@ def read_golden(content: bytes) -> Golden:
     )
 
 
-def code_version() -> str:
-    """Hex sha256 over the sources that training runs: what a commit would say, also where there is no repository."""
+def code_version(model_id: str) -> str:
+    """Hex sha256 over the sources that train a model: its recipe, and what recipes share."""
     digest = hashlib.sha256()
     folder = Path(__file__).resolve().parent
+    others = {
+        "confinement.py",
+        "executors.py",
+        "worker.py",
+        "service.py",
+        "jobs.py",
+        "running.py",
+        "gathering.py",
+        "translate.py",
+        "logic.py",
+        "config.py",
+        "__main__.py",
+    }
     for path in sorted(folder.rglob("*.py")):
+        foreign = path.parent.name == "recipes" and path.stem not in ("__init__", model_id)
+        if foreign or path.name in others:
+            continue
         digest.update(f"{path.relative_to(folder)}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

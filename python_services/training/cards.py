@@ -52,7 +52,6 @@ class Card:
     onnx_sha256: str = ""
     golden_sha256: str = ""
     code_version: str = ""
-    version: int = 0
 
     def to_json(self) -> bytes:
         """Sorted, indented, with a final newline: equal cards have equal bytes."""
@@ -70,7 +69,7 @@ class Card:
             datetime.fromtimestamp(self.trained_until_ns // 10**9, UTC).isoformat() if self.trained_until_ns else "–"
         )
         parts = [
-            f"# {self.model_id}, version {self.version}",
+            f"# {self.model_id}",
             f"{self.title}. {self.purpose}",
             _table(
                 ("", ""),

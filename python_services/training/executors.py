@@ -63,7 +63,5 @@ def open_executor(name: str, workers: int) -> Executor:
     try:
         return JoblibExecutor(workers) if name == "joblib" else RayExecutor(workers)
     except ImportError as error:
-        raise TrainingError(
-            "ENGINE_MISSING",
-            f"{error.name} is not installed; run `make setup-train`, or train with --engine joblib",
-        ) from error
+        remedy = "`make setup-train`" if name == "joblib" else "`make setup`, or train with --engine joblib"
+        raise TrainingError("ENGINE_MISSING", f"{error.name} is not installed; run {remedy}") from error

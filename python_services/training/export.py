@@ -50,6 +50,7 @@ def run(content: bytes, features: NDArray[np.float32]) -> tuple[Floats, Floats]:
     """(up probability, volatility) of each row, by ONNX Runtime in one thread."""
     import onnxruntime
 
+    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from python_services.kit.ids import content_id
 from python_services.kit.journal import Event, Journal
 from python_services.kit.signal import Signal
 
-from . import logic, translate
+from . import dataset, logic, translate
 from .config import Config
 from .errors import TrainingError
 from .gathering import Sources
@@ -107,13 +106,16 @@ class Jobs:
             await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 work.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                after = await work
+                await asyncio.wait((work,))  # not `await work`: a stop of the service must not be taken for the job's
             if self.book.job(job.training_job_id).state == State.STATE_CANCELING:
                 after = logic.stopped(self.book.job(job.training_job_id))
                 self._remove_artifact(job)
+            else:
+                after = work.result()
             self._record(after)
             await self._journal.commit()
+            if after.state != State.STATE_FAILED:  # else somebody may want to look at it
+                (self._job_folder(job) / dataset.FILE).unlink(missing_ok=True)
             telemetry.logger().info("job ended", job=job.training_job_id, state=State.Name(after.state))
         finally:
             stop.cancel()

@@ -42,6 +42,7 @@ class Worker:
         with (folder / LOG).open("ab") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "python_services.training.worker", str(specification), "--nice", str(niceness),
+                "--confine",
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log, limit=_LINE_BYTES,
                 env=environment(folder), start_new_session=True,
             )  # fmt: skip
@@ -51,10 +52,13 @@ class Worker:
         """What the worker says, until it ends. Raises TrainingError (WORKER_LOST) when it ends without an outcome."""
         assert self._process.stdout is not None
         ended = False
-        async for line in self._process.stdout:
-            message: dict[str, Any] = orjson.loads(line)
-            ended = ended or "result" in message or "failure" in message
-            yield message
+        try:
+            async for line in self._process.stdout:
+                message: dict[str, Any] = orjson.loads(line)
+                ended = ended or "result" in message or "failure" in message
+                yield message
+        except ValueError as error:  # no JSON, or a line without an end
+            raise TrainingError("WORKER_UNREADABLE", f"its process said what cannot be read: {error}") from error
         code = await self._process.wait()
         if not ended:
             how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"

@@ -15,12 +15,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from . import artifacts, recipes
+from .confinement import confine
 from .errors import TrainingError
 from .executors import open_executor
 
@@ -33,8 +35,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m python_services.training.worker")
     parser.add_argument("job", type=Path, nargs="?", help="file with the job's specification")
     parser.add_argument("--nice", type=int, default=10, help="how much lower its priority is")
+    parser.add_argument("--confine", action="store_true", help="write in the job's folder only, where that can be had")
     parser.add_argument("--recipes", action="store_true", help="print the recipes and end")
     arguments = parser.parse_args()
+    _output()
     if arguments.recipes:
         found = [recipes.find(name) for name in recipes.names()]
         say({each.model_id: {"title": each.title, "reads": each.reads, "defaults": each.defaults()} for each in found})
@@ -42,6 +46,8 @@ def main() -> int:
     if arguments.job is None:
         parser.error("give a job file")
     _step_aside(arguments.nice)
+    if arguments.confine:
+        _confine(arguments.job.resolve())
     try:
         say({"result": run(arguments.job.resolve())})
     except TrainingError as error:
@@ -76,8 +82,7 @@ def run(job: Path) -> dict[str, Any]:
     trained = recipe.train(context)
     card = trained.card
     card.feature_set_version = card.feature_set_version or settings.get("data", {}).get("feature_set_version", "")
-    version = int(settings.get("version", 1))
-    folder = artifacts.write(job.parent / ARTIFACT, trained, version, replace=True)
+    folder = artifacts.write(job.parent / ARTIFACT, trained, 1, replace=True)
     return {
         "artifact": str(folder.relative_to(job.parent)),
         "onnx_sha256": card.onnx_sha256,
@@ -88,10 +93,26 @@ def run(job: Path) -> dict[str, Any]:
     }
 
 
+def _confine(job: Path) -> None:
+    """Not where other processes take part in the work: they share files elsewhere."""
+    parameters = orjson.loads(job.read_bytes()).get("parameters", {})
+    if parameters.get("executor", "joblib") != "joblib" or int(parameters.get("workers", 1)) != 1:
+        return
+    if not confine(job.parent, Path("/dev/null"), Path("/dev/shm")):
+        print("this kernel has no Landlock: the worker is not confined to its folder", file=sys.stderr)
+
+
 def say(message: Mapping[str, Any]) -> None:
     """One line, at once."""
-    sys.stdout.buffer.write(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY))
-    sys.stdout.buffer.flush()
+    os.write(_output(), orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY))
+
+
+@cache
+def _output() -> int:
+    """What libraries print goes to the log from now on: the output is for `say` alone."""
+    own = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return own
 
 
 def _step_aside(niceness: int) -> None:

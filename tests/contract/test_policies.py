@@ -44,7 +44,7 @@ def test_streams_have_no_deadline_and_no_retry_and_what_is_repeated_can_be(metho
     own = {path for path in policy.every() if path.startswith(f"/{service}/")}
     covered = [each for each in found if (f"/{service}/{each.name}" not in own if name == "*" else each.name == name)]
     assert covered
-    reads = ("Get", "List", "Verify", "Backtest", "Compute")
+    reads = ("Get", "List", "Verify", "Backtest", "Compute", "Check")
     for each in covered:
         its = policy.of(f"/{service}/{each.name}")
         if each.server_streaming or each.client_streaming:

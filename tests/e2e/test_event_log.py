@@ -72,7 +72,17 @@ def test_every_stream_of_a_finished_session_and_its_copy_are_intact(process_run:
     done = alphamesh("log", "verify", "--json", "--data-dir", process_run.data_dir)
     assert done.returncode == 0, done.stdout + done.stderr
     streams = {row["stream"]: row for row in json.loads(done.stdout)["streams"]}
-    assert set(streams) == {"audit", "coordinator", "execution", "market_data", "portfolio", "risk", "venue"}
+    assert set(streams) == {
+        "audit",
+        "coordinator",
+        "execution",
+        "feature_store",
+        "market_data",
+        "portfolio",
+        "risk",
+        "training",
+        "venue",
+    }
     assert streams["audit"]["events"] == 0, "nobody was refused"
     assert {row["journal"] for row in streams.values()} == {"intact"}
     assert all(row["copy"] == "intact" or row["copy"].startswith("behind") for row in streams.values())

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib import metadata
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from . import Golden, TrainContext, Trained
 
 FEATURE_SET = "daily_technical"
 GOLDEN_ROWS = 8
+LIBRARIES = ("lightgbm", "numpy", "onnx", "onnxmltools", "onnxruntime", "scikit-learn")
 _DAY_NS = 86_400 * 10**9
 
 
@@ -235,10 +237,14 @@ def _result(
         baseline={f"{how}.{name}": value for how, (_, naive) in found.items() for name, value in naive.items()},
         limits=_limits(data, study, found["walk_forward"]),
         inputs=[{"name": export.INPUT, "datatype": "FP32", "shape": [-1, len(data.names)]}],
-        outputs=[{"name": n, "datatype": "FP32", "shape": [-1, 1]} for n in (export.PROBABILITY, export.VOLATILITY)],
+        outputs=[
+            {"name": export.PROBABILITY, "datatype": "FP32", "shape": [-1, 1], "minimum": 0.0, "maximum": 1.0},
+            {"name": export.VOLATILITY, "datatype": "FP32", "shape": [-1, 1], "minimum": 0.0},
+        ],
         trained_until_ns=last_used,
         onnx_difference=largest,
         features=list(data.names),
+        libraries={name: metadata.version(name) for name in LIBRARIES},
     )
     return Trained(
         onnx_bytes=content,

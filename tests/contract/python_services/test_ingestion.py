@@ -22,6 +22,7 @@ HOUR_NS = 3_600 * E9
 DAY_NS = 24 * HOUR_NS
 SESSION_NS = 23_400 * E9
 MOMENT = CLOSE_2009_07_01
+SPLIT_NS = 1_109_624_400 * E9  # close of 2005-02-28, when AAPL split 2:1
 
 
 def version(close_cents: int, known_at_ns: int = MOMENT + HOUR_NS, **fields: Any) -> marketdata_pb2.BarVersion:
@@ -64,6 +65,38 @@ async def test_a_restated_bar_is_a_new_version_and_the_old_one_stays_readable(tm
             assert (await closes(service))[0] == (20_100, MOMENT + 2 * HOUR_NS)
             assert (await closes(service, MOMENT + 2 * HOUR_NS - 1))[0] == (20_000, MOMENT + HOUR_NS)
             assert (await closes(service, MOMENT + HOUR_NS - 1)) == [(14_283, MOMENT)]
+
+
+async def test_every_version_of_a_bar_can_be_listed_with_the_steps_in_force(tmp_path: Path) -> None:
+    first = version(20_000, MOMENT + HOUR_NS, adjustment_step=2.0, split_ratio=2.0)
+    second = version(20_100, MOMENT + 2 * HOUR_NS)  # says nothing of the split, so it stands
+    request = marketdata_pb2.ListBarsRequest(
+        instrument_ids=["IBM", "AAPL"], start_ns=MOMENT - 1, end_ns=MOMENT + DAY_NS, all_versions=True
+    )
+    async with system(tmp_path) as running:
+        service = market_data(running)
+        await service.IngestBars(ingest(second, first))
+        listed = (await service.ListBars(request)).bars
+        request.known_at_ns = MOMENT + HOUR_NS
+        earlier = (await service.ListBars(request)).bars
+        request.all_versions = False
+        in_force = (await service.ListBars(request)).bars
+        split = marketdata_pb2.ListBarsRequest(
+            instrument_ids=["AAPL"], start_ns=SPLIT_NS - 4 * DAY_NS, end_ns=SPLIT_NS + DAY_NS
+        )
+        loaded = {bar.ts_event_ns: bar for bar in (await service.ListBars(split)).bars}
+    said = [(bar.instrument_id, bar.close_e9 * 100 // E9, bar.known_at_ns, bar.split_ratio) for bar in listed[:3]]
+    assert said == [
+        ("AAPL", 14_283, MOMENT, 0.0),
+        ("AAPL", 20_000, MOMENT + HOUR_NS, 2.0),
+        ("AAPL", 20_100, MOMENT + 2 * HOUR_NS, 2.0),
+    ]
+    assert not listed[0].HasField("adjustment_step")
+    assert [bar.adjustment_step for bar in listed[1:3]] == [2.0, 2.0]
+    assert [bar.known_at_ns for bar in earlier if bar.instrument_id == "AAPL"] == [MOMENT, MOMENT + HOUR_NS]
+    assert [bar.split_ratio for bar in in_force if bar.instrument_id == "AAPL"] == [2.0]
+    assert [bar.split_ratio for bar in loaded.values() if bar.HasField("split_ratio")] == [2.0]
+    assert loaded[SPLIT_NS].split_ratio == 2.0
 
 
 async def test_a_snapshot_shows_what_was_known_at_its_moment(tmp_path: Path) -> None:

@@ -199,4 +199,10 @@ async def test_a_stream_that_is_not_in_reads_is_an_error_with_a_remedy():
 def test_the_real_topology_gives_nobody_a_stream_for_nothing():
     reads = {user.name: set(user.reads) for user in USERS if user.reads}
     everything = set(STREAMS)
-    assert reads == {"portfolio": {"execution"}, "risk": {"execution"}, "audit": everything, "operator": everything}
+    assert reads == {
+        "feature_store": {"market_data"},
+        "portfolio": {"execution"},
+        "risk": {"execution"},
+        "audit": everything,
+        "operator": everything,
+    }

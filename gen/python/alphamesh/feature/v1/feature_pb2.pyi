@@ -878,7 +878,8 @@ class GetOnlineFeaturesResponse(_message.Message):
     arrow_ipc: _builtins.bytes
     """Output only. Arrow IPC file of one record batch, a row per instrument: a double column per
     feature, named by feature_id, null where no value exists or it is stale; and event_time_ns and
-    known_time_ns (int64) of the newest bar that the row was computed from.
+    known_time_ns (int64) of the newest bar that the row was computed from. known_time_ns is null for values from a
+    snapshot, which does not carry it.
     """
     data_sha256: _builtins.str
     """Output only. Hex sha256 of arrow_ipc."""

@@ -171,6 +171,8 @@ class Bar(_message.Message):
     CLOSE_E9_FIELD_NUMBER: _builtins.int
     VOLUME_E9_FIELD_NUMBER: _builtins.int
     KNOWN_AT_NS_FIELD_NUMBER: _builtins.int
+    ADJUSTMENT_STEP_FIELD_NUMBER: _builtins.int
+    SPLIT_RATIO_FIELD_NUMBER: _builtins.int
     instrument_id: _builtins.str
     """Output only. Instrument."""
     ts_event_ns: _builtins.int
@@ -189,6 +191,12 @@ class Bar(_message.Message):
     """Output only. Quantity traded."""
     known_at_ns: _builtins.int
     """Output only. When this version became known, Unix nanoseconds UTC."""
+    adjustment_step: _builtins.float
+    """Output only. Factor by which prices before this bar are scaled down for all actions on its day, as this version
+    has it; absent where there was none. Snapshots are adjusted by the product of these factors.
+    """
+    split_ratio: _builtins.float
+    """Output only. The part of adjustment_step that is a split, by which volumes are scaled; absent as adjustment_step."""
     def __init__(
         self,
         *,
@@ -201,12 +209,21 @@ class Bar(_message.Message):
         close_e9: _builtins.int = ...,
         volume_e9: _builtins.int = ...,
         known_at_ns: _builtins.int = ...,
+        adjustment_step: _builtins.float | None = ...,
+        split_ratio: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_adjustment_step", b"_adjustment_step", "_split_ratio", b"_split_ratio", "adjustment_step", b"adjustment_step", "split_ratio", b"split_ratio"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["close_e9", b"close_e9", "high_e9", b"high_e9", "instrument_id", b"instrument_id", "known_at_ns", b"known_at_ns", "low_e9", b"low_e9", "open_e9", b"open_e9", "ts_event_ns", b"ts_event_ns", "ts_open_ns", b"ts_open_ns", "volume_e9", b"volume_e9"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_adjustment_step", b"_adjustment_step", "_split_ratio", b"_split_ratio", "adjustment_step", b"adjustment_step", "close_e9", b"close_e9", "high_e9", b"high_e9", "instrument_id", b"instrument_id", "known_at_ns", b"known_at_ns", "low_e9", b"low_e9", "open_e9", b"open_e9", "split_ratio", b"split_ratio", "ts_event_ns", b"ts_event_ns", "ts_open_ns", b"ts_open_ns", "volume_e9", b"volume_e9"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__adjustment_step: _TypeAlias = _typing.Literal["adjustment_step"]  # noqa: Y015
+    _WhichOneofArgType__adjustment_step: _TypeAlias = _typing.Literal["_adjustment_step", b"_adjustment_step"]  # noqa: Y015
+    _WhichOneofReturnType__split_ratio: _TypeAlias = _typing.Literal["split_ratio"]  # noqa: Y015
+    _WhichOneofArgType__split_ratio: _TypeAlias = _typing.Literal["_split_ratio", b"_split_ratio"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__adjustment_step) -> _WhichOneofReturnType__adjustment_step | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__split_ratio) -> _WhichOneofReturnType__split_ratio | None: ...
 
 Global___Bar: _TypeAlias = Bar  # noqa: Y015
 
@@ -584,12 +601,17 @@ class ListBarsRequest(_message.Message):
     START_NS_FIELD_NUMBER: _builtins.int
     END_NS_FIELD_NUMBER: _builtins.int
     KNOWN_AT_NS_FIELD_NUMBER: _builtins.int
+    ALL_VERSIONS_FIELD_NUMBER: _builtins.int
     start_ns: _builtins.int
     """Required. Exclusive, Unix nanoseconds UTC."""
     end_ns: _builtins.int
     """Required. Inclusive, Unix nanoseconds UTC."""
     known_at_ns: _builtins.int
     """Optional. Only what was known at this moment, Unix nanoseconds UTC; absent means what is known now."""
+    all_versions: _builtins.bool
+    """Optional. Every version of each bar that was known by then, not only the one in force: ascending by time,
+    instrument, then known_at_ns.
+    """
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Required. Instruments."""
@@ -601,10 +623,11 @@ class ListBarsRequest(_message.Message):
         start_ns: _builtins.int = ...,
         end_ns: _builtins.int = ...,
         known_at_ns: _builtins.int | None = ...,
+        all_versions: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_known_at_ns", b"_known_at_ns", "known_at_ns", b"known_at_ns"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_known_at_ns", b"_known_at_ns", "end_ns", b"end_ns", "instrument_ids", b"instrument_ids", "known_at_ns", b"known_at_ns", "start_ns", b"start_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_known_at_ns", b"_known_at_ns", "all_versions", b"all_versions", "end_ns", b"end_ns", "instrument_ids", b"instrument_ids", "known_at_ns", b"known_at_ns", "start_ns", b"start_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__known_at_ns: _TypeAlias = _typing.Literal["known_at_ns"]  # noqa: Y015
     _WhichOneofArgType__known_at_ns: _TypeAlias = _typing.Literal["_known_at_ns", b"_known_at_ns"]  # noqa: Y015
