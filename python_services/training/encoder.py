@@ -147,13 +147,13 @@ def _dense(graph: GraphBuilder, name: str, value: str, weight: Any, bias: Any) -
     return graph.add("Add", f"{name}.plus", product, graph.constant(f"{name}.offset", bias.astype(np.float32)))
 
 
-def expected_sha256(version: Path = VERSION) -> str:
+def expected_sha256(version: Path) -> str:
     """What the committed card says of model.onnx."""
     digest: str = json.loads((version / "card.json").read_bytes())["onnx_sha256"]
     return digest
 
 
-def is_built(version: Path = VERSION) -> bool:
+def is_built(version: Path) -> bool:
     """Whether model.onnx is there with the hash of the card."""
     model = version / "model.onnx"
     return model.is_file() and hashlib.sha256(model.read_bytes()).hexdigest() == expected_sha256(version)
@@ -165,7 +165,7 @@ def main() -> int:
     parser.add_argument("--encoder", type=Path, default=FOLDER, help="the wheel's model folder")
     arguments = parser.parse_args()
     model = VERSION / "model.onnx"
-    if is_built():
+    if is_built(VERSION):
         print(f"{model.relative_to(ROOT)} is there, as its card says")
         return 0
     if arguments.check:
@@ -177,9 +177,9 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     content = sentiment_model(weights, Head.from_bytes((VERSION / HEAD).read_bytes()))
-    if (digest := hashlib.sha256(content).hexdigest()) != expected_sha256():
+    if (digest := hashlib.sha256(content).hexdigest()) != expected_sha256(VERSION):
         print(
-            f"built sha256 {digest}, the card says {expected_sha256()}; check the versions of numpy and onnx",
+            f"built sha256 {digest}, the card says {expected_sha256(VERSION)}; check the versions of numpy and onnx",
             file=sys.stderr,
         )
         return 1

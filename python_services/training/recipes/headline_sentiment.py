@@ -362,6 +362,7 @@ class HeadlineSentiment:
             | {"int8_same_class": float((exact.argmax(1) == served.argmax(1)).mean())}
             | {"validation_macro_f1": figures(validation, texts.label[choosing])["macro_f1"]},
             labels=texts.label[unseen],
+            decision=decision,
             parameters={
                 **chosen,
                 "blend": [round(float(each), 4) for each in head.blend],

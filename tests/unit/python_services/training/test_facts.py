@@ -115,7 +115,7 @@ def test_a_wrong_row_is_named(tmp_path: Path):
     path.write_bytes(
         gzip.compress(b"instrument_id,tag,months,end,filed,form,accession,value\nX,Assets,0,soon,2010-01-01,,,1\n")
     )
-    with pytest.raises(ValueError, match="line 2.*soon"):
+    with pytest.raises(ValueError, match=r"line 2.*soon"):
         read(path)
 
 
