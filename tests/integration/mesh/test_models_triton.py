@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -129,12 +130,14 @@ async def test_versions_come_and_go_while_the_champion_answers_every_question(be
             await bench.promote(good, stage)
         assert np.allclose(await bench.ask(good), made.answers(BETTER), atol=1e-6)
         bad = Obs(key_sha256=key_sha256("x"), ts_event_ns=10**18, failure=Obs.Failure(reason=Obs.REASON_NOT_FINITE))
+        begun = time.perf_counter()
         answer = await bench.models.RecordObservations(
             model_pb2.RecordObservationsRequest(
                 request_id=str(uuid.uuid4()), model_id="made", version=good, observations=[bad]
             )
         )
         assert answer.stage == model_pb2.MODEL_STAGE_ROLLED_BACK
+        assert time.perf_counter() - begun < 2.0  # s, and the route has changed
         for _ in range(100):
             try:
                 await bench.ask(good)
