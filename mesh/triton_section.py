@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from .topology import _Reader
 
 NAME = "triton"
+BUNDLED = "bundled:"
+_ROOT = Path(__file__).resolve().parents[1]
 SERVICE = "inference.GRPCInferenceService"
 # What changes what is served: with the key only.
 ADMINISTRATION = ("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload")
@@ -22,14 +24,14 @@ ADMINISTRATION = ("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnlo
 class Triton:
     """The inference server beside the services, which they call as `triton`.
 
-    `models`: the folder of models that are served from the start, from the topology's folder if it is relative. Not
-    `enabled`: nothing is started, and calls to it are UNAVAILABLE. `probe_s`: pause between two rounds of golden rows,
-    each awaited `probe_timeout_s`. Who lets `probe_failures` of them in a row pass is loaded, or started, again.
+    `models`: the folder of models that are served from the start: one shipped with AlphaMesh ("bundled:triton_models"),
+    or a path, from the topology's folder if it is relative. Not `enabled`: nothing is started, and calls to it are
+    UNAVAILABLE. `probe_s`: pause between two rounds of golden rows, each awaited `probe_timeout_s`. Who lets `probe_failures` of them in a row pass is loaded, or started, again.
     """
 
     enabled: bool = True
     sensitivity: str = "confidential"
-    models: str = "../triton_models"
+    models: str = f"{BUNDLED}triton_models"
     probe_s: float = 2.0
     probe_timeout_s: float = 5.0
     probe_failures: int = 3
@@ -44,7 +46,8 @@ def read(reader: _Reader, node: yaml.Node | None, folder: Path, sensitivity: str
     for key in ("probe_s", "probe_timeout_s", "probe_failures"):
         if getattr(triton, key) <= 0:
             raise reader._error(body[key], f"{NAME}.{key} must be more than 0", "leave it out for the default")
-    models = (folder / triton.models).resolve()
+    shipped = triton.models.startswith(BUNDLED)
+    models = _ROOT / triton.models.removeprefix(BUNDLED) if shipped else (folder / triton.models).resolve()
     if triton.enabled and not models.is_dir():
         where = body.get("models", node)
         raise reader._error(where, f"{NAME}.models: there is no folder {models}", "name the folder of the models")
