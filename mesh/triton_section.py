@@ -26,7 +26,8 @@ class Triton:
 
     `models`: the folder of models that are served from the start: one shipped with AlphaMesh ("bundled:triton_models"),
     or a path, from the topology's folder if it is relative. Not `enabled`: nothing is started, and calls to it are
-    UNAVAILABLE. `probe_s`: pause between two rounds of golden rows, each awaited `probe_timeout_s`. Who lets `probe_failures` of them in a row pass is loaded, or started, again.
+    UNAVAILABLE. `probe_s`: pause between two rounds of golden rows, each awaited `probe_timeout_s`. Who lets
+    `probe_failures` of them in a row pass is loaded, or started, again.
     """
 
     enabled: bool = True
