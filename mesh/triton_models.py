@@ -54,7 +54,7 @@ def fill(models: Path, source: Path) -> list[str]:
             if refused_path(models, folder.name, version).exists():
                 continue  # until somebody looks at it
             if not (folder / str(version) / MODEL).is_file():
-                raise ModelError(f"{folder / str(version)}: no {MODEL}; a version is nothing else, so add or remove it")
+                raise ModelError(f"{folder / str(version)}: no {MODEL}; build it (`make setup`) or remove the version")
             try:
                 inference_admin.install_version(models, folder.name, version, folder / str(version))
             except FileExistsError as error:
