@@ -75,7 +75,7 @@ def test_a_configuration_that_cannot_be_served_is_refused_by_name(tmp_path, sour
 
 def test_a_version_without_a_model_is_refused(tmp_path, source):
     (source / "tiny" / "2").mkdir()
-    with pytest.raises(ModelError, match="a version is nothing else"):
+    with pytest.raises(ModelError, match="build it"):
         triton_models.fill(tmp_path / "models", source)
 
 
