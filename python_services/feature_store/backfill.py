@@ -9,6 +9,7 @@ import os
 import threading
 import time
 import uuid
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -18,7 +19,7 @@ from alphamesh.feature.v1 import events_pb2, feature_pb2
 from python_services.kit import telemetry
 from python_services.kit.errors import ServiceError, not_found, precondition
 from python_services.kit.journal import Event, Journal
-from python_services.kit.signal import Signal
+from python_services.kit.signal import Signal, within
 
 from .bars import Bars
 from .catalog import Catalog
@@ -28,7 +29,9 @@ from .offline import Offline, Task, tasks
 State = feature_pb2.Backfill.State
 ENDED = (State.STATE_SUCCEEDED, State.STATE_FAILED, State.STATE_CANCELED)
 _CHANGED = events_pb2.BackfillChanged.DESCRIPTOR.full_name
+EndReason = feature_pb2.WatchBackfillResponse.EndReason
 PROGRESS_S = 0.5
+HEARTBEAT_S = 5.0
 NICENESS = 10
 
 
@@ -91,6 +94,32 @@ class Backfills:
         if job.state == State.STATE_QUEUED:
             return self._end(job, State.STATE_CANCELED)
         return self._change(_with(job, state=State.STATE_CANCELING))
+
+    async def watch(
+        self, backfill_id: str, from_seq: int, draining: Callable[[], bool]
+    ) -> AsyncIterator[feature_pb2.WatchBackfillResponse]:
+        """Updates from the from_seq-th on, until the job ends. Raises ServiceError: NOT_FOUND, OUT_OF_RANGE."""
+        self.get(backfill_id)
+        updates = self.updates[backfill_id]
+        if from_seq > len(updates) + 1:
+            raise ServiceError(
+                grpc.StatusCode.OUT_OF_RANGE,
+                "AHEAD_OF_THE_JOB",
+                f"the job has {len(updates)} updates, from_seq is {from_seq}; watch from {len(updates) + 1}",
+            )
+        sent = max(from_seq - 1, 0)
+        while not draining():
+            changed = self.changed.next()
+            new, sent = updates[sent:], len(updates)
+            if updates[-1].state in ENDED:
+                reason = EndReason.END_REASON_COMPLETED
+                yield feature_pb2.WatchBackfillResponse(seq=sent, updates=new, end_reason=reason)
+                return
+            if new:
+                yield feature_pb2.WatchBackfillResponse(seq=sent, updates=new)
+            elif not await within(changed, HEARTBEAT_S):
+                yield feature_pb2.WatchBackfillResponse(seq=sent)
+        yield feature_pb2.WatchBackfillResponse(seq=sent, end_reason=EndReason.END_REASON_SHUTTING_DOWN)
 
     async def run(self) -> None:
         """Works through the queue for ever; what was under way when the process ended comes first."""

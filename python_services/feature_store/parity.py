@@ -7,20 +7,32 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from alphamesh.audit.v1 import event_pb2
 from alphamesh.feature.v1 import events_pb2, feature_pb2
 
 from .definitions import Floats
 
 LISTED = 100
+_SERVED = events_pb2.FeaturesServed.DESCRIPTOR.full_name
 
 
-def rows_of(served: Iterable[events_pb2.FeaturesServed]) -> Iterator[tuple[str, int, int, Sequence[float]]]:
-    """(instrument, cut of the data, cut of the caller, values) of each row."""
-    for event in served:
-        width = len(event.values) // len(event.instrument_ids)
-        values = list(event.values)
-        for i, name in enumerate(event.instrument_ids):
-            yield name, event.as_of_ns, event.known_at_ns, values[i * width : (i + 1) * width]
+def served(
+    frames: Iterable[event_pb2.EventFrame], set_version: str, start_ns: int, end_ns: int
+) -> Iterator[tuple[str, int, int, Sequence[float]]]:
+    """(instrument, cut of the data, cut of the caller, values) of each row of a set that was served in [start, end)."""
+    for frame in frames:
+        for envelope in frame.events:
+            if envelope.schema == _SERVED and start_ns <= envelope.ts_event_ns < end_ns:
+                event = events_pb2.FeaturesServed.FromString(envelope.payload)
+                if event.feature_set_version == set_version:
+                    yield from _rows(event)
+
+
+def _rows(event: events_pb2.FeaturesServed) -> Iterator[tuple[str, int, int, Sequence[float]]]:
+    width = len(event.values) // len(event.instrument_ids)
+    values = list(event.values)
+    for i, name in enumerate(event.instrument_ids):
+        yield name, event.as_of_ns, event.known_at_ns, values[i * width : (i + 1) * width]
 
 
 def differences(

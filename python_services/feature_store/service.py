@@ -12,20 +12,19 @@ import numpy as np
 from google.protobuf.message import Message
 
 from alphamesh.audit.v1 import state_pb2_grpc
-from alphamesh.feature.v1 import events_pb2, feature_pb2, feature_pb2_grpc
+from alphamesh.feature.v1 import feature_pb2, feature_pb2_grpc
 from alphamesh.marketdata.v1 import marketdata_pb2_grpc
 from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.errors import ServiceError
 from python_services.kit.journal import Event, Journal
 from python_services.kit.paging import page
 from python_services.kit.schemas import REGISTRY
-from python_services.kit.signal import within
 from python_services.kit.snapshots import SnapshotClient
 from python_services.kit.state import FollowedView, refetch_from
 from python_services.kit.views import Follower
 
 from . import logic, parity
-from .backfill import ENDED, Backfills
+from .backfill import Backfills
 from .catalog import Catalog
 from .config import Config
 from .definitions import FEATURES, SETS
@@ -33,11 +32,8 @@ from .market import STREAM, Market
 from .offline import Offline
 from .serving import Serving
 
-HEARTBEAT_S = 5.0
 BEHIND_S = 2.0
 PAGE = 100
-_SERVED = events_pb2.FeaturesServed.DESCRIPTOR.full_name
-EndReason = feature_pb2.WatchBackfillResponse.EndReason
 
 
 class FeatureService(feature_pb2_grpc.FeatureServiceServicer):
@@ -163,7 +159,7 @@ class FeatureService(feature_pb2_grpc.FeatureServiceServicer):
         version = request.feature_set_version
         features = self._catalog.computable(version)
         await self._journal.commit()
-        served = list(parity.rows_of(self._served(version, request.start_ns, request.end_ns)))
+        served = list(parity.served(self._journal.read(1), version, request.start_ns, request.end_ns))
         if not served:
             raise ServiceError(
                 grpc.StatusCode.OUT_OF_RANGE,
@@ -220,30 +216,8 @@ class FeatureService(feature_pb2_grpc.FeatureServiceServicer):
         self, request: feature_pb2.WatchBackfillRequest, context: object
     ) -> AsyncIterator[feature_pb2.WatchBackfillResponse]:
         """See the contract. The n-th update of a job has sequence number n."""
-        self._backfills.get(request.backfill_id)
-        updates = self._backfills.updates[request.backfill_id]
-        if request.from_seq > len(updates) + 1:
-            raise ServiceError(
-                grpc.StatusCode.OUT_OF_RANGE,
-                "AHEAD_OF_THE_JOB",
-                f"the job has {len(updates)} updates, from_seq is {request.from_seq}; watch from {len(updates) + 1}",
-            )
-        sent = max(request.from_seq - 1, 0)
-        while not self._draining():
-            changed = self._backfills.changed.next()
-            if sent < len(updates):
-                new, sent = updates[sent:], len(updates)
-                ended = new[-1].state in ENDED
-                reason = EndReason.END_REASON_COMPLETED if ended else EndReason.END_REASON_UNSPECIFIED
-                yield feature_pb2.WatchBackfillResponse(seq=sent, updates=new, end_reason=reason)
-                if ended:
-                    return
-            elif updates[-1].state in ENDED:
-                yield feature_pb2.WatchBackfillResponse(seq=sent, end_reason=EndReason.END_REASON_COMPLETED)
-                return
-            elif not await within(changed, HEARTBEAT_S):
-                yield feature_pb2.WatchBackfillResponse(seq=sent)
-        yield feature_pb2.WatchBackfillResponse(seq=sent, end_reason=EndReason.END_REASON_SHUTTING_DOWN)
+        async for response in self._backfills.watch(request.backfill_id, request.from_seq, self._draining):
+            yield response
 
     # --- journal and view ---------------------------------------------------------------------------
 
@@ -255,16 +229,6 @@ class FeatureService(feature_pb2_grpc.FeatureServiceServicer):
     async def _commit(self, events: Sequence[Message], reply: Message) -> None:
         self._add(events)
         await self._journal.commit(reply)
-
-    def _served(self, version: str, start_ns: int, end_ns: int) -> list[events_pb2.FeaturesServed]:
-        found = []
-        for frame in self._journal.read(1):
-            for envelope in frame.events:
-                if envelope.schema == _SERVED and start_ns <= envelope.ts_event_ns < end_ns:
-                    event = events_pb2.FeaturesServed.FromString(envelope.payload)
-                    if event.feature_set_version == version:
-                        found.append(event)
-        return found
 
     async def _own(self, min_seq: int) -> int:
         """What is not durable yet is read by nobody."""

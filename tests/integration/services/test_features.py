@@ -347,6 +347,9 @@ async def test_a_job_that_waits_can_be_cancelled_and_a_queue_has_an_end(store: S
         watch = feature_pb2.WatchBackfillRequest(backfill_id=backfill_id)
         last = [update async for response in store.features.WatchBackfill(watch) for update in response.updates][-1]
         assert last.state == (Backfill.STATE_CANCELED if backfill_id == queued[-1] else Backfill.STATE_SUCCEEDED)
+    ahead = feature_pb2.WatchBackfillRequest(backfill_id=queued[0], from_seq=100)
+    first = store.features.WatchBackfill(ahead).__aiter__().__anext__()
+    assert await refused(first) == (grpc.StatusCode.OUT_OF_RANGE, "AHEAD_OF_THE_JOB")
     cancel.request_id = str(uuid.uuid4())
     assert await refused(store.features.CancelBackfill(cancel)) == (
         grpc.StatusCode.FAILED_PRECONDITION, "ALREADY_ENDED",
