@@ -21,8 +21,9 @@ ROUNDS ?= 60
 BIN := .venv/bin
 RUN_STAMP := .venv/.run.stamp
 DEV_STAMP := .venv/.dev.stamp
+TRITON_STAMP := .tools/triton-py/.stamp
 TYPED := $(foreach folder,python_services/kit execution_core mesh benchmarks tools,$(if $(wildcard $(folder)/*.py),$(folder)))
-LINTED := $(wildcard python_services execution_core mesh benchmarks tests tools examples)
+LINTED := $(wildcard python_services execution_core mesh benchmarks tests tools examples triton_backends)
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url $(if $(UPGRADE),--upgrade)
 UPGRADE ?=
@@ -63,8 +64,24 @@ $(DEV_STAMP): requirements/dev.txt $(RUN_STAMP)
 	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@touch $@
 
-.PHONY: setup setup-run setup-gpu setup-research
-setup: $(DEV_STAMP) ## Create .venv with everything that development needs
+# Triton stands apart: its wheel pins NumPy 1, and the Python that runs its models must have that (with NumPy 2 they
+# answer OK and nothing). Of the wheel only the server is used.
+.tools/triton/.stamp: requirements/triton.txt | .venv/bin/python
+	@echo "installing $< into .tools/triton"
+	@rm -rf .tools/triton
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --require-hashes --target .tools/triton -r $<
+	@touch $@
+
+$(TRITON_STAMP): requirements/triton-py.txt .tools/triton/.stamp | .venv/bin/python
+	@echo "installing $< into .tools/triton-py"
+	@$(UV) venv --quiet --clear --python $(BIN)/python .tools/triton-py
+	@$(UV) pip install --quiet --compile-bytecode --python .tools/triton-py/bin/python --require-hashes -r $<
+	@touch $@
+
+.PHONY: setup setup-run setup-gpu setup-research setup-triton
+setup-triton: $(TRITON_STAMP)
+
+setup: $(DEV_STAMP) $(TRITON_STAMP) ## Create .venv with everything that development needs
 
 setup-run: $(RUN_STAMP)
 
@@ -95,6 +112,8 @@ lock: | $(UV) ## Resolve requirements/*.txt from pyproject.toml (UPGRADE=1: to t
 	@$(COMPILE) pyproject.toml --extra build --extra gpu -c requirements/run.txt -o requirements/gpu.txt
 	@sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements/uv.txt | sed '$(if $(UPGRADE),s/==.*//)' | \
 		$(COMPILE) - -o requirements/uv.txt
+	@$(COMPILE) --no-deps requirements/triton.in -o requirements/triton.txt
+	@$(COMPILE) requirements/triton-py.in -o requirements/triton-py.txt
 	@for peer in $(PEERS); do $(COMPILE) requirements/peers/$$peer.in -o requirements/peers/$$peer.txt; done
 	@if grep -nE '://|^-|file:|$(CURDIR)' requirements/*.txt requirements/peers/*.txt; then echo "lock: an address got into a lock" >&2; exit 1; fi
 
@@ -102,7 +121,7 @@ lock: | $(UV) ## Resolve requirements/*.txt from pyproject.toml (UPGRADE=1: to t
 
 # Ctrl-C ends the session, which is no error.
 .PHONY: run
-run: $(RUN_STAMP) $(KERNEL_STAMP) ## Start the whole mesh and trade a session (REPORT=file.json, SERVE=1 to keep it up)
+run: $(RUN_STAMP) $(TRITON_STAMP) $(KERNEL_STAMP) ## Start the whole mesh and trade a session (REPORT=file.json, SERVE=1 to keep it up)
 	@trap : INT; $(BIN)/alphamesh session --up $(if $(REPORT),--report "$(REPORT)") $(if $(SERVE),--serve) \
 		|| { code=$$?; [ $$code -eq 130 ] || exit $$code; }
 
@@ -116,7 +135,7 @@ $(KERNEL_STAMP): $(KERNELS) | $(RUN_STAMP)
 warm: $(KERNEL_STAMP) ## Compile the numeric kernels into .cache
 
 .PHONY: bench
-bench: $(DEV_STAMP) $(KERNEL_STAMP) ## Measure everything against its peers (JSON=file MARKDOWN=file; `make bench-PART` for one part)
+bench: $(DEV_STAMP) $(TRITON_STAMP) $(KERNEL_STAMP) ## Measure everything against its peers (JSON=file MARKDOWN=file; `make bench-PART` for one part)
 	@$(BIN)/python -m benchmarks $(if $(JSON),--json "$(JSON)") $(if $(MARKDOWN),--markdown "$(MARKDOWN)")
 
 .PHONY: bench-peers
@@ -128,7 +147,7 @@ bench-peers: $(PEERS:%=.bench/%/.stamp) ## Install what the benchmarks compare w
 	@$(UV) pip install --quiet --python .bench/$*/bin/python --require-hashes -r $<
 	@touch $@
 
-bench-%: $(DEV_STAMP) $(KERNEL_STAMP)
+bench-%: $(DEV_STAMP) $(TRITON_STAMP) $(KERNEL_STAMP)
 	@$(BIN)/python -m benchmarks $* $(if $(JSON),--json "$(JSON)") $(if $(MARKDOWN),--markdown "$(MARKDOWN)")
 
 # --- contracts -------------------------------------------------------------------------------------------------
@@ -171,11 +190,11 @@ check-lines: $(DEV_STAMP)
 	@$(BIN)/python tools/check_lines.py
 
 .PHONY: test
-test: $(DEV_STAMP) $(KERNEL_STAMP) ## Run the tests (TESTS=path, PYTEST_ARGS="-k name"), but for chaos and bench
+test: $(DEV_STAMP) $(TRITON_STAMP) $(KERNEL_STAMP) ## Run the tests (TESTS=path, PYTEST_ARGS="-k name"), but for chaos and bench
 	@tools/test $(TESTS) -- $(PYTEST_ARGS)
 
 .PHONY: chaos
-chaos: $(DEV_STAMP) $(KERNEL_STAMP) ## Kill, freeze and damage running systems and judge what is left (ROUNDS=60, JSON=file)
+chaos: $(DEV_STAMP) $(TRITON_STAMP) $(KERNEL_STAMP) ## Kill, freeze and damage running systems and judge what is left (ROUNDS=60, JSON=file)
 	@$(BIN)/pytest tests -m chaos
 	@$(BIN)/python -m tests.chaos --rounds $(ROUNDS) $(if $(JSON),--json "$(JSON)")
 

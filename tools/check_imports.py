@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-CONTRACTS = ("alphamesh", "buf")
+CONTRACTS = ("alphamesh", "buf", "inference")
 WIRE = (*CONTRACTS, "google", "grpc", "grpc_health", "grpc_reflection", "grpc_status", "protovalidate")
 CORE = "execution_core"
 SERVICES = "python_services"
