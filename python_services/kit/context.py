@@ -37,6 +37,14 @@ class Server(Protocol):
         """As in gRPC."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelServer:
+    """For who may load models: Triton's repository of this run, and the key that it wants."""
+
+    models: Path
+    admin_key: str
+
+
 class Context(Generic[C]):
     """The surroundings of one service."""
 
@@ -52,12 +60,14 @@ class Context(Generic[C]):
         events: EventLog,
         connect: Callable[[str], Channel],
         fail: Callable[[BaseException], None],
+        model_server: ModelServer | None = None,
     ) -> None:
         self.name = name
         self.version = version
         self.config = config
         self.data_dir = data_dir
         self.logs = logs  # of all processes of this run; None without processes
+        self.model_server = model_server  # None for who may not load models
         self._journal_address = journal
         self.events = events
         self.pipeline = Pipeline()

@@ -26,7 +26,7 @@ from . import config as configuration
 from . import health as readiness
 from . import telemetry
 from .client import MAX_MESSAGE_BYTES, authority, declared_edge, open_channel, socket_address
-from .context import Context, ServiceDefinition
+from .context import Context, ModelServer, ServiceDefinition
 from .errors import ServiceError
 from .eventlog import DeclaredReads
 from .interceptors import ServerInterceptor
@@ -83,10 +83,13 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path, replica: str) ->
             definition.name, declared_edge(definition.name, service, callees), way_to(service)
         ),
         fail=_crash,
+        model_server=_model_server(settings.get("model_server")),
     )
     await events.start()
     await observability.start()
-    await asyncio.gather(*(readiness.wait_serving(way_to(callee), authority(callee)) for callee in callees))
+    await asyncio.gather(
+        *(readiness.wait_serving(way_to(callee), authority(callee)) for callee in settings.get("awaits", callees))
+    )
     await definition.build(context)
     server = grpc.aio.server(
         interceptors=[ServerInterceptor(context.pipeline)],
@@ -123,6 +126,12 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path, replica: str) ->
     await context.close()
     await observability.close()
     telemetry.logger().info("stopped")
+
+
+def _model_server(settings: dict[str, str] | None) -> ModelServer | None:
+    if settings is None:
+        return None
+    return ModelServer(models=Path(settings["models"]), admin_key=settings["admin_key"])
 
 
 def _crash(error: BaseException) -> None:
