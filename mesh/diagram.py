@@ -55,7 +55,7 @@ def data(topology: Topology) -> dict[str, Any]:
                 "reads": list(service.reads),
                 "limits": asdict(service.limits),
             }
-            for service in topology.services
+            for service in topology.callees
         },
         "clients": {
             client.name: {"clearance": client.clearance, "calls": calls(client.calls), "reads": list(client.reads)}
@@ -73,7 +73,7 @@ def readers(topology: Topology, stream: str) -> list[str]:
 
 
 def _owners(topology: Topology) -> list[Service | Client]:
-    return [*topology.services, *topology.clients]
+    return [*topology.callees, *topology.clients]
 
 
 def svg(topology: Topology) -> str:
@@ -112,13 +112,13 @@ def svg(topology: Topology) -> str:
 def _bands(topology: Topology) -> list[tuple[str, str, list[list[str]]]]:
     """(label, colour, rows of names), from top to bottom; none is empty."""
     depth: dict[str, int] = {}
-    for service in topology.services:  # callees come first
+    for service in topology.callees:  # callees come first
         depth[service.name] = 1 + max((depth[callee] for callee in service.callees), default=-1)
     found: list[tuple[str, str, list[list[str]]]] = []
     if topology.clients:
         found.append(("clients", "#f3f4f6", [[client.name for client in topology.clients]]))
     for sensitivity in reversed(SENSITIVITIES):
-        names = [service.name for service in topology.services if service.sensitivity == sensitivity]
+        names = [service.name for service in topology.callees if service.sensitivity == sensitivity]
         levels = sorted({depth[name] for name in names}, reverse=True)
         if levels:
             rows = [[name for name in names if depth[name] == level] for level in levels]

@@ -14,25 +14,37 @@ _TAIL_BYTES = 64 * 1024
 _OWN_COLUMNS = frozenset({"timestamp", "level", "service", "version", "event", "exception", "trace_id"})
 _NATS_LINE = re.compile(r"^\[\d+\] (\S+ \S+) \[(\w{3})\] (.*)$")
 _NATS_LEVELS = {"INF": "info", "WRN": "warning", "ERR": "error", "FTL": "critical", "DBG": "debug", "TRC": "debug"}
+_TRITON_LINE = re.compile(r'^\d{4}-\d\d-\d\dT\S+Z ([IWEF]) \d+ \S+\] ?"?(.*?)"?$')
+_TRITON_TABLE = re.compile(r"^(\+-|\| )")
+_TRITON_LEVELS = {"I": "info", "W": "warning", "F": "critical"}
 _POSTGRES_LINE = re.compile(r"^(LOG|WARNING|ERROR|FATAL|PANIC|DETAIL|HINT|CONTEXT|STATEMENT|QUERY):  (.*)$")
 _POSTGRES_LEVELS = {"WARNING": "warning", "ERROR": "error", "FATAL": "critical", "PANIC": "critical"}
 
 
 def wrap(service: str, line: str) -> bytes:
-    """A line of plain text (stderr, or the own format of nats-server or PostgreSQL) as a JSON line."""
+    """A line of plain text (stderr, or the own format of nats-server, Triton or PostgreSQL) as a JSON line."""
     level, event = "error", line
     if match := _NATS_LINE.match(line):
         level, event = _NATS_LEVELS.get(match[2], "info"), match[3]
+    elif match := _TRITON_LINE.match(line):
+        level, event = _TRITON_LEVELS.get(match[1], "error"), match[2]
+    elif _TRITON_TABLE.match(line):
+        level = "info"
     elif match := _POSTGRES_LINE.match(line):
         level, event = _POSTGRES_LEVELS.get(match[1], "info"), match[2]
-    record = {
+    return record(service, event, level)
+
+
+def record(service: str, event: str, level: str = "info") -> bytes:
+    """A JSON line of now."""
+    fields = {
         "service": service,
         "stream": "stderr",
         "event": event,
         "level": level,
         "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
     }
-    return orjson.dumps(record) + b"\n"
+    return orjson.dumps(fields) + b"\n"
 
 
 def parse(line: bytes) -> dict[str, Any]:

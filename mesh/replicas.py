@@ -91,7 +91,7 @@ class Replicas:
     async def rotate(self, identity: str) -> dict[str, datetime]:
         """New certificates for one identity, or for all when it is empty; when they expire, by holder."""
         sidecars = self._sidecars()
-        known = [*(s.name for s in self._topology.services), *(c.name for c in self._topology.clients)]
+        known = [*(s.name for s in self._topology.started), *(c.name for c in self._topology.clients)]
         if identity and identity not in known:
             raise not_found("identity", identity, f"there are {', '.join(known)}")
         async with self._changing:

@@ -9,6 +9,7 @@ sock/<name>.metrics.sock  where its metrics are read
 data/<name>/         its journal
 logs/<name>.jsonl    its log
 nats/                the event log's configuration and store
+triton/              the model repository and the backends of the inference server
 postgres/            the data of the run's own PostgreSQL, with --journal postgres
 """
 
@@ -28,9 +29,11 @@ from typing import Any
 
 import orjson
 
+from . import logs
 from .errors import MeshError
 from .instances import Instance
 from .topology import LONGEST_NAME, LONGEST_VERSION, MOST_REPLICAS, Service
+from .triton_section import NAME as TRITON
 
 VAR = Path("var")
 FOLDERS = ("config", "data", "logs", "mesh", "nats")
@@ -141,6 +144,11 @@ class RunDir:
         """Log of one process."""
         return self.path / "logs" / f"{name}.jsonl"
 
+    def note(self, name: str, text: str) -> None:
+        """A line of the mesh's own in the log of one process."""
+        with contextlib.suppress(OSError), self.log(name).open("ab") as file:
+            file.write(logs.record(name, text, "error"))
+
     @property
     def control(self) -> Path:
         """Where the supervisor takes commands."""
@@ -154,6 +162,7 @@ class RunDir:
         tracing: Mapping[str, Any] | None = None,
         *,
         sidecar: bool = False,
+        model_server: Mapping[str, str] | None = None,
     ) -> None:
         """What `process` is started with; readable by its owner only."""
         settings = {
@@ -162,10 +171,14 @@ class RunDir:
             "sidecar": sidecar,
             "config": dict(process.config),
             "calls": list(process.callees),
+            # Without its models a service serves, degraded; it does not wait for them.
+            "awaits": [callee for callee in process.callees if callee != TRITON],
             "reads": list(process.reads),
         }
         if tracing is not None:
             settings["tracing"] = dict(tracing)
+        if model_server is not None:
+            settings["model_server"] = dict(model_server)
         self._write(Path("config") / f"{process.name}.json", settings)
 
     def write_reader(self, client: str, nats_url: str) -> None:

@@ -54,12 +54,13 @@ class Sidecars:
         self._lifetime = timedelta(hours=topology.mesh.certificate_hours)
         self._trust = self._folder / "trust.json"
         front = topology.front
+        # Whoever may call; Triton calls nobody.
         self._identities: list[Service | Client] = [*topology.processes, *topology.clients]
         self._edge = ""
-        instances = [instance for service in topology.services for instance in at_start(service)]
+        instances = [instance for service in topology.started for instance in at_start(service)]
         self._ports: dict[str, int] = {}
         self._holders = {client.name: client.name for client in topology.clients}  # of a certificate: whose it is
-        self._weights = {service.name: {g.name: g.weight for g in groups(service)} for service in topology.services}
+        self._weights = {service.name: {g.name: g.weight for g in groups(service)} for service in topology.started}
         self._published: dict[str, tuple[str, ...]] = {}
         self._nodes: dict[str, Sidecar] = {}
         for instance, port in zip(instances, ports.free(len(instances)), strict=True):
@@ -83,7 +84,7 @@ class Sidecars:
     def write(self) -> None:
         """Everything that the sidecars read, certificates anew. Raises MeshError."""
         discovery.write_trust(self._make(self._trust), self._authority.trust)
-        for service in self._topology.services:
+        for service in self._topology.started:
             for group in groups(service):
                 # Replicas are found when they are ready; what has none keeps its address for ever.
                 self.publish(group, [] if service.replicas else [service.name])
@@ -185,7 +186,7 @@ class Sidecars:
     def _write_routes(self, identity: Service | Client, without: str = "") -> None:
         clusters = {
             call.service: {sidecar.NOBODY: 100}
-            if call.service == without
+            if call.service == without or call.service not in self._weights
             else {_cluster(identity.name, name): weight for name, weight in self._weights[call.service].items()}
             for call in identity.calls
         }
@@ -250,6 +251,7 @@ class Sidecars:
                 self._endpoints(group.name),
             )
             for call in identity.calls
+            if call.service in self._weights
             for group in groups(self._topology.service(call.service))
         ]
         return [listener], [*clusters, sidecar.nobody()]

@@ -3,7 +3,8 @@
 All services are started at once when the event log is ready; each waits by itself, before it is built,
 for those that it calls (kit/server.py), so that their imports run in parallel. Ready means that
 grpc.health.v1 says SERVING on the service's socket. A service that ends is restarted with growing
-pauses; one that never got ready, that says its configuration is wrong, or that keeps ending stops all.
+pauses; one that never got ready, that says its configuration is wrong, or that keeps ending stops all. Triton is no
+part of that: once it has been up, it is started again for ever, and who needs it goes on without.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 
 from python_services.kit import health
 
-from . import logs, nats, postgres
+from . import logs, nats, postgres, triton_section
 from .cli import ONE_THREAD
 from .edge import NAME as EDGE
 from .errors import MeshError
@@ -32,6 +33,7 @@ from .process import Nursery, Process
 from .rundir import RunDir
 from .sidecars import OUTSIDE, SUFFIX, Sidecar, Sidecars
 from .topology import ROOT, Topology
+from .triton import TritonServer
 
 MISCONFIGURED = 78  # sysexits.h EX_CONFIG: starting it again cannot help
 TAIL_LINES = 12
@@ -65,6 +67,8 @@ class _Unit:
     calls: frozenset[str] = frozenset()
     instance: Instance | None = None
     stop_signal: signal.Signals = signal.SIGTERM
+    vital: bool = True  # the run ends when this cannot be kept
+    watch: Callable[[], Awaitable[str]] | None = None  # returns why it is of no use any more
     status: Status = field(default_factory=Status)
     process: Process | None = None
     up: asyncio.Event = field(default_factory=asyncio.Event)
@@ -82,6 +86,7 @@ class Supervisor:
         self._rules = topology.supervision
         self._nats = NatsServers(run, topology)
         self._postgres = PostgresServer(run) if topology.journals.kind == postgres.NAME else None
+        self._triton = TritonServer(run, topology.triton) if topology.triton and topology.triton.enabled else None
         self._journals = run.state().get("journals", "")
         self._state = "STARTING"
         self._since = _now()
@@ -97,6 +102,8 @@ class Supervisor:
                 self._units[instance.name] = self._service_unit(instance)
         if self._postgres is not None:
             self._units[postgres.NAME] = self._postgres_unit(self._postgres)
+        if self._triton is not None:
+            self._units[triton_section.NAME] = self._triton_unit(self._triton)
         for sidecar in self.sidecars.nodes if self.sidecars else ():
             self._units[sidecar.name] = self._sidecar_unit(sidecar)
         self._keeping: list[asyncio.Task[None]] = []
@@ -106,7 +113,8 @@ class Supervisor:
         begun = time.perf_counter()
         self._check_journals()
         self.save()
-        await self._or_failure(asyncio.gather(self._event_log(), self._own_postgres(), self._mesh(), self._preload()))
+        parts = (self._event_log(), self._own_postgres(), self._mesh(), self._preload(), self._models())
+        await self._or_failure(asyncio.gather(*parts))
         self._journals = self._topology.journals.kind
         for client in self._topology.clients:
             if client.reads:
@@ -141,6 +149,8 @@ class Supervisor:
             await asyncio.gather(*(self._stop(unit) for unit in wave))
             left = [unit for unit in left if unit not in wave]
         await self._nursery.stop()
+        if self._triton is not None:
+            self._triton.clean()
         if self._failure.done():
             self._failure.exception()  # seen
         self._state = "STOPPED"
@@ -256,6 +266,12 @@ class Supervisor:
             self._begin(self._units[postgres.NAME])
             await self._units[postgres.NAME].up.wait()
 
+    async def _models(self) -> None:
+        """Begun first, for it takes longest; awaited with everything else."""
+        if self._triton is not None:
+            await asyncio.to_thread(self._triton.prepare)
+            self._begin(self._units[triton_section.NAME])
+
     def _check_journals(self) -> None:
         wanted = self._topology.journals.kind
         if self._journals not in ("", wanted):
@@ -286,7 +302,14 @@ class Supervisor:
             tracing = self._topology.tracing.settings(self._run.socket)
             sidecar = self.sidecars is not None
             url = self._nats.url_of(instance.service.name)
-            self._run.write_config(instance, url, self._journal_address(), tracing, sidecar=sidecar)
+            self._run.write_config(
+                instance,
+                url,
+                self._journal_address(),
+                tracing,
+                sidecar=sidecar,
+                model_server=self._model_server(instance),
+            )
             arguments = ["--run-dir", str(self._run.path), "--replica", name]
             if self._rules.preload:
                 return await self._nursery.fork(name, module, arguments, log)
@@ -327,6 +350,25 @@ class Supervisor:
         # SIGTERM would wait for whoever is still connected.
         return _Unit(server.name, start, ready, serves=server.name, stop_signal=signal.SIGINT)
 
+    def _triton_unit(self, server: TritonServer) -> _Unit:
+        async def start() -> Process:
+            environment = server.environment(self._environment())
+            return await Process.start(server.name, server.command(), self._run.log(server.name), environment)
+
+        async def ready() -> str:
+            await server.ready()
+            return server.version
+
+        calls = frozenset({f"{server.name}{SUFFIX}"})
+        return _Unit(server.name, start, ready, server.name, calls, vital=False, watch=server.watch)
+
+    def _model_server(self, instance: Instance) -> dict[str, str] | None:
+        """For who may load models."""
+        methods = [call.methods for call in instance.service.calls if call.service == triton_section.NAME]
+        if self._triton is None or not any(triton_section.administers(each) for each in methods):
+            return None
+        return self._triton.administration
+
     async def _service_ready(self, name: str) -> str:
         await health.wait_serving(self._run.socket(name))
         for record in reversed(logs.tail(self._run.log(name), TAIL_LINES)):
@@ -360,25 +402,55 @@ class Supervisor:
         failures = 0
         while not self._stopping.is_set():
             begun = time.perf_counter()
-            unit.process = await unit.start()
-            self._set(unit, "STARTING", pid=unit.process.pid)
-            served = await self._until_ready(unit, unit.process)
+            served = await self._started(unit)
             if served:
                 unit.status.startup_ms = _milliseconds(begun)
                 self._set(unit, "SERVING")
                 unit.up.set()
-            code = await unit.process.wait()
+            code = await self._ended(unit)
             unit.status.exit_code = code
             if self._stopping.is_set() or unit.leaving:
                 return
             if served and _milliseconds(begun) >= self._rules.healthy_s * 1e3:
                 failures = 0
             failures += 1
-            if code == MISCONFIGURED or not unit.up.is_set() or failures > self._rules.maximum_restarts:
+            hopeless = unit.vital and (code == MISCONFIGURED or failures > self._rules.maximum_restarts)
+            if hopeless or not unit.up.is_set():
                 raise self._gave_up(unit, code, failures)
             self._set(unit, "BACKING_OFF", pid=None)
-            await asyncio.sleep(min(self._rules.backoff_s * 2 ** (failures - 1), self._rules.backoff_limit_s))
+            await asyncio.sleep(min(self._rules.backoff_s * 2 ** min(failures - 1, 30), self._rules.backoff_limit_s))
             unit.status.restarts += 1
+
+    async def _started(self, unit: _Unit) -> bool:
+        """Whether it got ready; False when it ended first."""
+        try:
+            unit.process = await unit.start()
+            self._set(unit, "STARTING", pid=unit.process.pid)
+            return await self._until_ready(unit, unit.process)
+        except (MeshError, OSError) as error:
+            if unit.vital or not unit.up.is_set():
+                raise
+            self._run.note(unit.name, str(error))
+            if unit.process is not None:
+                unit.process.kill()
+            return False
+
+    async def _ended(self, unit: _Unit) -> int:
+        """How the process ended: by itself, or because it was of no use any more."""
+        assert unit.process is not None
+        if unit.watch is None or unit.status.state != "SERVING":
+            return await unit.process.wait()
+        ended, useless = asyncio.ensure_future(unit.process.wait()), asyncio.ensure_future(unit.watch())
+        try:
+            await asyncio.wait((ended, useless), return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                why = useless.exception() or useless.result()
+                self._run.note(unit.name, f"is started again: {why}")
+                unit.process.kill()
+            return await ended
+        finally:
+            useless.cancel()
+            await asyncio.gather(useless, return_exceptions=True)
 
     async def _until_ready(self, unit: _Unit, process: Process) -> bool:
         """False when it ended first."""

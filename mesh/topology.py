@@ -22,8 +22,10 @@ import yaml
 from google.protobuf import descriptor_pool
 
 from . import edge as edges
+from . import triton_section
 from .edge import Edge
 from .errors import MeshError
+from .triton_section import Triton
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_PATH = Path(__file__).with_name("topology.yaml")
@@ -31,7 +33,10 @@ SENSITIVITIES = ("public", "confidential", "restricted")  # each may be read wit
 CONFIDENTIAL = "confidential"  # what is not labelled, and who
 # Identities, processes and users of the event log that are not from a topology.
 RESERVED = frozenset({"alphamesh", "edge", "nats", "nursery", "outside", "postgres", "supervisor"})
-_TOP = {"version", "mesh", "edge", "event_log", "journals", "supervision", "tracing", "services", "clients"}
+_TOP = {
+    *("version", "mesh", "edge", "event_log", "journals", "supervision", "tracing"),
+    *("triton", "services", "clients"),
+}
 OWN_JOURNALS = ("sqlite", "postgres", "nats")
 _SERVERS = ("postgresql", "postgres", "nats", "tls")
 LONGEST_NAME = 32  # a socket carries the name, and its path is short
@@ -221,8 +226,26 @@ class Topology:
     journals: Journals = field(default_factory=Journals)
     supervision: Supervision = field(default_factory=Supervision)
     tracing: Tracing = field(default_factory=Tracing)
+    triton: Triton | None = None
     services: tuple[Service, ...]
     clients: tuple[Client, ...] = ()
+
+    @property
+    def inference(self) -> Service | None:
+        """Triton as those that call it know it; None when the topology has none."""
+        if self.triton is None:
+            return None
+        return Service(name=triton_section.NAME, module="", sensitivity=self.triton.sensitivity, config={}, calls=())
+
+    @property
+    def callees(self) -> tuple[Service, ...]:
+        """Whoever may be called, callees before their callers: Triton and the services."""
+        return (*([self.inference] if self.inference else []), *self.services)
+
+    @property
+    def started(self) -> tuple[Service, ...]:
+        """Those of `callees` that run: without Triton where it is not enabled."""
+        return tuple(s for s in self.callees if s.module or (self.triton is not None and self.triton.enabled))
 
     @property
     def front(self) -> Service | None:
@@ -247,10 +270,10 @@ class Topology:
 
     def service(self, name: str) -> Service:
         """Raises KeyError with the names that exist."""
-        for service in self.services:
+        for service in self.callees:
             if service.name == name:
                 return service
-        raise KeyError(f"no service {name!r} in {self.path}; it has {', '.join(s.name for s in self.services)}")
+        raise KeyError(f"no service {name!r} in {self.path}; it has {', '.join(s.name for s in self.callees)}")
 
     def with_servers(self, servers: int) -> Topology:
         """A copy with another number of event log servers. Raises TopologyError."""
@@ -267,6 +290,10 @@ class Topology:
         old = self.service(name)
         new = dataclasses.replace(old, config={**old.config, **changes})
         return dataclasses.replace(self, services=tuple(new if s is old else s for s in self.services))
+
+    def without_triton(self) -> Topology:
+        """A copy in which no model is served: calls to it are UNAVAILABLE."""
+        return dataclasses.replace(self, triton=self.triton and dataclasses.replace(self.triton, enabled=False))
 
     def without_sidecars(self) -> Topology:
         """A copy in which services call each other's sockets directly, and are who they say they are."""
@@ -305,7 +332,11 @@ class _Reader:
         event_log = self._event_log(top.get("event_log"), named)
         self._streams = event_log.streams
         self._sensitivity = {name: self._label(body, "sensitivity", CONFIDENTIAL) for name, body in named.items()}
-        services = {name: self._service(name, body, named) for name, body in named.items()}
+        callees = [*named]
+        if "triton" in top:
+            self._sensitivity[triton_section.NAME] = self._label(top["triton"], "sensitivity", CONFIDENTIAL)
+            callees.append(triton_section.NAME)
+        services = {name: self._service(name, body, callees) for name, body in named.items()}
         self._check_modules([one for one in services.values() if one.replicas is None], named)
         clients = self._named(top["clients"], "clients") if "clients" in top else {}
         for name, body in named.items():
@@ -321,8 +352,11 @@ class _Reader:
             journals=self._journals(top.get("journals")),
             supervision=self._record(Supervision, top.get("supervision"), "supervision"),
             tracing=self._tracing(top.get("tracing"), services),
+            triton=triton_section.read(
+                self, top.get("triton"), self._path.parent, self._sensitivity.get(triton_section.NAME, CONFIDENTIAL)
+            ),
             services=tuple(services[name] for name in self._start_order(services, top["services"])),
-            clients=tuple(self._client(name, body, named) for name, body in clients.items()),
+            clients=tuple(self._client(name, body, callees) for name, body in clients.items()),
         )
 
     def _event_log(self, node: yaml.Node | None, known: Iterable[str]) -> EventLog:
@@ -490,7 +524,8 @@ class _Reader:
 
     def _start_order(self, services: Mapping[str, Service], node: yaml.Node) -> list[str]:
         try:
-            return list(TopologicalSorter({s.name: s.callees for s in services.values()}).static_order())
+            order = TopologicalSorter({s.name: s.callees for s in services.values()}).static_order()
+            return [name for name in order if name in services]
         except CycleError as error:
             circle = " -> ".join(reversed(error.args[1]))
             raise self._error(node, f"services call each other in a circle: {circle}", "remove one edge") from error
@@ -523,7 +558,7 @@ class _Reader:
             if not 0 < len(name) <= LONGEST_NAME or not set(name) <= _NAME_CHARACTERS:
                 rule = f"use at most {LONGEST_NAME} lower-case letters, digits and _"
                 raise self._error(item, f"{what}: bad name {name!r}", rule)
-            if name in RESERVED:
+            if name in RESERVED or (name == triton_section.NAME and not what.startswith("calls of ")):
                 raise self._error(item, f"{what}: {name!r} is a name of the mesh itself", "use another")
         return items
 
@@ -606,7 +641,7 @@ def unknown_method(method: str) -> str:
 @functools.cache
 def _import_contracts(package: str) -> None:
     """Makes the generated messages of one proto package known to the descriptor pool."""
-    if not package.startswith(("alphamesh.", "grpc.")):
+    if package != "inference" and not package.startswith(("alphamesh.", "grpc.")):
         return
     try:
         module = importlib.import_module(package)

@@ -29,7 +29,8 @@ def test_ctrl_c_ends_every_process_and_the_same_command_goes_on_where_it_was():
             if line.startswith("cycle "):
                 break
         pids = [facts["pid"] for facts in RunDir(run).state()["processes"].values()]
-        assert len(pids) == 2 * len(topology.load().processes) + 2  # sidecars, the clients' one, the event log
+        # A sidecar each, the clients' one, Triton's and itself, the event log.
+        assert len(pids) == 2 * len(topology.load().processes) + 4
         assert all(alive(pid) for pid in pids)
         child.send_signal(signal.SIGINT)
         _, errors = child.communicate(timeout=PATIENCE_S)

@@ -41,7 +41,7 @@ def test_the_real_topology_is_sound_and_starts_callees_first():
     names = [service.name for service in mesh.services]
     assert set(names) >= {"market_data", "technical_agent", "venue", "execution", "portfolio", "risk", "coordinator"}
     for position, service in enumerate(mesh.services):
-        assert set(service.callees) <= set(names[:position])
+        assert set(service.callees) <= {"triton", *names[:position]}
     assert names[-2:] == ["coordinator", "audit"]
 
 
@@ -241,3 +241,50 @@ def test_replicas_that_cannot_be_are_refused_with_file_and_line(write, old, new,
         topology.load(path)
     assert f"{path}:{line}: " in str(refused.value)
     assert says in str(refused.value)
+
+
+MODELS = """\
+version: 1
+triton:
+  models: served
+services:
+  caller:
+    calls:
+      triton:
+        - inference.GRPCInferenceService/ModelInfer
+  other: {}
+"""
+
+
+def test_triton_is_called_like_a_service_and_is_none(write):
+    path = write(MODELS)
+    (path.parent / "served").mkdir()
+    mesh = topology.load(path)
+    assert mesh.triton.models == str(path.parent / "served")
+    assert sorted(service.name for service in mesh.services) == ["caller", "other"]
+    assert [service.name for service in mesh.started] == ["triton", *(service.name for service in mesh.services)]
+    assert mesh.service("triton").sensitivity == "confidential"
+    off = mesh.without_triton()
+    assert off.started == mesh.services
+    assert off.service("caller").callees == ("triton",)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ("  models: served\n", "  models: elsewhere\n", 3, "there is no folder"),
+        ("  models: served\n", "  models: served\n  probe_s: 0\n", 4, "must be more than 0"),
+        ("  models: served\n", "  model: served\n", 3, "unknown key 'model'"),
+        ("  models: served\n", "  sensitivity: restricted\n  models: served\n", 9, "which is restricted"),
+        ("ModelInfer", "Infer", 8, "has no method 'Infer'"),
+        ("  other: {}", "  triton: {}", 9, "a name of the mesh itself"),
+        ("triton:\n  models: served\n", "", 6, "which is no service"),
+    ],
+)
+def test_a_mistake_about_triton_is_refused_with_its_line(write, old, new, line, says):
+    path = write(MODELS.replace(old, new, 1))
+    (path.parent / "served").mkdir()
+    with pytest.raises(TopologyError) as caught:
+        topology.load(path)
+    assert f"topology.yaml:{line}:" in str(caught.value)
+    assert says in str(caught.value)
