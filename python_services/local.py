@@ -17,14 +17,18 @@ from typing import Any, TypeVar, cast
 import grpc
 
 from alphamesh.audit.v1 import event_pb2
+from inference import grpc_service_pb2_grpc
+from mesh import triton_models, triton_section
 from mesh.topology import Service, Topology
 
 from .kit import config as configuration
 from .kit import telemetry
 from .kit.client import Channel, declared_edge
-from .kit.context import Context, ServiceDefinition
+from .kit.context import Context, ModelServer, ServiceDefinition
 from .kit.eventlog import DeclaredReads, LocalEventLog
+from .kit.interceptors import Pipeline
 from .kit.local import LocalServer, LocalTransport
+from .kit.local_models import LocalModels
 
 S = TypeVar("S")
 
@@ -49,6 +53,7 @@ class LocalSystem:
         self._owner: asyncio.Task[Any] | None = None
         self._failure: tuple[str, BaseException] | None = None
         self._cancelled_owner = False
+        self._model_server: ModelServer | None = None
         self.versions: dict[str, str] = {}
         self.startup_ms: dict[str, float] = {}
 
@@ -58,6 +63,7 @@ class LocalSystem:
         self._owner = asyncio.current_task()
         try:
             await self._events.start()
+            self._serve_models()
             for service in self._topology.services:
                 begun = time.perf_counter()
                 await self.start(service.name)
@@ -99,6 +105,25 @@ class LocalSystem:
         # A task of its own: what it sets in its context, for its log lines, stays there.
         await asyncio.create_task(self._build(self._topology.service(service)))
 
+    def _serve_models(self) -> None:
+        """Where the mesh has Triton: the topology's models, or a copy when a service may change what is served."""
+        triton = self._topology.triton
+        if triton is None or not triton.enabled:
+            return
+        models = Path(triton.models)
+        administered = any(
+            call.service == triton_section.NAME and triton_section.administers(call.methods)
+            for service in self._topology.services
+            for call in service.calls
+        )
+        if administered:
+            self._model_server = ModelServer(models=self._run_dir / triton_section.NAME / "models", admin_key="")
+            triton_models.fill(self._model_server.models, models)
+            models = self._model_server.models
+        server = LocalServer(Pipeline())
+        grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(LocalModels(models), cast(Any, server))
+        self._transport.bind(triton_section.NAME, server)
+
     async def _build(self, service: Service) -> None:
         telemetry.as_service(service.name)
         definition: ServiceDefinition[Any] = import_module(f"{service.module}.service").DEFINITION
@@ -111,6 +136,7 @@ class LocalSystem:
             events=DeclaredReads(self._events, service.name, service.reads),
             connect=lambda callee: self._connect(service, callee),
             fail=lambda error: self._fail(service.name, error),
+            model_server=self._model_server,
         )
         self._contexts.append(context)
         await definition.build(context)
