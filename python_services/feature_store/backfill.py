@@ -46,7 +46,6 @@ class Backfills:
         self.changed = changed
         self.updates: dict[str, list[feature_pb2.Backfill]] = {}
         self._work = asyncio.Event()
-        self._stop = threading.Event()
         self._thread = ThreadPoolExecutor(1, "backfill", initializer=_yield_to_others)
 
     def apply(self, envelope: event_pb2.EventEnvelope) -> None:
@@ -104,7 +103,6 @@ class Backfills:
 
     async def close(self) -> None:
         """Stops after the partition that is being written."""
-        self._stop.set()
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     async def _job(self, job: feature_pb2.Backfill) -> None:

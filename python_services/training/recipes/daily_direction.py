@@ -19,13 +19,12 @@ from .. import engines, labels, splits
 from ..cards import Card
 from ..dataset import Dataset
 from ..errors import TrainingError
-from ..fitting import Floats, Ints, Judged, Model, Plan, Rows, Task, figures, fit, judge, naive_figures
+from ..fitting import Floats, Judged, Model, Plan, Rows, Task, figures, fit, judge, naive_figures
 from . import Golden, TrainContext, Trained
 
 FEATURE_SET = "daily_technical"
 GOLDEN_ROWS = 8
 LIBRARIES = ("lightgbm", "numpy", "onnx", "onnxmltools", "onnxruntime", "scikit-learn")
-_DAY_NS = 86_400 * 10**9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,6 @@ class _Study:
 
     data: Dataset
     rows: Rows
-    instrument: Ints
     plan: Plan
     develop: Rows  # what may be fitted on: no label of it reaches into the holdout or its embargo
     holdout: Rows
@@ -76,30 +74,30 @@ class DailyDirection:
         settings = study.plan.parameters
         trials, folds = settings["trials"], study.folds
         checks = splits.count(folds["groups"], folds["test_groups"])
-        total, done = trials + checks + settings["walk_forward_folds"] + 2, 0
-        plan = study.plan
+        total, done = trials + checks + settings["walk_forward_folds"] + 2, trials
+        plan, groups = study.plan, folds["groups"]
         if trials:
-            step = lambda number: context.progress(number, total, "search")  # noqa: E731
-            plan = search.best(study.develop, study.develop_bars, plan, folds["groups"], trials, context.executor, step)
-            done = trials
+            plan = search.best(
+                study.develop, study.develop_bars, plan, groups, trials, context.executor,
+                lambda number: context.progress(number, total, "search"),
+            )  # fmt: skip
         context.progress(done, total, "cross-validation")
         crossed = []
         cross = splits.combinatorial(
-            study.develop.bar, study.develop_bars, folds["groups"], folds["test_groups"], plan.horizon, plan.embargo
+            study.develop.bar, study.develop_bars, groups, folds["test_groups"], plan.horizon, plan.embargo
         )
         for result in context.executor.map(judge, [Task(rows=study.develop, split=each, plan=plan) for each in cross]):
             crossed.append(result)
             done += 1
             context.report_fold(_fold(result))
             context.progress(done, total, "cross-validation")
-        walked = []
+        walked: list[Judged] = []
         forward = splits.walk_forward(
             study.develop.bar, study.develop_bars, settings["walk_forward_folds"], settings["minimum_train_bars"],
             plan.horizon, plan.embargo,
         )  # fmt: skip
-        for result in context.executor.map(
-            judge, [Task(rows=study.develop, split=each, plan=plan) for each in forward]
-        ):
+        ahead = [Task(rows=study.develop, split=each, plan=plan) for each in forward]
+        for result in context.executor.map(judge, ahead):
             walked.append(result)
             done += 1
             context.progress(done, total, "walk-forward")
@@ -112,8 +110,8 @@ class DailyDirection:
         return trained
 
 
-def complete_rows(data: Dataset, kind: str, horizon: int) -> tuple[Rows, Ints]:
-    """Rows with every feature and every label, by bar then instrument, and the instrument of each."""
+def complete_rows(data: Dataset, kind: str, horizon: int) -> Rows:
+    """Rows with every feature and every label, by bar, then instrument."""
     at = (data.bar, data.instrument)
     parts = {
         "up": labels.is_up(kind, data.close, horizon)[at],
@@ -127,8 +125,7 @@ def complete_rows(data: Dataset, kind: str, horizon: int) -> tuple[Rows, Ints]:
         whole &= np.isfinite(values)
     order = np.flatnonzero(whole)
     order = order[np.lexsort((data.instrument[order], data.bar[order]))]
-    rows = Rows(features=features[order], bar=data.bar[order], **{name: each[order] for name, each in parts.items()})
-    return rows, data.instrument[order]
+    return Rows(features=features[order], bar=data.bar[order], **{name: each[order] for name, each in parts.items()})
 
 
 def _prepare(data: Dataset, context: TrainContext) -> _Study:
@@ -143,7 +140,7 @@ def _prepare(data: Dataset, context: TrainContext) -> _Study:
         embargo=int(folds["embargo_bars"]),
     )
     try:
-        rows, instrument = complete_rows(data, kind, horizon)
+        rows = complete_rows(data, kind, horizon)
     except ValueError as error:
         raise TrainingError("LABEL_UNKNOWN", f"label.kind: {error}") from error
     if not len(rows):
@@ -168,7 +165,6 @@ def _prepare(data: Dataset, context: TrainContext) -> _Study:
     return _Study(
         data=data,
         rows=rows,
-        instrument=instrument,
         plan=plan,
         develop=rows.take(chosen),
         holdout=held_out,
@@ -197,10 +193,8 @@ def _result(
     data, close_ns = study.data, study.data.close_ns
     first = len(close_ns) - (study.develop_bars + plan.horizon + plan.embargo + int(plan.parameters["holdout_bars"]))
     last_used = int(close_ns[first + int(study.develop.bar.max()) + plan.horizon])
-    sample = np.linspace(0, len(study.holdout) - 1, GOLDEN_ROWS).astype(np.intp)
-    golden_inputs = np.ascontiguousarray(study.holdout.features[sample])
+    golden_inputs = study.holdout.features[np.linspace(0, len(study.holdout) - 1, GOLDEN_ROWS).astype(np.intp)]
     golden = export.run(content, golden_inputs)
-    described = engines.describe(plan.engine)
     card = Card(
         model_id=DailyDirection.model_id,
         title=DailyDirection.title,
@@ -209,7 +203,7 @@ def _result(
             f"{plan.horizon} bars later, and the standard deviation of the simple return until then."
         ),
         engine=plan.engine,
-        engine_version=described.version,
+        engine_version=engines.describe(plan.engine).version,
         parameters=dict(plan.parameters),
         seed=plan.seed,
         data={

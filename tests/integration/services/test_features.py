@@ -367,15 +367,27 @@ def run() -> Iterator[RunDir]:
         assert alphamesh("down", "--data-dir", path).returncode == 0
 
 
-async def test_killed_in_a_backfill_it_goes_on_and_the_command_line_shows_it(run: RunDir) -> None:
+async def test_cancelled_and_killed_in_a_backfill_it_goes_on_and_the_command_line_shows_it(run: RunDir) -> None:
     system = SocketSystem(run)
     features = system.stub(feature_pb2_grpc.FeatureServiceStub, "feature_store")
     request = feature_pb2.CreateBackfillRequest(
         request_id=str(uuid.uuid4()), feature_set_version=SET, instrument_ids=NAMES, start_ns=0, end_ns=2**62
     )
     job = (await features.CreateBackfill(request)).backfill
+    cancelled, asked = list[Backfill](), False
+    async for response in features.WatchBackfill(feature_pb2.WatchBackfillRequest(backfill_id=job.backfill_id)):
+        if response.updates and response.updates[-1].state == Backfill.STATE_RUNNING and not asked:
+            cancel = feature_pb2.CancelBackfillRequest(request_id=str(uuid.uuid4()), backfill_id=job.backfill_id)
+            await features.CancelBackfill(cancel)
+            asked = True
+        cancelled += response.updates
+    assert cancelled[-1].state == Backfill.STATE_CANCELED
+    assert cancelled[-1].written_rows < cancelled[-1].total_rows
+    request.request_id = str(uuid.uuid4())
+    job = (await features.CreateBackfill(request)).backfill
     folder = run.path / "data" / "feature_store" / "offline" / SET
-    while not list(folder.glob("*/*.parquet")):  # noqa: ASYNC110 - another process writes them
+    begun = len(list(folder.glob("*/*.parquet")))
+    while len(list(folder.glob("*/*.parquet"))) == begun:  # noqa: ASYNC110 - another process writes them
         await asyncio.sleep(0.005)
     os.kill(run.state()["processes"]["feature_store"]["pid"], signal.SIGKILL)
     done = len(list(folder.glob("*/*.parquet")))
