@@ -11,7 +11,8 @@ from python_services.training import encoder
 from python_services.training.encoder_graph import QUANTISED, quantise_columns
 from python_services.training.encoder_head import PAIR_BUCKETS, POOLED, VOCABULARY, Head, occurrences
 from python_services.training.encoder_weights import HEADS, LAYERS, WIDTH, EncoderMissingError, read_file, read_weights
-from python_services.training.recipes.headline_sentiment import activation_ranges, run, session
+from python_services.training.sentiment_data import run, session
+from python_services.training.sentiment_training import activation_ranges
 
 IDS = [np.array(each, np.int64) for each in ([101, 7, 9, 102], [101, 2000, 5, 17, 17, 30000, 8, 102], [101, 102])]
 

@@ -13,8 +13,9 @@ from python_services.training.errors import TrainingError
 from python_services.training.executors import open_executor
 from python_services.training.facts import bundled, visible_from_ns
 from python_services.training.facts_ratios import FEATURES
+from python_services.training.fundamental_fit import RETURN, judge, later_rows, training_rows
 from python_services.training.recipes import TrainContext, find
-from python_services.training.recipes.fundamental_quality import RETURN, judge, later_rows, run_onnx, training_rows
+from python_services.training.recipes.fundamental_quality import run_onnx
 
 FOLDER = ROOT / "triton_models" / "fundamental_quality" / "1"
 MODEL = (FOLDER / "model.onnx").read_bytes()

@@ -15,8 +15,9 @@ from python_services.training.cards import Card
 from python_services.training.encoder_head import CLASSES, Head
 from python_services.training.encoder_weights import EncoderMissingError, read_weights
 from python_services.training.errors import TrainingError
-from python_services.training.recipes._sentiment_card import SENTENCES, figures
-from python_services.training.recipes.headline_sentiment import choose_blend, pad, read_texts, run, session
+from python_services.training.sentiment_card import SENTENCES, figures
+from python_services.training.sentiment_data import pad, read_texts, run, session
+from python_services.training.sentiment_fit import choose_blend
 
 FOLDER = encoder.VERSION
 CARD = Card.from_json((FOLDER / "card.json").read_bytes())

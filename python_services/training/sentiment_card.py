@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..cards import Card
-from ..encoder_head import CLASSES
+from .cards import Card
+from .encoder_head import CLASSES
 
 # Written for this project: what every served copy must answer as the card's version did.
 SENTENCES = (
