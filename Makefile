@@ -23,7 +23,7 @@ RUN_STAMP := .venv/.run.stamp
 DEV_STAMP := .venv/.dev.stamp
 TRITON_STAMP := .tools/triton-py/.stamp
 TYPED := $(foreach folder,python_services/kit execution_core mesh benchmarks tools,$(if $(wildcard $(folder)/*.py),$(folder)))
-LINTED := $(wildcard python_services execution_core mesh benchmarks tests tools examples)
+LINTED := $(wildcard python_services execution_core mesh benchmarks tests tools examples triton_backends)
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url $(if $(UPGRADE),--upgrade)
 UPGRADE ?=

@@ -16,7 +16,7 @@ backend: "onnxruntime"
 max_batch_size: 1024
 input {{ name: "features" data_type: TYPE_FP32 dims: {columns} }}
 output {{ name: "score" data_type: TYPE_FP32 dims: 1 }}
-dynamic_batching {{ max_queue_delay_microseconds: 500 }}
+dynamic_batching {{ }}
 """
 
 

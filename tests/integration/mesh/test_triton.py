@@ -108,12 +108,14 @@ async def test_each_version_answers_as_the_onnx_runtime_does(up, analyst):
         assert np.allclose(answer[:, 0], ROWS @ np.asarray(weights, np.float32))
 
 
-async def test_requests_in_flight_share_a_run_and_each_gets_its_own_answer(analyst):
+async def test_requests_in_flight_share_a_run_and_each_gets_its_own_answer(up, analyst):
+    before = await _counted(up, "exec_count"), await _counted(up, "request_success")
     rows = [np.full((1 + n % 3, COLUMNS), n, np.float32) for n in range(60)]
     answers = await asyncio.gather(*(analyst.ask(1 + n % 2, each) for n, each in enumerate(rows)))
     for n, answer in enumerate(answers):
         assert answer.shape == (1 + n % 3, 1)
         assert (answer == n * sum((CHAMPION, CANARY)[n % 2])).all()
+    assert await _counted(up, "exec_count") - before[0] < await _counted(up, "request_success") - before[1]
 
 
 async def test_a_wrong_question_is_rejected_and_the_breaker_stays_closed(analyst):
@@ -254,6 +256,15 @@ async def test_a_server_that_hangs_is_started_again(up, analyst):
             await asyncio.sleep(0.05)
     await _again(analyst)
     assert "3 times in a row" in up.log("triton").read_text()
+
+
+async def _counted(up: RunDir, figure: str) -> float:
+    text = await metrics.read(up, "triton")
+    return sum(
+        value
+        for name, labels, value in metrics.samples(text)
+        if name == f"nv_inference_{figure}" and labels["model"] == MODEL
+    )
 
 
 def _process(argument: str) -> int:
