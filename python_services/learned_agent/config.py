@@ -14,7 +14,7 @@ class Config:
     """
 
     model_id: str = "daily_direction"
-    minimum_bars: int = 61
+    minimum_bars: int = 121
     inference_timeout_s: float = 0.5
     breaker_failures: int = 3
     breaker_reset_s: float = 1.0

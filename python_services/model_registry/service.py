@@ -226,6 +226,12 @@ def _actor() -> str:
     return telemetry.user.get() or telemetry.caller.get() or "unknown"
 
 
+async def _follow(config: Config, registry: Registry, store: Store, syncer: Syncer) -> None:
+    """Shipped models are registered where they can be proved: before a model server."""
+    await bootstrap.register(config, registry, store)
+    await syncer.run()
+
+
 async def build(context: Context[Config], serving: Serving | None = None) -> None:
     """Recovers from the journal, then registers what is shipped and follows the model server in the background."""
     config, folder = context.config, context.data_dir
@@ -241,11 +247,6 @@ async def build(context: Context[Config], serving: Serving | None = None) -> Non
     await asyncio.to_thread(inbox.mkdir, parents=True, exist_ok=True, mode=0o700)
     syncer = Syncer(config, registry, store, signer, serving, folder / "staging") if serving is not None else None
 
-    async def background() -> None:
-        await bootstrap.register(config, registry, store)
-        if syncer is not None:
-            await syncer.run()
-
     context.serve_view(OwnView(registry, config.rollouts))
     servicer = ModelRegistry(context, registry, Intake(store, inbox, signer), syncer, Watching(context, registry))
     context.add(
@@ -253,8 +254,9 @@ async def build(context: Context[Config], serving: Serving | None = None) -> Non
         servicer,
         "alphamesh.model.v1.ModelRegistryService",
     )
-    context.spawn(background(), "serving")
-    if config.mlflow:
+    if syncer is not None:
+        context.spawn(_follow(config, registry, store, syncer), "serving")
+    if config.mlflow and context.logs is not None:  # not where all services are one process: tests, replays, readers
         mirrored = mirror.run(registry.state, store, registry.changed, folder / "mlflow", config.mlflow_wait_s)
         context.spawn(mirrored, "mlflow")
 

@@ -184,6 +184,8 @@ class Syncer:
             found = await self._server.infer(model.model_id, number, inputs, shapes)
             error, tolerance = serving.parity(golden, found), float(golden.get("tolerance", 1e-5))
         except RefusedError as refusal:
+            if number not in (await self._server.loaded()).get(model.model_id, ()):
+                raise AwayError("the server was started anew while it was asked") from refusal
             raise _WrongError(Trigger.TRIGGER_GOLDEN_ROWS, str(refusal)) from refusal
         except (KeyError, TypeError, ValueError) as bad:
             raise _WrongError(Trigger.TRIGGER_GOLDEN_ROWS, f"golden.json cannot be used: {bad!r}") from bad

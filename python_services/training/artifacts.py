@@ -31,7 +31,6 @@ DATATYPES = {
     "INT32": "TYPE_INT32",
     "BYTES": "TYPE_STRING",
 }
-QUEUE_DELAY_US = 500  # what a batch waits for others: docs/training.md says what it gains
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -88,7 +87,7 @@ def config_pbtxt(model_id: str, inputs: Iterable[Tensor], outputs: Iterable[Tens
                 f"  dims: {list(tensor.shape)}",
                 "}",
             ]
-    lines += [f"dynamic_batching {{ max_queue_delay_microseconds: {QUEUE_DELAY_US} }}"]
+    lines += ["dynamic_batching {}"]  # what waits is answered together; nothing waits for more
     return "\n".join(lines) + "\n"
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import yaml
 
+from alphamesh.model.v1 import model_pb2, model_pb2_grpc
 from mesh import topology
+from mesh.connect import running
 from mesh.rundir import RunDir
 from tests.integration.conftest import alphamesh
 from tests.services.models import made
@@ -52,40 +55,46 @@ def models(up: RunDir, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def until(up: RunDir, stages: dict[tuple[str, int], str]) -> list[dict[str, Any]]:
-    """Waits for what the registry does by itself."""
-    deadline = time.monotonic() + 20
-    while True:
-        rows: list[dict[str, Any]] = models(up, "list")
-        found = {(row["model_id"], row["version"]): row["stage"] for row in rows}
-        if found == stages:
-            return rows
-        assert time.monotonic() < deadline, found
-        time.sleep(0.1)
+async def until(up: RunDir, stages: dict[tuple[str, int], int]) -> dict[tuple[str, int], model_pb2.ModelVersion]:
+    """Waits for what the registry does by itself, through a restart too."""
+    async with running(up) as system:
+        stub = system.stub(model_pb2_grpc.ModelRegistryServiceStub, "model_registry")
+        for _ in range(200):
+            try:
+                answer = await stub.ListModelVersions(model_pb2.ListModelVersionsRequest())
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.1)
+                continue
+            found = {(version.model_id, version.version): version for version in answer.model_versions}
+            if {key: version.stage for key, version in found.items()} == stages:
+                return found
+            await asyncio.sleep(0.1)
+    raise AssertionError(found)
 
 
-STAGES = {("made", 1): "VALIDATED", ("made", 2): "CHAMPION", ("broken", 1): "ROLLED_BACK"}
+STAGES = {
+    ("made", 1): model_pb2.MODEL_STAGE_VALIDATED,
+    ("made", 2): model_pb2.MODEL_STAGE_CHAMPION,
+    ("broken", 1): model_pb2.MODEL_STAGE_ROLLED_BACK,
+}
 
 
-def test_shipped_models_are_registered_proved_and_answer_and_a_kill_changes_nothing(up: RunDir) -> None:
-    rows = until(up, STAGES)
-    assert {(row["model_id"], row["version"]): row["share_bps"] for row in rows}["made", 2] == 10_000
+async def test_shipped_models_are_proved_and_answer_and_a_kill_changes_nothing(up: RunDir) -> None:
+    before = await until(up, STAGES)
     shown = models(up, "show", "made")
     assert (shown["version"], shown["lineage"]["dataset_sha256"], shown["metrics"]["auc"]) == (2, "ab" * 32, 0.7)
+    assert (shown["share_bps"], shown["observed"]["loaded"]) == (10_000, True)
     assert [each["actor"] for each in shown["transitions"]] == ["model_registry", *["bootstrap"] * 3]
     refused = models(up, "show", "broken", "1")
     assert refused["alerts"][0]["trigger"] == "GOLDEN_ROWS"
-    status = json.loads(alphamesh("status", "--json", "--data-dir", up.path).stdout)
-    pid = status["processes"]["model_registry"]["pid"]
+    pid = up.state()["processes"]["model_registry"]["pid"]
     os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 20
-    while True:
-        process = json.loads(alphamesh("status", "--json", "--data-dir", up.path).stdout)["processes"]["model_registry"]
+    for _ in range(200):
+        process = up.state()["processes"]["model_registry"]
         if process["pid"] not in (None, pid) and process["state"] == "SERVING":
             break
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    assert until(up, STAGES) == rows
+        await asyncio.sleep(0.1)
+    assert await until(up, STAGES) == before
     again = models(up, "show", "made")
     assert {key: again[key] for key in shown if key != "observed"} == {
         key: shown[key] for key in shown if key != "observed"
@@ -95,8 +104,8 @@ def test_shipped_models_are_registered_proved_and_answer_and_a_kill_changes_noth
     assert [view["view"] for view in json.loads(verified.stdout)["views"]] == ["model_registry.state"]
 
 
-def test_the_command_line_promotes_compares_and_rolls_back(up: RunDir) -> None:
-    until(up, STAGES)
+async def test_the_command_line_promotes_compares_and_rolls_back(up: RunDir) -> None:
+    await until(up, STAGES)
     checked = alphamesh("models", "promote", "made", "1", "--reason", "test", "--check", "--data-dir", up.path)
     assert (checked.returncode, checked.stdout) == (0, "it may be promoted\n")
     for stage in ("SHADOW", "CANARY"):
@@ -104,8 +113,8 @@ def test_the_command_line_promotes_compares_and_rolls_back(up: RunDir) -> None:
     early = alphamesh("models", "promote", "made", "1", "--reason", "test", "--data-dir", up.path)
     assert early.returncode == 1
     assert "has answered 0 questions as canary of the 40 that are the least" in early.stderr
-    compared = models(up, "compare", "made")
-    assert [(each["version"], each["share_bps"]) for each in compared] == [(2, 9_500), (1, 500)]
+    rows = models(up, "list", "made")
+    assert [(each["version"], each["share_bps"]) for each in rows] == [(2, 9_500), (1, 500)]
     text = alphamesh("models", "compare", "made", "--data-dir", up.path).stdout
     assert "2 (CHAMPION)" in text
     assert "log_loss" in text
