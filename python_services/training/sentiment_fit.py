@@ -194,12 +194,16 @@ def choose_strengths(pooled: NDArray[np.float32], texts: Texts, fitting: Ints, c
     """Strengths with the best macro-F1 on the validation part, one classifier at a time."""
     from sklearn.metrics import f1_score
 
-    ids = lambda rows: [texts.ids[row] for row in rows]  # noqa: E731
+    def ids(rows: Ints) -> list[Ints]:
+        return [texts.ids[row] for row in rows]
+
+    def best(said: Mapping[float, Ints]) -> float:
+        return max(said, key=lambda strength: float(f1_score(known, said[strength], average="macro")))
+
     scaled = (pooled - pooled[fitting].mean(axis=0)) / (pooled[fitting].std(axis=0) + np.float32(1e-6))
     tokens = TokenFeatures(ids(fitting))
     token_fit, token_choose = tokens.matrix(ids(fitting)), tokens.matrix(ids(choosing))
     label, known = texts.label[fitting], texts.label[choosing]
     linear = {c: fit_linear(scaled[fitting], label, c, False).predict(scaled[choosing]) for c in LINEAR_STRENGTHS}
     token = {c: fit_linear(token_fit, label, c, True).predict(token_choose) for c in TOKEN_STRENGTHS}
-    best = lambda said: max(said, key=lambda c: f1_score(known, said[c], average="macro"))  # noqa: E731
     return {"linear_strength": best(linear), "token_strength": best(token)}

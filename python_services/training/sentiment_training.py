@@ -63,7 +63,10 @@ def train(context: TrainContext) -> Trained:
     context.progress(1, 5, "embedding")
     pooled = run(encoder.pooled_model(weights, encoder.ranges_of(low, high)), texts.ids, "pooled")
     context.progress(2, 5, "choice on the validation part")
-    take = lambda rows: [texts.ids[row] for row in rows]  # noqa: E731
+
+    def take(rows: Ints) -> list[Ints]:
+        return [texts.ids[row] for row in rows]
+
     chosen = choose_strengths(pooled, texts, fitting, choosing)
     parts = fit_parts(pooled[fitting], take(fitting), texts.label[fitting], chosen, context.seed)
     weight = choose_blend(parts.log_probabilities(pooled[choosing], take(choosing)), texts.label[choosing])
