@@ -7,9 +7,11 @@ from datetime import date
 from pathlib import Path
 
 from alphamesh.decision.v1 import decision_pb2, decision_pb2_grpc
-from mesh import session, topology
+from mesh import session
 from python_services.kit.ids import request_id
 from python_services.local import LocalSystem
+
+from .conftest import without_models
 
 WISH = session.Wish(
     start=date(2009, 7, 1), end=date(2010, 6, 30), instruments=("AAPL", "MSFT"), account="demo", cash="1000000",
@@ -22,7 +24,7 @@ HOLD = decision_pb2.Decision.OUTCOME_HOLD_NO_QUORUM
 
 
 async def test_decisions_say_that_the_breaker_is_open_and_the_agents_return(tmp_path: Path) -> None:
-    mesh = topology.load().with_config("coordinator", {"breaker_failures": 2, "breaker_reset_s": RESET_S})
+    mesh = without_models().with_config("coordinator", {"breaker_failures": 2, "breaker_reset_s": RESET_S})
     async with asyncio.timeout(100), LocalSystem(tmp_path, mesh) as system:
         spec = session.spec(WISH)
         spec.forecast_timeout_ns = 150_000_000

@@ -16,12 +16,11 @@ from alphamesh.portfolio.v1 import portfolio_pb2, portfolio_pb2_grpc
 from alphamesh.risk.v1 import risk_pb2, risk_pb2_grpc
 from alphamesh.type.v1 import money_pb2, trading_pb2
 from alphamesh.venue.v1 import venue_pb2
-from mesh import topology
 from python_services.kit.convert import money_e9
 from python_services.kit.errors import from_rpc_error
 from python_services.local import LocalSystem
 
-from .conftest import ACCOUNT, E9, Trader, market_order, new_id, usd
+from .conftest import ACCOUNT, E9, Trader, market_order, new_id, usd, without_models
 
 FIRST = date(2024, 1, 1)
 NAMES = ["EU", "JP", "US"]
@@ -141,7 +140,7 @@ def add_up(account: execution_pb2.Account, day: int) -> None:
 
 @pytest.fixture
 async def dealer(tmp_path: Path) -> AsyncIterator[Dealer]:
-    whole = topology.load().with_config("market_data", write(tmp_path))
+    whole = without_models().with_config("market_data", write(tmp_path))
     async with LocalSystem(tmp_path / "run", whole) as system:
         dealer = Dealer(system)
         await dealer.open()
