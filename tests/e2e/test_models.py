@@ -24,17 +24,18 @@ def made(folder: Path) -> list[decision_pb2.Decision]:
     ]
 
 
-def signal(decision: decision_pb2.Decision, agent_id: str) -> decision_pb2.Signal:
-    return next(found for found in decision.signals if found.agent_id == agent_id)
+def learned(decision: decision_pb2.Decision) -> decision_pb2.Signal | None:
+    return next((found for found in decision.signals if found.agent_id == LEARNED), None)
 
 
 def test_every_forecast_of_the_learned_agent_names_its_model(process_run: Run) -> None:
     found = made(process_run.data_dir)
     assert len(found) == process_run.report["cycles"]
     for decision in found:
-        learned = signal(decision, LEARNED)
-        assert learned.model_version == "daily_direction:1"
-        assert not learned.HasField("degraded")
+        signal = learned(decision)
+        assert signal is not None
+        assert signal.model_version == "daily_direction:1"
+        assert not signal.HasField("degraded")
     assert process_run.report["signals_by_agent"][LEARNED] > 900  # four instruments, a year
 
 
@@ -45,14 +46,16 @@ def test_a_killed_triton_degrades_only_who_needs_it_and_comes_back(tmp_path: Pat
     assert (done.returncode, one["broken"], one["restarts"]) == (0, [], 1)
     [run] = [path for path in tmp_path.iterdir() if path.is_dir()]
     found = made(run)
-    degraded = [decision.cycle for decision in found if signal(decision, LEARNED).HasField("degraded")]
+    signals = {decision.cycle: learned(decision) for decision in found}
+    degraded = {
+        cycle: signal for cycle, signal in signals.items() if signal is not None and signal.HasField("degraded")
+    }
     assert degraded, "it was struck in the middle of the session"
     assert min(degraded) >= one["struck_at"]
     assert max(degraded) < len(found), "it did not come back"
+    for signal in degraded.values():
+        assert "daily_direction:1 did not answer" in signal.degraded
+        assert not signal.instrument_index
     for decision in found:
-        assert not any(found.HasField("degraded") for found in decision.signals if found.agent_id != LEARNED)
-        learned = signal(decision, LEARNED)
-        if learned.HasField("degraded"):
-            assert "daily_direction:1 did not answer" in learned.degraded
-            assert not learned.instrument_index
-    assert not any(decision.missing for decision in found), "the agent itself answered all the time"
+        assert not any(other.HasField("degraded") for other in decision.signals if other.agent_id != LEARNED)
+        assert {missing.service for missing in decision.missing} <= {"learned_agent"}
