@@ -147,7 +147,6 @@ def test_workers_give_what_one_process_gives():
 
 
 @pytest.mark.chaos
-@pytest.mark.chaos  # twenty seconds to start a cluster
 def test_ray_gives_what_joblib_gives():
     """Run by `make chaos`: a local Ray takes 5 s to start, and more on a busy machine."""
     pytest.importorskip("ray", reason="run `make setup`")
