@@ -122,7 +122,7 @@ $(SENTIMENT)/model.onnx: $(SENTIMENT)/card.json $(SENTIMENT)/head.npz $(ENCODER_
 
 .PHONY: encoder
 encoder: $(SENTIMENT)/model.onnx ## Build the sentiment model from the pinned encoder
-setup run test: $(SENTIMENT)/model.onnx
+setup run test bench chaos: $(SENTIMENT)/model.onnx
 
 .PHONY: lock
 lock: | $(UV) ## Resolve requirements/*.txt from pyproject.toml (UPGRADE=1: to the newest versions)
@@ -169,7 +169,7 @@ bench-peers: $(PEERS:%=.bench/%/.stamp) ## Install what the benchmarks compare w
 	@$(UV) pip install --quiet --python .bench/$*/bin/python --require-hashes -r $<
 	@touch $@
 
-bench-%: $(DEV_STAMP) $(TRITON_STAMP) $(KERNEL_STAMP)
+bench-%: $(DEV_STAMP) $(TRITON_STAMP) $(KERNEL_STAMP) $(SENTIMENT)/model.onnx
 	@$(BIN)/python -m benchmarks $* $(if $(JSON),--json "$(JSON)") $(if $(MARKDOWN),--markdown "$(MARKDOWN)")
 
 # --- contracts -------------------------------------------------------------------------------------------------
