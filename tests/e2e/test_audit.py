@@ -20,7 +20,7 @@ from python_services.kit.errors import from_rpc_error
 from .conftest import Run
 from .test_event_log import frames_of
 
-STREAMS = ("coordinator", "execution", "feature_store", "market_data", "portfolio", "risk", "venue")
+STREAMS = ("coordinator", "execution", "feature_store", "market_data", "model_registry", "portfolio", "risk", "venue")
 ALL_READ = 10.0
 
 
