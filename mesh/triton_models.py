@@ -59,6 +59,9 @@ def fill(models: Path, source: Path) -> list[str]:
                 inference_admin.install_version(models, folder.name, version, folder / str(version))
             except FileExistsError as error:
                 raise ModelError(f"{error}, or start in another --data-dir") from error
+            except OSError as error:  # shutil.Error is one; a full disk, most of the time
+                where = models / folder.name / str(version)
+                raise ModelError(f"{where} cannot be written: {error}; make room on the disk") from error
     return names(models)
 
 

@@ -129,6 +129,8 @@ def test_a_system_killed_at_a_random_cycle_ends_with_the_same_hash(tmp_path: Pat
 def test_a_full_disk_is_one_message_and_the_session_goes_on_when_there_is_room(tmp_path: Path, quiet_run: Run) -> None:
     """A limit on the size of files stands in for the full disk: the write fails the same way."""
     data_dir, report = tmp_path / "run", tmp_path / "report.json"
+    assert alphamesh("up", "--detach", "--data-dir", data_dir).returncode == 0  # models are larger than the limit
+    assert alphamesh("down", "--data-dir", data_dir).returncode == 0
     command = f'ulimit -f 700; exec "{ALPHAMESH}" session --local --data-dir "{data_dir}" {" ".join(RANGE)}'
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode not in (0, 130)

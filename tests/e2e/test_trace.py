@@ -71,10 +71,11 @@ def test_every_call_is_one_that_the_topology_lists(traded):
     calls = [span for span in traded["spans"] if span["kind"] == "CLIENT"]
     assert len(calls) >= 8
     for call in calls:
-        callee = servers[call["span_id"]]["service"]
+        callee = call["attributes"]["peer.service"]
+        if callee != "triton":  # which has spans of its own, elsewhere
+            assert servers[call["span_id"]]["service"] == callee
         whole = call["name"].rpartition("/")[0] + "/*"
         assert {(call["service"], callee, call["name"]), (call["service"], callee, whole)} & edges
-        assert call["attributes"]["peer.service"] == callee
         assert call["attributes"]["alphamesh.decision_id"] == traded["decision_id"]
 
 

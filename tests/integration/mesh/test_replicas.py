@@ -95,6 +95,11 @@ async def test_scaled_up_and_down_every_replica_answers_and_those_that_left_have
 
 async def test_a_call_in_flight_is_answered_by_the_replica_that_is_drained(run, mesh):
     async with running(run, changed(mesh, replicas=2)) as (replicas, calls, _):
+
+        async def both() -> bool:
+            return len(await calls.spread(10)) == 2
+
+        await until(both)
         request = agent_pb2.ComputeForecastsRequest(decision_id="sleep:1.5", snapshot_id="0" * 64)
         slow = [asyncio.ensure_future(calls.worker.ComputeForecasts(request)) for _ in range(6)]
         await asyncio.sleep(0.3)
