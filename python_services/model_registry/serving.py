@@ -183,5 +183,5 @@ def triton_config(model_id: str, signature: Any) -> str:
             datatype = model_pb2.TensorSpec.DataType.Name(spec.data_type).removeprefix("DATA_TYPE_")
             lines.append(f'{kind} [ {{ name: "{spec.name}", data_type: TYPE_{datatype}, dims: {dims} }} ]')
     if batched:
-        lines.append("dynamic_batching { max_queue_delay_microseconds: 500 }")
+        lines.append("dynamic_batching {}")
     return "\n".join(lines) + "\n"
