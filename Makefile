@@ -78,7 +78,7 @@ $(TRITON_STAMP): requirements/triton-py.txt .tools/triton/.stamp | .venv/bin/pyt
 	@$(UV) pip install --quiet --compile-bytecode --python .tools/triton-py/bin/python --require-hashes -r $<
 	@touch $@
 
-.PHONY: setup setup-run setup-train setup-gpu setup-research setup-triton
+.PHONY: setup setup-run setup-train setup-llm setup-gpu setup-research setup-triton
 setup-triton: $(TRITON_STAMP)
 
 setup: $(DEV_STAMP) $(TRITON_STAMP) ## Create .venv with everything that development needs
@@ -87,6 +87,9 @@ setup-run: $(RUN_STAMP)
 
 setup-train: $(RUN_STAMP) ## Add what training models takes to .venv (`make setup` has it, and Ray, already)
 	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/train.txt
+
+setup-llm: $(RUN_STAMP) ## Add what the language model's analyst takes to .venv (`make setup` has it already)
+	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/llm.txt
 
 setup-research: $(DEV_STAMP) ## Add the research stack (skfolio) to .venv
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/research.txt
@@ -129,6 +132,7 @@ lock: | $(UV) ## Resolve requirements/*.txt from pyproject.toml (UPGRADE=1: to t
 	@$(COMPILE) pyproject.toml --extra build -o requirements/run.txt
 	@$(COMPILE) pyproject.toml --extra dev -c requirements/run.txt -o requirements/dev.txt
 	@$(COMPILE) pyproject.toml --extra build --extra train -c requirements/dev.txt -o requirements/train.txt
+	@$(COMPILE) pyproject.toml --extra build --extra llm -c requirements/dev.txt -o requirements/llm.txt
 	@$(COMPILE) pyproject.toml --extra dev --extra research -c requirements/dev.txt -o requirements/research.txt
 	@$(COMPILE) pyproject.toml --extra build --extra gpu -c requirements/run.txt -o requirements/gpu.txt
 	@sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements/uv.txt | sed '$(if $(UPGRADE),s/==.*//)' | \
