@@ -46,8 +46,11 @@ LONGEST_VERSION = 8
 MOST_REPLICAS = 32
 _SERVICE = {
     *("module", "sensitivity", "clearance", "config", "calls", "reads", "limits"),
-    *("replicas", "versions", "sharded_by"),
+    *("replicas", "versions", "sharded_by", "agent"),
 }
+# What `agent: true` means: who decides asks it for forecasts, on snapshots that it fetches.
+COORDINATOR, MARKET_DATA = "coordinator", "market_data"
+ASKED, FETCHED = "alphamesh.agent.v1.AgentService/*", "alphamesh.marketdata.v1.MarketDataService/GetSnapshot"
 _HEADER = re.compile(r"^x-[a-z0-9-]{1,60}$")
 
 
@@ -88,7 +91,8 @@ class Service:
 
     `sensitivity`: of its data and its stream; `clearance`: the highest sensitivity that it may call or read. `reads`:
     streams of the event log. `replicas` None: there is one and can be no more. `sharded_by`: a header; calls with the
-    same value in it go to the same replica.
+    same value in it go to the same replica. `agent`: a cluster of agents, which the coordinator asks for forecasts: its
+    call of market_data, the coordinator's call of it, and its place in the coordinator's configuration follow from it.
     """
 
     name: str
@@ -102,6 +106,7 @@ class Service:
     replicas: int | None = None
     versions: Mapping[str, Version] = field(default_factory=dict)
     sharded_by: str = ""
+    agent: bool = False
 
     @property
     def callees(self) -> tuple[str, ...]:
@@ -337,6 +342,7 @@ class _Reader:
             self._sensitivity[triton_section.NAME] = self._label(top["triton"], "sensitivity", CONFIDENTIAL)
             callees.append(triton_section.NAME)
         services = {name: self._service(name, body, callees) for name, body in named.items()}
+        self._with_agents(services, named)
         self._check_modules([one for one in services.values() if one.replicas is None], named)
         clients = self._named(top["clients"], "clients") if "clients" in top else {}
         for name, body in named.items():
@@ -413,7 +419,36 @@ class _Reader:
             replicas=self._value(body["replicas"]) if "replicas" in body else None,
             versions=self._versions(name, body["versions"]) if "versions" in body else {},
             sharded_by=str(self._value(body["sharded_by"])) if "sharded_by" in body else "",
+            agent=self._flag(f"service {name}", body.get("agent")),
         )
+
+    def _flag(self, what: str, node: yaml.Node | None) -> bool:
+        value = node is not None and self._value(node)
+        if node is not None and not isinstance(value, bool):
+            raise self._error(node, f"agent of {what} cannot be {value!r}", "write true, or leave it out")
+        return bool(value)
+
+    def _with_agents(self, services: dict[str, Service], named: Mapping[str, yaml.Node]) -> None:
+        """The edges and the configuration that `agent: true` stands for."""
+        agents = [service for service in services.values() if service.agent]
+        if not agents:
+            return
+        for needed in (COORDINATOR, MARKET_DATA):
+            if needed not in services:
+                problem = f"{agents[0].name} is an agent, and there is no {needed}"
+                raise self._error(named[agents[0].name], problem, f"add {needed}, or remove `agent`")
+        coordinator = services[COORDINATOR]
+        if "agents" in coordinator.config:
+            problem = "the coordinator's agents are those services that have `agent: true`"
+            raise self._error(named[COORDINATOR], problem, "remove config.agents")
+        for agent in agents:
+            node = named[agent.name]
+            self._check_cleared(node, agent.name, agent.clearance, "calls", MARKET_DATA)
+            self._check_cleared(node, COORDINATOR, coordinator.clearance, "calls", agent.name)
+            services[agent.name] = dataclasses.replace(agent, calls=_joined(agent.calls, MARKET_DATA, FETCHED))
+            coordinator = dataclasses.replace(coordinator, calls=_joined(coordinator.calls, agent.name, ASKED))
+        names = [agent.name for agent in agents]
+        services[COORDINATOR] = dataclasses.replace(coordinator, config={**coordinator.config, "agents": names})
 
     def _versions(self, service: str, node: yaml.Node) -> dict[str, Version]:
         versions = {}
@@ -584,6 +619,15 @@ class _Reader:
 
     def _error(self, node: yaml.Node, problem: str, remedy: str) -> TopologyError:
         return TopologyError(f"{self._path}:{node.start_mark.line + 1}: {problem}; {remedy}")
+
+
+def _joined(calls: tuple[Call, ...], service: str, method: str) -> tuple[Call, ...]:
+    """`calls` with one more method, unless it is among them."""
+    methods = next((call.methods for call in calls if call.service == service), ())
+    if method in methods:
+        return calls
+    rest = tuple(call for call in calls if call.service != service)
+    return (*rest, Call(service=service, methods=(*methods, method)))
 
 
 def _check_servers(servers: int, where: str) -> None:

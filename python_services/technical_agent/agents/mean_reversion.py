@@ -13,8 +13,17 @@ from __future__ import annotations
 import numpy as np
 
 from execution_core import indicators
-
-from .base import SAMPLE, Agent, Mask, Signal, Window, average_weights, confidence, tail, weighted_past
+from python_services.kit.agents import (
+    SAMPLE,
+    Agent,
+    Mask,
+    Signal,
+    Window,
+    average_weights,
+    confidence,
+    tail,
+    weighted_past,
+)
 
 WINDOW, RSI_BARS, RSI_BAND = 20, 14, 10.0
 NOISE_BAND, CAP = 1.0, 3.0

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .base import Agent, Mask, Signal, Window, confidence
+from python_services.kit.agents import Agent, Mask, Signal, Window, confidence
 
 FORMATION, SKIPPED_PART = 252, 12
 MINIMUM = 64

@@ -16,8 +16,17 @@ from __future__ import annotations
 import numpy as np
 
 from execution_core import indicators
-
-from .base import SAMPLE, Agent, Mask, Signal, Window, average_weights, confidence, tail, weighted_past
+from python_services.kit.agents import (
+    SAMPLE,
+    Agent,
+    Mask,
+    Signal,
+    Window,
+    average_weights,
+    confidence,
+    tail,
+    weighted_past,
+)
 
 FAST, SLOW, CHANNEL = 20, 60, 55
 NOISE_BAND, CAP = 1.0, 2.0

@@ -18,8 +18,8 @@ from __future__ import annotations
 import numpy as np
 
 from execution_core import indicators
-
-from .base import EWMA_DECAY, SAMPLE, Agent, Mask, Signal, Window, tail
+from python_services.kit.agents import SAMPLE, Agent, Mask, Signal, Window, tail
+from python_services.kit.agents.window import EWMA_DECAY
 
 RANGE_BARS, LONG_RUN = 20, 252
 PERSISTENCE = 0.97

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -288,3 +289,43 @@ def test_a_mistake_about_triton_is_refused_with_its_line(write, old, new, line, 
         topology.load(path)
     assert f"topology.yaml:{line}:" in str(caught.value)
     assert says in str(caught.value)
+
+
+AGENTS = """\
+version: 1
+services:
+  market_data: {sensitivity: public}
+  coordinator:
+    calls:
+      market_data: [alphamesh.marketdata.v1.MarketDataService/*]
+  mine:
+    agent: true
+    sensitivity: public
+"""
+
+
+def test_one_entry_makes_an_agent(write):
+    mesh = topology.load(write(AGENTS))
+    mine, coordinator = mesh.service("mine"), mesh.service("coordinator")
+    assert mine.calls == (topology.Call(service="market_data", methods=(topology.FETCHED,)),)
+    assert topology.Call(service="mine", methods=(topology.ASKED,)) in coordinator.calls
+    assert coordinator.config["agents"] == ["mine"]
+    assert [service.name for service in mesh.services] == ["market_data", "mine", "coordinator"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ("agent: true", "agent: perhaps", 8, "write true, or leave it out"),
+        ("  coordinator:\n", "  coordinator:\n    config: {agents: [mine]}\n", 5, "remove config.agents"),
+        ("  coordinator:\n", "  other:\n", 8, "mine is an agent, and there is no coordinator"),
+        ("sensitivity: public\n", "sensitivity: restricted\n", 8, "coordinator calls mine, which is restricted"),
+        ("market_data: {sensitivity: public}", "market_data: {sensitivity: confidential}", 8, "mine calls market_data"),
+    ],
+)
+def test_agents_that_cannot_be_asked_are_refused(write, old, new, line, says):
+    text = new.join(AGENTS.rsplit(old, 1))
+    path = write(text)
+    with pytest.raises(topology.TopologyError, match=re.escape(says)) as caught:
+        topology.load(path)
+    assert str(caught.value).startswith(f"{path}:{line}: ")

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from python_services.technical_agent import logic
+from python_services.kit import agents as kit
+from python_services.kit.agents import Agent, Floats, Forecast, Reason, Window
 from python_services.technical_agent.agents import AGENTS, mean_reversion, momentum, trend, volatility
-from python_services.technical_agent.agents.base import Agent, Floats, Forecast, Reason, Window, forecast
 
 DAY_NS = 86_400 * 10**9
 BARS = 126
@@ -21,9 +21,16 @@ def window(close: Floats, **changes: Floats) -> Window:
     """Bars that open at the close before, with the highest and lowest at open or close."""
     before = np.vstack([close[:1], close[:-1]])
     opens = np.where(np.isnan(before), close, before)
-    columns = {"open": opens, "high": np.fmax(opens, close), "low": np.fmin(opens, close), "close": close} | changes
+    volume = np.where(np.isnan(close), np.nan, 1e6)
+    columns = {"open": opens, "high": np.fmax(opens, close), "low": np.fmin(opens, close), "close": close}
+    columns |= {"volume": volume} | changes
     times = np.arange(1, len(close) + 1, dtype=np.int64) * DAY_NS
-    return Window(int(times[-1]), times, *(np.ascontiguousarray(columns[n]) for n in ("open", "high", "low", "close")))
+    names = ("open", "high", "low", "close", "volume")
+    return Window(int(times[-1]), times, *(np.ascontiguousarray(columns[name]) for name in names))
+
+
+def forecast(agent: Agent[Window], made: Window) -> Forecast:
+    return kit.forecast(agent, made, made)
 
 
 def walk(instruments: int = 2, bars: int = BARS, *, seed: int = 1, drift: float = 0.0, sigma: float = 0.02) -> Floats:
@@ -42,7 +49,7 @@ class Statistic:
     values: Floats
 
     @staticmethod
-    def of(agent: Agent, name: str, close: Floats) -> Statistic:
+    def of(agent: Agent[Window], name: str, close: Floats) -> Statistic:
         made = window(close)
         return Statistic(agent.compute(made, np.ones(close.shape[1], dtype=np.bool_)).evidence[name])
 
@@ -56,7 +63,7 @@ class Statistic:
         (momentum.AGENT, "relative_t"),
     ],
 )
-def test_statistics_are_standard_normal_in_a_random_walk(agent: Agent, name: str) -> None:
+def test_statistics_are_standard_normal_in_a_random_walk(agent: Agent[Window], name: str) -> None:
     t = Statistic.of(agent, name, walk(4_000)).values
     assert abs(t.mean()) < 0.06
     assert t.std() == pytest.approx(1.0, abs=0.06)
@@ -64,7 +71,7 @@ def test_statistics_are_standard_normal_in_a_random_walk(agent: Agent, name: str
 
 
 @pytest.mark.parametrize("agent", DIRECTIONAL)
-def test_a_random_walk_gives_confidence_that_is_uniform_beyond_the_band(agent: Agent) -> None:
+def test_a_random_walk_gives_confidence_that_is_uniform_beyond_the_band(agent: Agent[Window]) -> None:
     found = forecast(agent, window(walk(4_000)))
     # 32 percent lie beyond one deviation; a second condition may only take from them.
     assert 0.1 < len(found.index) / 4_000 < 0.34
@@ -96,7 +103,7 @@ def test_trend_and_momentum_follow_and_reversal_opposes() -> None:
 
 
 @pytest.mark.parametrize("agent", DIRECTIONAL)
-def test_expected_returns_are_a_small_part_of_the_volatility(agent: Agent) -> None:
+def test_expected_returns_are_a_small_part_of_the_volatility(agent: Agent[Window]) -> None:
     found = forecast(agent, window(walk(2_000, drift=0.002)))
     assert found.expected_return is not None
     ratio = np.abs(found.expected_return) / found.volatility
@@ -123,8 +130,8 @@ def test_volatility_is_lower_when_the_market_has_calmed_down() -> None:
     assert found.volatility[0] < found.volatility[2] < found.volatility[1]
 
 
-@pytest.mark.parametrize("agent", AGENTS.values(), ids=list(AGENTS))
-def test_why_an_agent_abstains(agent: Agent) -> None:
+@pytest.mark.parametrize("agent", AGENTS, ids=[agent.agent_id for agent in AGENTS])
+def test_why_an_agent_abstains(agent: Agent[Window]) -> None:
     close = walk(6)
     close[:100, 1] = np.nan  # listed a month ago
     close[-1, 2] = np.nan  # no bar today
@@ -147,8 +154,8 @@ def test_why_an_agent_abstains(agent: Agent) -> None:
     assert details[5] == "the price did not move"
 
 
-@pytest.mark.parametrize("agent", AGENTS.values(), ids=list(AGENTS))
-def test_old_data_is_stale(agent: Agent) -> None:
+@pytest.mark.parametrize("agent", AGENTS, ids=[agent.agent_id for agent in AGENTS])
+def test_old_data_is_stale(agent: Agent[Window]) -> None:
     made = window(walk())
     assert set(reasons(forecast(agent, replace(made, as_of_ns=made.as_of_ns + 6 * DAY_NS))).values()) == {
         Reason.STALE_DATA
@@ -157,9 +164,9 @@ def test_old_data_is_stale(agent: Agent) -> None:
     assert Reason.STALE_DATA not in reasons(weekend).values()
 
 
-@pytest.mark.parametrize("agent", AGENTS.values(), ids=list(AGENTS))
+@pytest.mark.parametrize("agent", AGENTS, ids=[agent.agent_id for agent in AGENTS])
 @pytest.mark.parametrize("bars", [1, 2, 19, 20, 21, 60, 61, 63, 64, 65])
-def test_any_length_of_history(agent: Agent, bars: int) -> None:
+def test_any_length_of_history(agent: Agent[Window], bars: int) -> None:
     found = forecast(agent, window(walk(50, bars)))
     assert len(found.index) + len(found.abstentions) == 50
     if bars < agent.minimum_bars:
@@ -169,7 +176,7 @@ def test_any_length_of_history(agent: Agent, bars: int) -> None:
 
 
 @pytest.mark.parametrize("agent", ALONE, ids=[agent.agent_id for agent in ALONE])
-def test_other_instruments_do_not_matter(agent: Agent) -> None:
+def test_other_instruments_do_not_matter(agent: Agent[Window]) -> None:
     close = walk(40)
     order = np.random.default_rng(5).permutation(40)
     whole, shuffled = forecast(agent, window(close)), forecast(agent, window(close[:, order]))
@@ -205,15 +212,8 @@ def test_older_bars_than_declared_do_not_matter_to_trend_and_reversal_signals() 
 
 def test_the_same_window_gives_the_same_bits() -> None:
     made = window(walk(200))
-    first, second = (logic.compute(list(AGENTS.values()), made) for _ in range(2))
+    first, second = ([forecast(agent, made) for agent in AGENTS] for _ in range(2))
     for a, b in zip(first, second, strict=True):
         assert a.volatility.tobytes() == b.volatility.tobytes()
         assert a.confidence.tobytes() == b.confidence.tobytes()
         assert a.abstentions == b.abstentions
-
-
-def test_agents_are_chosen_by_name() -> None:
-    assert list(logic.choose(())) == sorted(AGENTS)
-    assert list(logic.choose(["technical.trend"])) == ["technical.trend"]
-    with pytest.raises(KeyError, match=r"technical\.oracle"):
-        logic.choose(["technical.oracle"])

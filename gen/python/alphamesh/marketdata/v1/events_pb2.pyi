@@ -3,6 +3,7 @@
 isort:skip_file
 """
 
+from alphamesh.marketdata.v1 import marketdata_pb2 as _marketdata_pb2
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -211,3 +212,27 @@ class BarsIngested(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BarsIngested: _TypeAlias = BarsIngested  # noqa: Y015
+
+@_typing.final
+class TextsIngested(_message.Message):
+    """Texts came in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedCompositeFieldContainer[_marketdata_pb2.Text]:
+        """Output only. The texts, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        texts: _abc.Iterable[_marketdata_pb2.Text] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextsIngested: _TypeAlias = TextsIngested  # noqa: Y015

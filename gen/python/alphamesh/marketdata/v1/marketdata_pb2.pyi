@@ -420,6 +420,8 @@ class SnapshotHeader(_message.Message):
     RATE_INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
     RATE_E9_FIELD_NUMBER: _builtins.int
     RATE_TS_NS_FIELD_NUMBER: _builtins.int
+    FACTS_SHA256_FIELD_NUMBER: _builtins.int
+    TEXTS_SHA256_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
     """Output only. Hex sha256 of the content."""
     as_of_ns: _builtins.int
@@ -428,6 +430,12 @@ class SnapshotHeader(_message.Message):
     """Output only. Bars per instrument: as asked for, or fewer where the data begins later."""
     feature_set_version: _builtins.str
     """Output only. Version of the feature set that the consumer must compute from it."""
+    facts_sha256: _builtins.str
+    """Optional. Hex sha256 of what GetFacts answers for this snapshot; absent where no company facts are loaded. Equal
+    hashes are equal facts: they change only when something is filed.
+    """
+    texts_sha256: _builtins.str
+    """Optional. Hex sha256 of what GetTexts answers for this snapshot; absent where no text was ever taken in."""
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Output only. Instruments, in the order of the rows."""
@@ -472,12 +480,21 @@ class SnapshotHeader(_message.Message):
         rate_instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
         rate_e9: _abc.Iterable[_builtins.int] | None = ...,
         rate_ts_ns: _abc.Iterable[_builtins.int] | None = ...,
+        facts_sha256: _builtins.str | None = ...,
+        texts_sha256: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_facts_sha256", b"_facts_sha256", "_texts_sha256", b"_texts_sha256", "facts_sha256", b"facts_sha256", "texts_sha256", b"texts_sha256"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_ns", b"as_of_ns", "feature_set_version", b"feature_set_version", "instrument_ids", b"instrument_ids", "lookback_bars", b"lookback_bars", "mark_e9", b"mark_e9", "mark_ts_ns", b"mark_ts_ns", "rate_e9", b"rate_e9", "rate_instrument_ids", b"rate_instrument_ids", "rate_ts_ns", b"rate_ts_ns", "snapshot_id", b"snapshot_id", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_facts_sha256", b"_facts_sha256", "_texts_sha256", b"_texts_sha256", "as_of_ns", b"as_of_ns", "facts_sha256", b"facts_sha256", "feature_set_version", b"feature_set_version", "instrument_ids", b"instrument_ids", "lookback_bars", b"lookback_bars", "mark_e9", b"mark_e9", "mark_ts_ns", b"mark_ts_ns", "rate_e9", b"rate_e9", "rate_instrument_ids", b"rate_instrument_ids", "rate_ts_ns", b"rate_ts_ns", "snapshot_id", b"snapshot_id", "texts_sha256", b"texts_sha256", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__facts_sha256: _TypeAlias = _typing.Literal["facts_sha256"]  # noqa: Y015
+    _WhichOneofArgType__facts_sha256: _TypeAlias = _typing.Literal["_facts_sha256", b"_facts_sha256"]  # noqa: Y015
+    _WhichOneofReturnType__texts_sha256: _TypeAlias = _typing.Literal["texts_sha256"]  # noqa: Y015
+    _WhichOneofArgType__texts_sha256: _TypeAlias = _typing.Literal["_texts_sha256", b"_texts_sha256"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__facts_sha256) -> _WhichOneofReturnType__facts_sha256 | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__texts_sha256) -> _WhichOneofReturnType__texts_sha256 | None: ...
 
 Global___SnapshotHeader: _TypeAlias = SnapshotHeader  # noqa: Y015
 
@@ -976,3 +993,200 @@ class IngestBarsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IngestBarsResponse: _TypeAlias = IngestBarsResponse  # noqa: Y015
+
+@_typing.final
+class Text(_message.Message):
+    """A text about instruments: a headline, a message, a part of a filing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_ID_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    TS_EVENT_NS_FIELD_NUMBER: _builtins.int
+    KNOWN_AT_NS_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    text_id: _builtins.str
+    """Required. Identifier, unique at its source."""
+    source: _builtins.str
+    """Required. Who published it, for example "newswire"."""
+    ts_event_ns: _builtins.int
+    """Required. When it was published, Unix nanoseconds UTC."""
+    known_at_ns: _builtins.int
+    """Required. When it became known here, Unix nanoseconds UTC."""
+    text: _builtins.str
+    """Required. English text, without markup."""
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Required. Instruments that it is about."""
+
+    def __init__(
+        self,
+        *,
+        text_id: _builtins.str = ...,
+        source: _builtins.str = ...,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+        ts_event_ns: _builtins.int = ...,
+        known_at_ns: _builtins.int = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instrument_ids", b"instrument_ids", "known_at_ns", b"known_at_ns", "source", b"source", "text", b"text", "text_id", b"text_id", "ts_event_ns", b"ts_event_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Text: _TypeAlias = Text  # noqa: Y015
+
+@_typing.final
+class GetFactsRequest(_message.Message):
+    """Request of GetFacts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    snapshot_id: _builtins.str
+    """Required. Hex sha256."""
+    def __init__(
+        self,
+        *,
+        snapshot_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["snapshot_id", b"snapshot_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFactsRequest: _TypeAlias = GetFactsRequest  # noqa: Y015
+
+@_typing.final
+class GetFactsResponse(_message.Message):
+    """Response of GetFacts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARROW_IPC_FIELD_NUMBER: _builtins.int
+    arrow_ipc: _builtins.bytes
+    """Output only. Arrow IPC file of one record batch, a row per fact, ascending by instrument, tag, months and end:
+    instrument_index uint32 (row in the snapshot's instruments), tag string (us-gaap), months int32 (0 for a balance at
+    `end`, else the length of the flow that ends there), end date32, value int64 (US dollars), known_at_ns int64,
+    form string, accession string.
+    """
+    def __init__(
+        self,
+        *,
+        arrow_ipc: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrow_ipc", b"arrow_ipc"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetFactsResponse: _TypeAlias = GetFactsResponse  # noqa: Y015
+
+@_typing.final
+class GetTextsRequest(_message.Message):
+    """Request of GetTexts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    snapshot_id: _builtins.str
+    """Required. Hex sha256."""
+    def __init__(
+        self,
+        *,
+        snapshot_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["snapshot_id", b"snapshot_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTextsRequest: _TypeAlias = GetTextsRequest  # noqa: Y015
+
+@_typing.final
+class GetTextsResponse(_message.Message):
+    """Response of GetTexts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARROW_IPC_FIELD_NUMBER: _builtins.int
+    arrow_ipc: _builtins.bytes
+    """Output only. Arrow IPC file of one record batch, a row per text and instrument, ascending by known_at_ns, source
+    and text_id: instrument_index uint32 (row in the snapshot's instruments), source string, text_id string,
+    ts_event_ns int64, known_at_ns int64, text string.
+    """
+    def __init__(
+        self,
+        *,
+        arrow_ipc: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrow_ipc", b"arrow_ipc"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetTextsResponse: _TypeAlias = GetTextsResponse  # noqa: Y015
+
+@_typing.final
+class IngestTextsRequest(_message.Message):
+    """Request of IngestTexts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required. Idempotency key."""
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Text]:
+        """Required. Texts."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        texts: _abc.Iterable[Global___Text] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IngestTextsRequest: _TypeAlias = IngestTextsRequest  # noqa: Y015
+
+@_typing.final
+class IngestTextsResponse(_message.Message):
+    """Response of IngestTexts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    DUPLICATES_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    accepted: _builtins.int
+    """Output only. Texts that are new."""
+    duplicates: _builtins.int
+    """Output only. Texts that were held already, equal in every field."""
+    held: _builtins.int
+    """Output only. Texts held now."""
+    def __init__(
+        self,
+        *,
+        accepted: _builtins.int = ...,
+        duplicates: _builtins.int = ...,
+        held: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "duplicates", b"duplicates", "held", b"held"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IngestTextsResponse: _TypeAlias = IngestTextsResponse  # noqa: Y015

@@ -79,6 +79,21 @@ class MarketDataServiceStub:
                 request_serializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.IngestBarsRequest.SerializeToString,
                 response_deserializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.IngestBarsResponse.FromString,
                 _registered_method=True)
+        self.GetFacts = channel.unary_unary(
+                '/alphamesh.marketdata.v1.MarketDataService/GetFacts',
+                request_serializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.GetFactsRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.GetFactsResponse.FromString,
+                _registered_method=True)
+        self.GetTexts = channel.unary_unary(
+                '/alphamesh.marketdata.v1.MarketDataService/GetTexts',
+                request_serializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.GetTextsRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.GetTextsResponse.FromString,
+                _registered_method=True)
+        self.IngestTexts = channel.unary_unary(
+                '/alphamesh.marketdata.v1.MarketDataService/IngestTexts',
+                request_serializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.IngestTextsRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.IngestTextsResponse.FromString,
+                _registered_method=True)
 
 
 class MarketDataServiceServicer:
@@ -163,6 +178,33 @@ class MarketDataServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetFacts(self, request, context):
+        """Fetches the company facts of a snapshot: of each number the newest version that was filed by its as_of.
+        Errors: as GetSnapshot; FAILED_PRECONDITION (NO_FACTS: the snapshot was cut without).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTexts(self, request, context):
+        """Fetches the texts of a snapshot: those about its instruments that were known by its as_of, and not longer than
+        thirty days before.
+        Errors: as GetSnapshot; FAILED_PRECONDITION (NO_TEXTS: the snapshot was cut without).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def IngestTexts(self, request, context):
+        """Takes in texts, all of a request or none, durable before the answer. As for bars, nothing may claim to have been
+        known at a moment that is sealed.
+        Errors: NOT_FOUND (instrument), FAILED_PRECONDITION (LATE_KNOWLEDGE: known_at_ns is sealed; TEXT_CONFLICT: another
+        text has the same text_id), RESOURCE_EXHAUSTED (INGESTED_TEXTS_LIMIT).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MarketDataServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -205,6 +247,21 @@ def add_MarketDataServiceServicer_to_server(servicer, server):
                     servicer.IngestBars,
                     request_deserializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.IngestBarsRequest.FromString,
                     response_serializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.IngestBarsResponse.SerializeToString,
+            ),
+            'GetFacts': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetFacts,
+                    request_deserializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.GetFactsRequest.FromString,
+                    response_serializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.GetFactsResponse.SerializeToString,
+            ),
+            'GetTexts': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTexts,
+                    request_deserializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.GetTextsRequest.FromString,
+                    response_serializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.GetTextsResponse.SerializeToString,
+            ),
+            'IngestTexts': grpc.unary_unary_rpc_method_handler(
+                    servicer.IngestTexts,
+                    request_deserializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.IngestTextsRequest.FromString,
+                    response_serializer=alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.IngestTextsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -428,6 +485,87 @@ class MarketDataService:
             '/alphamesh.marketdata.v1.MarketDataService/IngestBars',
             alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.IngestBarsRequest.SerializeToString,
             alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.IngestBarsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetFacts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.marketdata.v1.MarketDataService/GetFacts',
+            alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.GetFactsRequest.SerializeToString,
+            alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.GetFactsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTexts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.marketdata.v1.MarketDataService/GetTexts',
+            alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.GetTextsRequest.SerializeToString,
+            alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.GetTextsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def IngestTexts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.marketdata.v1.MarketDataService/IngestTexts',
+            alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.IngestTextsRequest.SerializeToString,
+            alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2.IngestTextsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -80,6 +80,21 @@ class MarketDataServiceStub:
     FAILED_PRECONDITION (LATE_KNOWLEDGE: known_at_ns is sealed; BAR_CONFLICT: another bar is known for the same
     moment since the same moment), RESOURCE_EXHAUSTED (INGESTED_BARS_LIMIT).
     """
+    GetFacts: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.GetFactsRequest, _marketdata_pb2.GetFactsResponse]
+    """Fetches the company facts of a snapshot: of each number the newest version that was filed by its as_of.
+    Errors: as GetSnapshot; FAILED_PRECONDITION (NO_FACTS: the snapshot was cut without).
+    """
+    GetTexts: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.GetTextsRequest, _marketdata_pb2.GetTextsResponse]
+    """Fetches the texts of a snapshot: those about its instruments that were known by its as_of, and not longer than
+    thirty days before.
+    Errors: as GetSnapshot; FAILED_PRECONDITION (NO_TEXTS: the snapshot was cut without).
+    """
+    IngestTexts: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.IngestTextsRequest, _marketdata_pb2.IngestTextsResponse]
+    """Takes in texts, all of a request or none, durable before the answer. As for bars, nothing may claim to have been
+    known at a moment that is sealed.
+    Errors: NOT_FOUND (instrument), FAILED_PRECONDITION (LATE_KNOWLEDGE: known_at_ns is sealed; TEXT_CONFLICT: another
+    text has the same text_id), RESOURCE_EXHAUSTED (INGESTED_TEXTS_LIMIT).
+    """
 
 @_typing.type_check_only
 class MarketDataServiceAsyncStub(MarketDataServiceStub):
@@ -132,6 +147,21 @@ class MarketDataServiceAsyncStub(MarketDataServiceStub):
     Errors: NOT_FOUND (instrument), INVALID_ARGUMENT (a field of a bar, named like "bars[3].high_e9"),
     FAILED_PRECONDITION (LATE_KNOWLEDGE: known_at_ns is sealed; BAR_CONFLICT: another bar is known for the same
     moment since the same moment), RESOURCE_EXHAUSTED (INGESTED_BARS_LIMIT).
+    """
+    GetFacts: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.GetFactsRequest, _marketdata_pb2.GetFactsResponse]  # type: ignore[assignment]
+    """Fetches the company facts of a snapshot: of each number the newest version that was filed by its as_of.
+    Errors: as GetSnapshot; FAILED_PRECONDITION (NO_FACTS: the snapshot was cut without).
+    """
+    GetTexts: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.GetTextsRequest, _marketdata_pb2.GetTextsResponse]  # type: ignore[assignment]
+    """Fetches the texts of a snapshot: those about its instruments that were known by its as_of, and not longer than
+    thirty days before.
+    Errors: as GetSnapshot; FAILED_PRECONDITION (NO_TEXTS: the snapshot was cut without).
+    """
+    IngestTexts: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.IngestTextsRequest, _marketdata_pb2.IngestTextsResponse]  # type: ignore[assignment]
+    """Takes in texts, all of a request or none, durable before the answer. As for bars, nothing may claim to have been
+    known at a moment that is sealed.
+    Errors: NOT_FOUND (instrument), FAILED_PRECONDITION (LATE_KNOWLEDGE: known_at_ns is sealed; TEXT_CONFLICT: another
+    text has the same text_id), RESOURCE_EXHAUSTED (INGESTED_TEXTS_LIMIT).
     """
 
 class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -230,6 +260,39 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors: NOT_FOUND (instrument), INVALID_ARGUMENT (a field of a bar, named like "bars[3].high_e9"),
         FAILED_PRECONDITION (LATE_KNOWLEDGE: known_at_ns is sealed; BAR_CONFLICT: another bar is known for the same
         moment since the same moment), RESOURCE_EXHAUSTED (INGESTED_BARS_LIMIT).
+        """
+
+    @_abc_1.abstractmethod
+    def GetFacts(
+        self,
+        request: _marketdata_pb2.GetFactsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_marketdata_pb2.GetFactsResponse, _abc.Awaitable[_marketdata_pb2.GetFactsResponse]]:
+        """Fetches the company facts of a snapshot: of each number the newest version that was filed by its as_of.
+        Errors: as GetSnapshot; FAILED_PRECONDITION (NO_FACTS: the snapshot was cut without).
+        """
+
+    @_abc_1.abstractmethod
+    def GetTexts(
+        self,
+        request: _marketdata_pb2.GetTextsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_marketdata_pb2.GetTextsResponse, _abc.Awaitable[_marketdata_pb2.GetTextsResponse]]:
+        """Fetches the texts of a snapshot: those about its instruments that were known by its as_of, and not longer than
+        thirty days before.
+        Errors: as GetSnapshot; FAILED_PRECONDITION (NO_TEXTS: the snapshot was cut without).
+        """
+
+    @_abc_1.abstractmethod
+    def IngestTexts(
+        self,
+        request: _marketdata_pb2.IngestTextsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_marketdata_pb2.IngestTextsResponse, _abc.Awaitable[_marketdata_pb2.IngestTextsResponse]]:
+        """Takes in texts, all of a request or none, durable before the answer. As for bars, nothing may claim to have been
+        known at a moment that is sealed.
+        Errors: NOT_FOUND (instrument), FAILED_PRECONDITION (LATE_KNOWLEDGE: known_at_ns is sealed; TEXT_CONFLICT: another
+        text has the same text_id), RESOURCE_EXHAUSTED (INGESTED_TEXTS_LIMIT).
         """
 
 def add_MarketDataServiceServicer_to_server(servicer: MarketDataServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,23 @@
+"""What agents are made of: a window of bars, one pure function an agent, and the service around a cluster of them."""
+
+from .agent import Abstention, Agent, Forecast, Reason, Signal, forecast
+from .statistics import average_weights, confidence, tail, weighted_past
+from .window import SAMPLE, Floats, Mask, Window, eligible
+
+__all__ = [
+    "SAMPLE",
+    "Abstention",
+    "Agent",
+    "Floats",
+    "Forecast",
+    "Mask",
+    "Reason",
+    "Signal",
+    "Window",
+    "average_weights",
+    "confidence",
+    "eligible",
+    "forecast",
+    "tail",
+    "weighted_past",
+]

@@ -1,0 +1,155 @@
+"""AgentService around a cluster of agents: fetches the snapshot, runs them, translates; nothing is remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from alphamesh.agent.v1 import agent_pb2, agent_pb2_grpc
+from alphamesh.marketdata.v1 import marketdata_pb2_grpc
+from python_services.kit.config import ConfigError
+from python_services.kit.context import Context, ServiceDefinition
+from python_services.kit.errors import not_found
+from python_services.kit.snapshots import Snapshot, SnapshotClient
+
+from .agent import Agent, Forecast, Reason, forecast
+from .window import Window, made_up
+
+V = TypeVar("V")
+
+_REASONS = {reason: agent_pb2.Abstention.Reason.Value(f"REASON_{reason.value}") for reason in Reason}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Which agents run; empty means all of them."""
+
+    agents: tuple[str, ...] = ()
+
+
+def window_of(snapshot: Snapshot) -> Window:
+    """The bars of a snapshot."""
+    return Window(
+        snapshot.as_of_ns,
+        snapshot.ts_event_ns,
+        snapshot.open,
+        snapshot.high,
+        snapshot.low,
+        snapshot.close,
+        snapshot.volume,
+    )
+
+
+class Cluster(agent_pb2_grpc.AgentServiceServicer, Generic[V]):
+    """Agents of one kind that look at the same V; `look` makes it of a snapshot and its bars."""
+
+    def __init__(
+        self,
+        kind: agent_pb2.Agent.Kind.ValueType,
+        agents: Mapping[str, Agent[V]],
+        snapshots: SnapshotClient,
+        look: Callable[[Snapshot, Window], Awaitable[V]],
+    ) -> None:
+        self._kind = kind
+        self._agents = agents
+        self._snapshots = snapshots
+        self._look = look
+
+    async def ListAgents(self, request: agent_pb2.ListAgentsRequest, context: Any) -> agent_pb2.ListAgentsResponse:
+        """See the contract."""
+        return agent_pb2.ListAgentsResponse(
+            agents=[
+                agent_pb2.Agent(
+                    agent_id=agent.agent_id,
+                    version=agent.version,
+                    kind=self._kind,
+                    minimum_bars=agent.minimum_bars,
+                    horizon_bars=agent.horizon_bars,
+                    description=agent.description,
+                )
+                for agent in self._agents.values()
+            ]
+        )
+
+    async def ComputeForecasts(
+        self, request: agent_pb2.ComputeForecastsRequest, context: Any
+    ) -> agent_pb2.ComputeForecastsResponse:
+        """See the contract."""
+        for agent_id in request.agent_ids:
+            if agent_id not in self._agents:
+                raise not_found("agent", agent_id, f"this cluster has {', '.join(self._agents)}")
+        chosen = [self._agents[name] for name in request.agent_ids] or list(self._agents.values())
+        snapshot = await self._snapshots.get(request.snapshot_id)
+        window = window_of(snapshot)
+        view = await self._look(snapshot, window)
+        return agent_pb2.ComputeForecastsResponse(
+            snapshot_id=snapshot.snapshot_id,
+            data_sha256=snapshot.data_sha256,
+            forecasts=[_message(forecast(agent, window, view)) for agent in chosen],
+        )
+
+
+def _message(found: Forecast) -> agent_pb2.AgentForecast:
+    expected = found.expected_return
+    return agent_pb2.AgentForecast(
+        agent_id=found.agent_id,
+        agent_version=found.agent_version,
+        model_version=found.model_version,
+        horizon_bars=found.horizon_bars,
+        degraded=found.degraded,
+        estimates=agent_pb2.Estimates(
+            instrument_index=found.index.tolist(),
+            expected_return=None if expected is None else expected.tolist(),
+            volatility=found.volatility.tolist(),
+            confidence=found.confidence.tolist(),
+            evidence=[agent_pb2.Evidence(name=name, value=values.tolist()) for name, values in found.evidence.items()],
+        ),
+        abstentions=[
+            agent_pb2.Abstention(
+                instrument_index=abstention.index, reason=_REASONS[abstention.reason], detail=abstention.detail
+            )
+            for abstention in found.abstentions
+        ],
+    )
+
+
+def chosen(agents: Iterable[Agent[V]], wanted: Iterable[str], service: str) -> dict[str, Agent[V]]:
+    """The agents named, by id; all of them when none is. Raises ConfigError with the unknown one."""
+    known = {agent.agent_id: agent for agent in sorted(agents, key=lambda agent: agent.agent_id)}
+    for agent_id in wanted:
+        if agent_id not in known:
+            problem = f"{agent_id!r} is not an agent here; known ones are {', '.join(known)}"
+            raise ConfigError(f"{service}.agents: {problem}")
+    return {agent_id: known[agent_id] for agent_id in sorted(wanted) or known}
+
+
+def serve(
+    context: Context[Any],
+    kind: agent_pb2.Agent.Kind.ValueType,
+    agents: Mapping[str, Agent[V]],
+    look: Callable[[Snapshot, Window], Awaitable[V]],
+) -> None:
+    """Registers a cluster."""
+    snapshots = SnapshotClient(context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data"))
+    name = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
+    context.add(agent_pb2_grpc.add_AgentServiceServicer_to_server, Cluster(kind, agents, snapshots, look), name)
+
+
+def define(
+    *, name: str, version: str, kind: agent_pb2.Agent.Kind.ValueType, agents: Iterable[Agent[Window]]
+) -> ServiceDefinition[Config]:
+    """A service whose agents look at bars and nothing else. Every kernel that they use is loaded at the start."""
+    everyone = tuple(agents)
+
+    async def look(snapshot: Snapshot, window: Window) -> Window:
+        return window
+
+    async def build(context: Context[Config]) -> None:
+        running = chosen(everyone, context.config.agents, name)
+        window = made_up()
+        for agent in running.values():
+            forecast(agent, window, window)
+        serve(context, kind, running, look)
+
+    return ServiceDefinition(name=name, version=version, config=Config, build=build)

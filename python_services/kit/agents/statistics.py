@@ -1,0 +1,31 @@
+"""Test statistics of signals: how clearly something is there that a random walk would not show."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .window import Floats
+
+_SQRT2 = math.sqrt(2.0)
+
+
+def tail(values: Floats, bars: int) -> Floats:
+    """The last rows, so that an indicator reads exactly the bars that the agent declares."""
+    return values[-bars:]
+
+
+def confidence(statistic: Floats) -> Floats:
+    """1 - p of a two-sided test: erf(|t| / sqrt 2), with t standard normal when there is no signal."""
+    return np.array([math.erf(abs(value) / _SQRT2) for value in statistic.tolist()])
+
+
+def weighted_past(weights: Floats) -> float:
+    """Standard deviation of sum(w x return) of independent returns with deviation 1."""
+    return float(np.sqrt(np.square(weights).sum()))
+
+
+def average_weights(bars: int, length: int) -> Floats:
+    """Weights of the last `length` returns, newest first, in x - mean of the last `bars` values of x."""
+    return np.maximum(bars - 1 - np.arange(length), 0.0) / bars

@@ -1,0 +1,80 @@
+"""The bars that agents look at, and which instruments they may speak about at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from execution_core import indicators
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+NANO = 1_000_000_000
+# A long weekend, and a day more: an older newest bar says nothing about today.
+STALE_AFTER_NS = 5 * 86_400 * NANO
+EWMA_DECAY, EWMA_SEED = 0.94, 20
+SAMPLE = 60
+
+
+@dataclass(frozen=True)
+class Window:
+    """Bars x instruments, C-contiguous, oldest first, adjusted; NaN where there is no bar."""
+
+    as_of_ns: int
+    ts_event_ns: NDArray[np.int64]
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+
+    @cached_property
+    def complete(self) -> Mask:
+        """Where all four prices are present."""
+        return ~np.isnan(self.open + self.high + self.low + self.close)
+
+    @cached_property
+    def run(self) -> NDArray[np.int64]:
+        """Complete bars of each instrument up to and with the newest one, without a gap."""
+        backwards = self.complete[::-1]
+        return np.where(backwards.all(axis=0), len(backwards), np.argmin(backwards, axis=0))
+
+    @cached_property
+    def log_close(self) -> Floats:
+        """Natural logarithm of the close."""
+        return np.log(self.close)
+
+    @cached_property
+    def returns(self) -> Floats:
+        """Log returns; the first row is NaN."""
+        returns = np.full_like(self.close, np.nan)
+        np.subtract(self.log_close[1:], self.log_close[:-1], out=returns[1:])
+        return returns
+
+    @cached_property
+    def daily_volatility(self) -> Floats:
+        """RiskMetrics volatility for the next bar, one per instrument."""
+        return np.asarray(indicators.ewma_volatility(self.returns, EWMA_DECAY, EWMA_SEED)[-1])
+
+    @cached_property
+    def sample_volatility(self) -> Floats:
+        """Standard deviation of the last 60 returns: the yardstick of the test statistics."""
+        return np.asarray(indicators.stdev(self.returns[-SAMPLE:], SAMPLE)[-1])
+
+
+def eligible(window: Window, minimum_bars: int) -> Mask:
+    """Instruments with a fresh, unbroken run of at least `minimum_bars` bars."""
+    fresh = window.as_of_ns - int(window.ts_event_ns[-1]) <= STALE_AFTER_NS
+    return (window.run >= minimum_bars) & fresh
+
+
+def made_up() -> Window:
+    """Bars of two instruments that never traded: what kernels are loaded with before the first request."""
+    bars = 70
+    path = 100.0 * np.exp(0.01 * np.sin(np.arange(2 * bars, dtype=np.float64).reshape(bars, 2)).cumsum(axis=0))
+    times = np.arange(1, bars + 1, dtype=np.int64)
+    return Window(int(times[-1]), times, path, path * 1.01, path * 0.99, path * 1.001, np.full_like(path, 1e6))
