@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import yaml
 
 if TYPE_CHECKING:
-    from .topology import Call, _Reader
+    from .topology_model import Call
+    from .topology_reader import Reader
 
 NAME = "edge"
 _LARGEST_PORT = 65_535
@@ -69,59 +70,59 @@ class Edge:
         return {method.partition("/")[0]: call.service for call in self.calls for method in call.methods}
 
 
-def read(reader: _Reader, node: yaml.Node | None, known: Iterable[str]) -> Edge | None:
+def read(reader: Reader, node: yaml.Node | None, known: Iterable[str]) -> Edge | None:
     """The `edge:` part; None without one. Raises TopologyError."""
     if node is None:
         return None
-    body = reader._mapping(node, NAME, None)
-    edge: Edge = reader._record(Edge, node, NAME)
+    body = reader.mapping(node, NAME, None)
+    edge: Edge = reader.record(Edge, node, NAME)
     for key in ("requests_per_s", "max_request_bytes", "max_token_hours"):
         if getattr(edge, key) <= 0:
-            raise reader._error(body[key], f"{NAME}.{key} must be more than 0", "leave it out for the default")
+            raise reader.error(body[key], f"{NAME}.{key} must be more than 0", "leave it out for the default")
     host, colon, port = edge.listen.rpartition(":")
     if not (host and colon and port.isdecimal() and int(port) <= _LARGEST_PORT):
-        raise reader._error(body["listen"], f"{NAME}.listen is no address: {edge.listen!r}", "write host:port")
+        raise reader.error(body["listen"], f"{NAME}.listen is no address: {edge.listen!r}", "write host:port")
     if not edge.names:
-        raise reader._error(body["names"], f"{NAME}.names is empty", "list the names that clients reach it by")
+        raise reader.error(body["names"], f"{NAME}.names is empty", "list the names that clients reach it by")
     if "roles" not in body:
-        raise reader._error(node, f"{NAME} has no roles: nobody could call anything", "list some under `roles:`")
+        raise reader.error(node, f"{NAME} has no roles: nobody could call anything", "list some under `roles:`")
     return dataclasses.replace(edge, roles=_roles(reader, body["roles"], known))
 
 
-def _roles(reader: _Reader, node: yaml.Node, known: Iterable[str]) -> dict[str, Role]:
-    nodes = reader._named(node, f"{NAME}.roles")
+def _roles(reader: Reader, node: yaml.Node, known: Iterable[str]) -> dict[str, Role]:
+    nodes = reader.named(node, f"{NAME}.roles")
     own: dict[str, tuple[Call, ...]] = {}
     included: dict[str, list[str]] = {}
     owners: dict[str, str] = {}
     for name, item in nodes.items():
-        body = reader._mapping(item, f"role {name}", {"includes", "calls", "clearance"})
-        clearance = reader._label(item, "clearance", "confidential")
-        own[name] = reader._calls(f"role {name}", clearance, body["calls"], known) if "calls" in body else ()
+        body = reader.mapping(item, f"role {name}", {"includes", "calls", "clearance"})
+        clearance = reader.label(item, "clearance", "confidential")
+        own[name] = reader.calls(f"role {name}", clearance, body["calls"], known) if "calls" in body else ()
         included[name] = _included(reader, name, body["includes"], nodes) if "includes" in body else []
         for call in own[name]:
             for service in {method.partition("/")[0] for method in call.methods}:
                 owner = owners.setdefault(service, call.service)
                 if owner != call.service:
                     problem = f"role {name}: {service} is reached at {owner} and at {call.service}"
-                    raise reader._error(body["calls"], problem, "a path leads to one service: choose one of them")
+                    raise reader.error(body["calls"], problem, "a path leads to one service: choose one of them")
 
     def resolve(name: str, above: tuple[str, ...]) -> tuple[Call, ...]:
         if name in above:
             circle = " -> ".join((*above[above.index(name) :], name))
-            raise reader._error(nodes[name], f"roles include each other in a circle: {circle}", "remove one")
+            raise reader.error(nodes[name], f"roles include each other in a circle: {circle}", "remove one")
         others = [call for other in included[name] for call in resolve(other, (*above, name))]
         return merged([*others, *own[name]])
 
     return {name: Role(name=name, calls=resolve(name, ())) for name in nodes}
 
 
-def _included(reader: _Reader, name: str, node: yaml.Node, known: Iterable[str]) -> list[str]:
+def _included(reader: Reader, name: str, node: yaml.Node, known: Iterable[str]) -> list[str]:
     if not isinstance(node, yaml.SequenceNode):
-        raise reader._error(node, f"role {name}: includes is no list", "write [role, ...]")
-    names = [str(reader._value(item)) for item in node.value]
+        raise reader.error(node, f"role {name}: includes is no list", "write [role, ...]")
+    names = [str(reader.value(item)) for item in node.value]
     for other, item in zip(names, node.value, strict=True):
         if other not in known:
-            raise reader._error(item, f"role {name} includes {other!r}, which is no role", f"known: {', '.join(known)}")
+            raise reader.error(item, f"role {name} includes {other!r}, which is no role", f"known: {', '.join(known)}")
     return names
 
 

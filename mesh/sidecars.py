@@ -25,9 +25,10 @@ from .envoy.parts import Json
 from .errors import MeshError
 from .identity import Authority
 from .instances import Group, Instance, at_start, groups
+from .methods import streamed
 from .rundir import RunDir
 from .tokens import Tokens
-from .topology import Client, Service, Topology, streamed
+from .topology import Client, Service, Topology
 
 SUFFIX = "-envoy"
 OUTSIDE = "outside"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 if TYPE_CHECKING:
-    from .topology import _Reader
+    from .topology_reader import Reader
 
 NAME = "triton"
 BUNDLED = "bundled:"
@@ -38,20 +38,21 @@ class Triton:
     probe_failures: int = 3
 
 
-def read(reader: _Reader, node: yaml.Node | None, folder: Path, sensitivity: str) -> Triton | None:
+def read(reader: Reader, node: yaml.Node | None, sensitivity: str) -> Triton | None:
     """None without the part. Raises TopologyError."""
     if node is None:
         return None
-    body = reader._mapping(node, NAME, None)
-    triton: Triton = reader._record(Triton, node, NAME)
+    body = reader.mapping(node, NAME, None)
+    triton: Triton = reader.record(Triton, node, NAME)
     for key in ("probe_s", "probe_timeout_s", "probe_failures"):
         if getattr(triton, key) <= 0:
-            raise reader._error(body[key], f"{NAME}.{key} must be more than 0", "leave it out for the default")
+            raise reader.error(body[key], f"{NAME}.{key} must be more than 0", "leave it out for the default")
+    folder = Path(node.start_mark.name).parent
     shipped = triton.models.startswith(BUNDLED)
     models = _ROOT / triton.models.removeprefix(BUNDLED) if shipped else (folder / triton.models).resolve()
     if triton.enabled and not models.is_dir():
         where = body.get("models", node)
-        raise reader._error(where, f"{NAME}.models: there is no folder {models}", "name the folder of the models")
+        raise reader.error(where, f"{NAME}.models: there is no folder {models}", "name the folder of the models")
     return dataclasses.replace(triton, models=str(models), sensitivity=sensitivity)
 
 

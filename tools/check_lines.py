@@ -2,7 +2,7 @@
 
 A component is a folder that one person can hold in their head: a service, the kit, the core, the mesh.
 The core is two: execution (matching, gate, simulation, algorithms, with the modules that all share) and
-risk (risk, portfolio construction, indicators). Neither half imports the other's kernels. So are the mesh's two guests.
+risk (risk, portfolio construction, indicators). Neither half imports the other's kernels. So are the mesh's guests.
 Generated code, bundles and vendored files do not count.
 """
 
@@ -17,8 +17,8 @@ SKIPPED = frozenset({"__pycache__", "node_modules", "dist", "static"})
 
 
 CORE = "execution_core"
-# The command line and the drills use the mesh; nothing of the mesh uses them.
-MESH_ROOMS = frozenset({"commands", "drills"})
+# The command line, the drills and the conformance kit use the mesh; nothing of the mesh uses them.
+MESH_ROOMS = frozenset({"commands", "conformance", "drills"})
 RISK_HALF = frozenset({"risk", "construction", "indicators", "performance.py"})
 
 

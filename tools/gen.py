@@ -42,6 +42,11 @@ def generate(out: Path) -> None:
     (policies / "__init__.py").write_text(HEADER)
     for path in sorted((ROOT / "protos").rglob("*_policy.json")):
         shutil.copyfile(path, policies / path.name)
+    golden = out / "alphamesh" / "golden"
+    golden.mkdir()
+    (golden / "__init__.py").write_text(HEADER)
+    for path in sorted((ROOT / "protos").rglob("golden/*.json")):
+        shutil.copyfile(path, golden / path.name)
     for package in out.iterdir():
         (package / "py.typed").touch()
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from ..wish import Wish
-from . import control_app, train
+from . import agent_app, control_app, train
 from .features_app import app as features_app
 from .log_app import app as log_app
 from .models_app import app as models_app
@@ -32,6 +32,7 @@ app = typer.Typer(
 app.add_typer(features_app, name="features")
 app.add_typer(log_app, name="log")
 app.add_typer(models_app, name="models")
+agent_app.register(app)
 control_app.register(app)
 train.register(app)
 

@@ -63,6 +63,11 @@ def authority(service: str) -> str:
 
 def open_channel(caller: str, service: str, path: Path) -> Channel:
     """A channel to `service`: on its own Unix socket, or on that of the caller's sidecar."""
+    return connect(caller, service, socket_address(path))
+
+
+def connect(caller: str, service: str, address: str) -> Channel:
+    """A channel to `service` at a gRPC address."""
     options: list[tuple[str, Any]] = [
         ("grpc.default_authority", authority(service)),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -73,7 +78,7 @@ def open_channel(caller: str, service: str, path: Path) -> Channel:
         ("grpc.initial_reconnect_backoff_ms", 50),
         ("grpc.max_reconnect_backoff_ms", 1_000),
     ]
-    return Channel(caller, grpc.aio.insecure_channel(socket_address(path), options=options), service)
+    return Channel(caller, grpc.aio.insecure_channel(address, options=options), service)
 
 
 class Channel:

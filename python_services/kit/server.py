@@ -61,7 +61,7 @@ def serve(definition: ServiceDefinition[C]) -> None:
 async def _run(definition: ServiceDefinition[C], run_dir: Path, replica: str) -> None:
     path = run_dir / "config" / f"{replica}.json"
     settings: dict[str, Any] = orjson.loads(path.read_bytes())
-    events = NatsEventLog(settings["nats_url"], definition.name, _crash)
+    events = NatsEventLog(settings["nats_url"], definition.name, crash)
     sockets = (run_dir / "sock").resolve()  # a link when the run directory's path is too long for a socket
     callees: list[str] = settings["calls"]
 
@@ -82,7 +82,7 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path, replica: str) ->
         connect=lambda service: open_channel(
             definition.name, declared_edge(definition.name, service, callees), way_to(service)
         ),
-        fail=_crash,
+        fail=crash,
         model_server=_model_server(settings.get("model_server")),
     )
     await events.start()
@@ -91,6 +91,20 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path, replica: str) ->
         *(readiness.wait_serving(way_to(callee), authority(callee)) for callee in settings.get("awaits", callees))
     )
     await definition.build(context)
+    server, status = make_server(context)
+    socket = sockets / f"{replica}.sock"
+    socket.unlink(missing_ok=True)
+    server.add_insecure_port(socket_address(socket))
+    await server.start()
+    socket.chmod(0o600)
+    telemetry.logger().info("serving", socket=str(socket), services=context.services)
+    await until_stopped(context, server, status)
+    await observability.close()
+    telemetry.logger().info("stopped")
+
+
+def make_server(context: Context[Any]) -> tuple[grpc.aio.Server, health.aio.HealthServicer]:
+    """A server with what `context` has registered, health and reflection; the caller adds a port and starts it."""
     server = grpc.aio.server(
         interceptors=[ServerInterceptor(context.pipeline)],
         options=[
@@ -106,15 +120,13 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path, replica: str) ->
     if reflection.SERVICE_NAME not in context.services:
         names = (*context.services, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
-    socket = sockets / f"{replica}.sock"
-    socket.unlink(missing_ok=True)
-    server.add_insecure_port(socket_address(socket))
-    await server.start()
-    socket.chmod(0o600)
+    return server, status
+
+
+async def until_stopped(context: Context[Any], server: grpc.aio.Server, status: health.aio.HealthServicer) -> None:
+    """Says SERVING until SIGTERM, then drains and closes."""
     for name in ("", *context.services):
         await status.set(name, health_pb2.HealthCheckResponse.SERVING)
-    telemetry.logger().info("serving", socket=str(socket), services=context.services)
-
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -124,8 +136,6 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path, replica: str) ->
     context.drain()
     await server.stop(DRAIN_S)
     await context.close()
-    await observability.close()
-    telemetry.logger().info("stopped")
 
 
 def _model_server(settings: dict[str, str] | None) -> ModelServer | None:
@@ -134,7 +144,7 @@ def _model_server(settings: dict[str, str] | None) -> ModelServer | None:
     return ModelServer(models=Path(settings["models"]), admin_key=settings["admin_key"])
 
 
-def _crash(error: BaseException) -> None:
+def crash(error: BaseException) -> None:
     """Crash-only: no clean-up that a recovery does not do better."""
     telemetry.logger().critical("crash", exc_info=error)
     sys.stdout.flush()

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import descriptor_pool
 
 from mesh.envoy.routes import virtual_hosts
-from mesh.topology import unknown_method
+from mesh.methods import unknown_method
 from python_services.kit import policy
 from python_services.kit.policy import PolicyError
 

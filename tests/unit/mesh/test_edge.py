@@ -14,6 +14,7 @@ from mesh import topology
 from mesh.envoy import discovery, edge, parts, sidecar
 from mesh.identity import Authority
 from mesh.instances import Group
+from mesh.methods import streamed
 from mesh.sidecars import find_program
 from mesh.tokens import Tokens
 from mesh.topology import TopologyError
@@ -120,7 +121,7 @@ def test_envoy_takes_what_is_rendered_without_a_warning(tmp_path, write):
     discovery.write_identity(own, authority.issue_server(mesh.edge.names, timedelta(hours=1)))
     discovery.write_trust(trust, authority.trust)
     discovery.write_endpoints(endpoints, "risk", [1])
-    streams = topology.streamed(method for role in mesh.edge.roles.values() for method in role.methods)
+    streams = streamed(method for role in mesh.edge.roles.values() for method in role.methods)
     assert streams == ["alphamesh.execution.v1.ExecutionService/ReserveExposure"]
     listener = edge.listener(
         *("127.0.0.1", 8443, mesh.edge),

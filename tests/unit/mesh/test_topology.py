@@ -6,6 +6,7 @@ import yaml
 
 from mesh import topology
 from mesh.topology import TopologyError
+from mesh.topology_reader import ASKED, FETCHED
 
 GOOD = """\
 version: 1
@@ -307,8 +308,8 @@ services:
 def test_one_entry_makes_an_agent(write):
     mesh = topology.load(write(AGENTS))
     mine, coordinator = mesh.service("mine"), mesh.service("coordinator")
-    assert mine.calls == (topology.Call(service="market_data", methods=(topology.FETCHED,)),)
-    assert topology.Call(service="mine", methods=(topology.ASKED,)) in coordinator.calls
+    assert mine.calls == (topology.Call(service="market_data", methods=(FETCHED,)),)
+    assert topology.Call(service="mine", methods=(ASKED,)) in coordinator.calls
     assert coordinator.config["agents"] == ["mine"]
     assert [service.name for service in mesh.services] == ["market_data", "mine", "coordinator"]
 
@@ -329,3 +330,27 @@ def test_agents_that_cannot_be_asked_are_refused(write, old, new, line, says):
     with pytest.raises(topology.TopologyError, match=re.escape(says)) as caught:
         topology.load(path)
     assert str(caught.value).startswith(f"{path}:{line}: ")
+
+
+def test_a_topology_adds_to_another(write, tmp_path):
+    mine = topology.load(write("version: 1\nextends: default\nservices:\n  mine: {agent: true, sensitivity: public}\n"))
+    default = topology.load()
+    assert {service.name for service in mine.services} == {*(s.name for s in default.services), "mine"}
+    assert mine.service("coordinator").config["agents"] == [*default.service("coordinator").config["agents"], "mine"]
+    assert mine.event_log == default.event_log
+    assert mine.triton == default.triton
+    replaced = topology.load(
+        write("version: 1\nextends: default\ntracing: {}\nservices:\n  technical_agent: {agent: true, module: other}\n")
+    )
+    assert (replaced.service("technical_agent").module, replaced.tracing.collector) == ("other", "")
+
+
+def test_a_mistake_is_named_where_it_stands(write, tmp_path):
+    (tmp_path / "base.yaml").write_text("version: 1\nservices:\n  one: {sensitivity: secret}\n")
+    path = write("version: 1\nextends: base.yaml\n")
+    with pytest.raises(TopologyError, match=re.escape(f"{tmp_path / 'base.yaml'}:3: unknown sensitivity 'secret'")):
+        topology.load(path)
+    with pytest.raises(TopologyError, match=re.escape(f"{path}:2: topologies extend each other in a circle")):
+        topology.load(write("version: 1\nextends: topology.yaml\n"))
+    with pytest.raises(TopologyError, match="cannot be read"):
+        topology.load(write("version: 1\nextends: nowhere.yaml\n"))

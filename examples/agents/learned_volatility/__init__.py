@@ -1,0 +1,1 @@
+"""Learned volatility, an agent with a model of its own."""

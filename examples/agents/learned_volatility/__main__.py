@@ -1,0 +1,7 @@
+"""python -m examples.agents.learned_volatility"""
+
+from python_services.kit.server import serve
+
+from .service import DEFINITION
+
+serve(DEFINITION)

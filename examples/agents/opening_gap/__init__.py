@@ -1,0 +1,1 @@
+"""Opening gap, an agent."""

@@ -1,0 +1,1 @@
+"""Turn of the month, an agent."""

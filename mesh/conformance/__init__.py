@@ -1,0 +1,1 @@
+"""`alphamesh conformance`: whether an agent, in any language, keeps the contract of AgentService."""
