@@ -14,18 +14,33 @@ BINS = 10
 BY_CHANCE = 0.01
 
 
-def psi(reference: Vector, current: Vector, bins: int = BINS) -> tuple[float, int]:
-    """(population stability index of `current` against `reference`, bins used).
+@dataclass(frozen=True)
+class Bins:
+    """Parts of the line that hold equal shares of some numbers: inner edges, and the share in each part."""
 
-    The bins hold equal parts of the reference; half an observation is added to each, so that an empty bin is finite.
-    """
-    edges = np.unique(np.quantile(reference, np.linspace(0.0, 1.0, bins + 1)[1:-1]))
+    edges: Vector
+    shares: Vector
+
+    @classmethod
+    def of(cls, reference: Vector, bins: int = BINS) -> Bins:
+        """Those of `reference`."""
+        edges = np.unique(np.quantile(reference, np.linspace(0.0, 1.0, bins + 1)[1:-1]))
+        return cls(edges, _shares(edges, reference))
+
+    def psi(self, current: Vector) -> float:
+        """Population stability index of `current` against what the bins were made of."""
+        found = _shares(self.edges, current)
+        return float(((found - self.shares) * np.log(found / self.shares)).sum())
+
+    def __len__(self) -> int:
+        return self.shares.size
+
+
+def _shares(edges: Vector, values: Vector) -> Vector:
+    """Half an observation is added to each part, so that an empty one has a finite logarithm."""
     size = edges.size + 1
-    expected, found = (
-        (np.bincount(np.searchsorted(edges, values, side="right"), minlength=size) + 0.5) / (values.size + 0.5 * size)
-        for values in (reference, current)
-    )
-    return float(((found - expected) * np.log(found / expected)).sum()), size
+    counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=size)
+    return (counts + 0.5) / (values.size + 0.5 * size)
 
 
 def psi_limit(base: float, reference: int, current: int, bins: int) -> float:

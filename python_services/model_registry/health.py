@@ -36,9 +36,8 @@ def message(model: Model, number: int, rollouts: Rollouts, loaded: bool | None) 
             setattr(found, name, value)
     if losses.returns:
         found.realized_return, found.drawdown = losses.realized, losses.drawdown
-    index = triggers.index(monitor.predictions, deciding.limits(model, rollouts))
-    if index is not None:
-        found.prediction_psi = index[0]
+    for index in triggers.indices(monitor.predictions, deciding.limits(model, rollouts)):
+        found.prediction_psi = index
     if test is not None and test.advantage is not None:
         found.pairs = test.pairs
         found.loss_advantage = test.advantage

@@ -6,17 +6,20 @@ windows have a fixed length, and an answer whose outcome does not come is forgot
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from alphamesh.model.v1 import model_pb2
 
-from .drift import Adwin
+from .drift import Adwin, Bins
 
+Floats = NDArray[np.float64]
 Reason = model_pb2.Observation.Reason
 # Nobody answered, or nobody asked: says something of the server, of the version only when others were answered.
 SERVER = frozenset({model_pb2.Observation.REASON_UNAVAILABLE, model_pb2.Observation.REASON_BREAKER_OPEN})
@@ -99,21 +102,48 @@ class Losses:
         return (xy - x * y) / math.sqrt(spread) if spread > 1e-24 else None
 
 
-@dataclass(kw_only=True)
 class Sample:
-    """The first numbers of a kind, and the latest."""
+    """Rows of numbers, a column for each kind: the first ones, and, in any order, the latest."""
 
-    first: list[float] = field(default_factory=list)
-    latest: deque[float] = field(default_factory=deque)
+    def __init__(self, columns: int, window: Window) -> None:
+        self._first = np.empty((window.reference, columns))
+        self._latest = np.empty((window.current, columns))
+        self._rows = 0
+        self._bins: list[Bins] | None = None
 
-    def add(self, value: float, window: Window) -> None:
+    def __len__(self) -> int:
+        """Kinds."""
+        return self._first.shape[1]
+
+    def __repr__(self) -> str:
+        """By content: states are compared by what they print."""
+        return f"Sample({self._rows}, {hashlib.sha256(self.first.tobytes() + self.latest.tobytes()).hexdigest()})"
+
+    def add(self, row: Sequence[float]) -> None:
         """Fills the reference first, then slides."""
-        if len(self.first) < window.reference:
-            self.first.append(value)
-            return
-        self.latest.append(value)
-        if len(self.latest) > window.current:
-            self.latest.popleft()
+        reference = len(self._first)
+        if self._rows < reference:
+            self._first[self._rows] = row
+        else:
+            self._latest[(self._rows - reference) % len(self._latest)] = row
+        self._rows += 1
+
+    @property
+    def first(self) -> Floats:
+        """Rows x columns of the reference."""
+        return self._first[: self._rows]
+
+    @property
+    def latest(self) -> Floats:
+        """Rows x columns of what came after it."""
+        return self._latest[: max(self._rows - len(self._first), 0)]
+
+    @property
+    def bins(self) -> list[Bins]:
+        """Of each column of the reference, once that is whole."""
+        if self._bins is None:
+            self._bins = [Bins.of(column) for column in self.first.T]
+        return self._bins
 
 
 @dataclass(kw_only=True)
@@ -150,9 +180,13 @@ class Monitor:
     by_key: OrderedDict[str, float] = field(default_factory=OrderedDict)
     adwin: Adwin = field(default_factory=Adwin)
     rise: tuple[float, float] | None = None
-    predictions: Sample = field(default_factory=Sample)
-    features: list[Sample] = field(default_factory=list)
+    predictions: Sample = field(init=False)
+    features: Sample | None = None
     alerted: dict[int, int] = field(default_factory=dict)  # trigger -> requests at its last alert
+
+    def __post_init__(self) -> None:
+        """The first value of each prediction is looked at."""
+        self.predictions = Sample(1, self.window)
 
     def answer(self, key: str, answer: model_pb2.Observation.Answer) -> None:
         """Takes an answer."""
@@ -166,12 +200,11 @@ class Monitor:
         self.waiting[key] = first
         if len(self.waiting) > self.window.waiting:
             self.waiting.popitem(last=False)
-        self.predictions.add(first, self.window)
+        self.predictions.add((first,))
         if answer.features:
-            if len(self.features) != len(answer.features):
-                self.features = [Sample() for _ in answer.features]
-            for sample, value in zip(self.features, answer.features, strict=True):
-                sample.add(value, self.window)
+            if self.features is None or len(self.features) != len(answer.features):
+                self.features = Sample(len(answer.features), self.window)
+            self.features.add(answer.features)
 
     def failure(self, failure: model_pb2.Observation.Failure, *, others_answered: bool) -> None:
         """Takes a failure. One of the server's counts against the version only when others were answered."""

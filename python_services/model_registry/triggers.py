@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from alphamesh.model.v1 import model_pb2
 
 from . import drift
@@ -155,49 +153,55 @@ def _losses(own: Monitor, test: PairedTest | None, limits: Limits) -> Iterator[F
 
 
 def _drift(own: Monitor, champion: Monitor | None, limits: Limits) -> Iterator[Finding]:
-    found = shifted(own.predictions, limits)
+    moved = shifted(own.predictions, limits)
     # When the champion's predictions moved as well, the market did.
-    if found is not None and (champion is None or shifted(champion.predictions, limits) is None):
+    if moved and (champion is None or not shifted(champion.predictions, limits)):
         yield Finding(
             trigger=Trigger.TRIGGER_PREDICTION_DRIFT,
-            measured=found[0],
-            limit=found[1],
+            measured=moved[0].measured,
+            limit=moved[0].limit,
             count=len(own.predictions.latest),
             detail="its predictions have another distribution than its first ones",
         )
-    worst: tuple[float, float, int] | None = None
-    for i, sample in enumerate(own.features):
-        moved = shifted(sample, limits, len(own.features))
-        if moved is not None and (worst is None or moved[0] > worst[0]):
-            worst = (*moved, i)
-    if worst is not None:
+    features = [] if own.features is None else shifted(own.features, limits)
+    if own.features is not None and features:
+        worst = max(features, key=lambda each: each.measured)
         yield Finding(
             trigger=Trigger.TRIGGER_FEATURE_DRIFT,
-            measured=worst[0],
-            limit=worst[1],
-            count=len(own.features[worst[2]].latest),
-            detail=f"feature {worst[2]} has another distribution than at first",
+            measured=worst.measured,
+            limit=worst.limit,
+            count=len(own.features.latest),
+            detail=f"feature {worst.column} has another distribution than at first",
         )
 
 
-def shifted(sample: Sample, limits: Limits, tests: int = 1) -> tuple[float, float] | None:
-    """(PSI, its limit) where the latest numbers are from another distribution; both tests have to say so.
+@dataclass(frozen=True, kw_only=True)
+class Shift:
+    """A column whose latest numbers are from another distribution: its index, its PSI, and the limit of that."""
 
-    `tests`: so many are made at once, so Kolmogorov-Smirnov is held to a smaller chance (Bonferroni).
+    column: int
+    measured: float
+    limit: float
+
+
+def shifted(sample: Sample, limits: Limits) -> list[Shift]:
+    """Columns that moved: the stability index and Kolmogorov-Smirnov both have to say so.
+
+    So many tests are made at once that each is held to its share of the chance (Bonferroni).
     """
-    measured = index(sample, limits)
-    if measured is None:
-        return None
-    reference, latest = np.array(sample.first), np.array(sample.latest)
-    limit = drift.psi_limit(limits.psi, reference.size, latest.size, measured[1])
-    if measured[0] <= limit:
-        return None
-    _, chance = drift.kolmogorov_smirnov(reference, latest)
-    return (measured[0], limit) if chance < drift.BY_CHANCE / tests else None
+    found = []
+    for column, measured in enumerate(indices(sample, limits)):
+        reference, latest = sample.first[:, column], sample.latest[:, column]
+        limit = drift.psi_limit(limits.psi, reference.size, latest.size, len(sample.bins[column]))
+        if measured > limit:
+            _, chance = drift.kolmogorov_smirnov(reference, latest)
+            if chance < drift.BY_CHANCE / len(sample):
+                found.append(Shift(column=column, measured=measured, limit=limit))
+    return found
 
 
-def index(sample: Sample, limits: Limits) -> tuple[float, int] | None:
-    """(PSI, bins); None before there is enough to say."""
+def indices(sample: Sample, limits: Limits) -> list[float]:
+    """Population stability index of each column; empty before there is enough to say."""
     if len(sample.first) < limits.psi_count or len(sample.latest) < limits.psi_count:
-        return None
-    return drift.psi(np.array(sample.first), np.array(sample.latest))
+        return []
+    return [bins.psi(column) for bins, column in zip(sample.bins, sample.latest.T, strict=True)]

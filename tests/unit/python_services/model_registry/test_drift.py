@@ -14,20 +14,22 @@ def test_psi_passes_its_limit_by_chance_as_often_as_it_says(size: int) -> None:
     rng = np.random.default_rng(3)
     above = 0
     for _ in range(400):
-        measured, bins = drift.psi(rng.normal(size=size), rng.normal(size=size))
-        above += measured > drift.psi_limit(0.0, size, size, bins)
+        bins = drift.Bins.of(rng.normal(size=size))
+        above += bins.psi(rng.normal(size=size)) > drift.psi_limit(0.0, size, size, len(bins))
     assert above / 400 <= 0.03
 
 
 def test_psi_sees_a_shift_and_the_limit_grows_where_there_is_little() -> None:
     rng = np.random.default_rng(4)
-    measured, bins = drift.psi(rng.normal(size=500), 0.8 + rng.normal(size=300))
-    assert measured > drift.psi_limit(0.2, 500, 300, bins) == pytest.approx(0.2)
+    bins = drift.Bins.of(rng.normal(size=500))
+    moved = bins.psi(0.8 + rng.normal(size=300))
+    assert moved > drift.psi_limit(0.2, 500, 300, len(bins)) == pytest.approx(0.2)
     assert drift.psi_limit(0.2, 100, 100, 10) == pytest.approx(stats.chi2.ppf(0.99, 9) * 0.02)
 
 
 def test_a_constant_has_one_bin_and_no_drift() -> None:
-    assert drift.psi(np.full(300, 0.5), np.full(300, 0.5)) == (0.0, 2)
+    bins = drift.Bins.of(np.full(300, 0.5))
+    assert (bins.psi(np.full(300, 0.5)), len(bins)) == (0.0, 2)
 
 
 def test_kolmogorov_smirnov_is_scipys() -> None:
