@@ -7,14 +7,9 @@ for another cut, which nobody can have kept.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import itertools
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import cast
 
 import grpc
@@ -24,6 +19,7 @@ from alphamesh.feature.v1 import feature_pb2, feature_pb2_grpc
 from alphamesh.marketdata.v1 import marketdata_pb2_grpc
 from benchmarks import synthetic_universe
 from benchmarks.runner import Case
+from benchmarks.servers.system import System
 from python_services.feature_store import historical, logic
 from python_services.feature_store.bars import Bars
 from python_services.feature_store.definitions import DAILY_TECHNICAL
@@ -32,7 +28,6 @@ from python_services.feature_store.online import Online
 from python_services.kit.client import open_channel
 from python_services.kit.instruments import list_instruments
 
-ALPHAMESH = Path(sys.executable).with_name("alphamesh")
 INSTRUMENTS, DAYS, COLUMNS, ROWS = 20, 8_000, 30, 40_000
 HELD_DAYS = 500
 DAY_NS = 86_400 * 10**9
@@ -53,13 +48,7 @@ class Server:
     """market_data and the feature store, up until this process ends."""
 
     def __init__(self) -> None:
-        self._keep = tempfile.TemporaryDirectory(prefix="alphamesh-bench-")
-        folder = Path(self._keep.name)
-        synthetic_universe.write(folder, instruments=INSTRUMENTS, days=HELD_DAYS, seed=7)
-        (folder / "topology.yaml").write_text(TOPOLOGY.format(folder=folder))
-        self._run = folder / "run"
-        self._alphamesh("up", "--detach", "--topology", str(folder / "topology.yaml"))
-        atexit.register(self._stop)
+        self._system = System(TOPOLOGY, instruments=INSTRUMENTS, days=HELD_DAYS)
         self.loop = asyncio.new_event_loop()
         self._cuts = itertools.count()
         self._last_ns = 0
@@ -70,10 +59,10 @@ class Server:
         return statistics.median(self.loop.run_until_complete(self._rounds())) * 1e3
 
     async def _connect(self) -> feature_pb2_grpc.FeatureServiceAsyncStub:
-        data = open_channel("benchmark", "market_data", self._run / "sock" / "market_data.sock")
+        data = open_channel("benchmark", "market_data", self._system.run / "sock" / "market_data.sock")
         listed = await list_instruments(marketdata_pb2_grpc.MarketDataServiceStub(cast(grpc.aio.Channel, data)))
         self._last_ns = max(instrument.last_ts_ns for instrument in listed.values())
-        channel = open_channel("benchmark", "feature_store", self._run / "sock" / "feature_store.sock")
+        channel = open_channel("benchmark", "feature_store", self._system.run / "sock" / "feature_store.sock")
         return feature_pb2_grpc.FeatureServiceStub(cast(grpc.aio.Channel, channel))
 
     async def _rounds(self) -> list[float]:
@@ -88,16 +77,6 @@ class Server:
             await self._stub.GetOnlineFeatures(request)
             taken.append(time.perf_counter() - begun)
         return taken
-
-    def _alphamesh(self, *arguments: str) -> None:
-        command = [str(ALPHAMESH), *arguments, "--data-dir", str(self._run)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()}")
-
-    def _stop(self) -> None:
-        self._alphamesh("down")
-        self._keep.cleanup()
 
 
 def made_up(days: int, seed: int) -> Bars:

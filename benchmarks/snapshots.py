@@ -14,7 +14,6 @@ import atexit
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -28,10 +27,10 @@ import uvloop
 from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
 from benchmarks import synthetic_universe
 from benchmarks.runner import Case
+from benchmarks.servers.system import System
 from python_services.kit import snapshots
 from python_services.kit.client import open_channel
 
-ALPHAMESH = Path(sys.executable).with_name("alphamesh")
 INSTRUMENTS, BARS, AGENTS, SERVICES, DAYS = 500, 60, 20, 5, 400
 ROUNDS = 15
 BATCH = 5_000
@@ -49,14 +48,8 @@ class Server:
     """market_data with the synthetic universe, up until this process ends."""
 
     def __init__(self) -> None:
-        self._keep = tempfile.TemporaryDirectory(prefix="alphamesh-bench-")
-        folder = Path(self._keep.name)
-        synthetic_universe.write(folder, instruments=INSTRUMENTS, days=DAYS, seed=7)
-        (folder / "topology.yaml").write_text(TOPOLOGY.format(folder=folder))
-        self._run = folder / "run"
-        self._alphamesh("up", "--detach", "--topology", str(folder / "topology.yaml"))
-        atexit.register(self._stop)
-        self.socket = self._run / "sock" / "market_data.sock"
+        self._system = System(TOPOLOGY, instruments=INSTRUMENTS, days=DAYS)
+        self.socket = self._system.run / "sock" / "market_data.sock"
         self.loop = asyncio.new_event_loop()
         self.stub = self.loop.run_until_complete(connect(self.socket))
         self._cuts = 0
@@ -79,16 +72,6 @@ class Server:
             return [await work() for _ in range(ROUNDS)]
 
         return statistics.median(self.loop.run_until_complete(rounds())) * 1e3
-
-    def _alphamesh(self, *arguments: str) -> None:
-        command = [str(ALPHAMESH), *arguments, "--data-dir", str(self._run)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()}")
-
-    def _stop(self) -> None:
-        self._alphamesh("down")
-        self._keep.cleanup()
 
 
 async def connect(socket: Path) -> marketdata_pb2_grpc.MarketDataServiceAsyncStub:

@@ -28,6 +28,7 @@ from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
 from alphamesh.training.v1 import training_pb2, training_pb2_grpc
 from python_services.kit import telemetry
 from python_services.kit.errors import is_away
+from python_services.kit.parameters import parameter
 
 from . import topology
 from .connect import System, running
@@ -109,7 +110,7 @@ async def specification(system: System, wanted: Mapping[str, Any]) -> training_p
     return training_pb2.TrainingSpec(
         model_id=wanted["model_id"],
         engine=wanted["engine"],
-        parameters=[_parameter(name, value) for name, value in sorted(wanted["parameters"].items())],
+        parameters=[parameter(name, value) for name, value in sorted(wanted["parameters"].items())],
         seed=wanted["seed"],
         data=training_pb2.TrainingData(
             dataset_sha256=cut.header.snapshot_id,
@@ -227,16 +228,6 @@ async def _watched(stub: Any, job: training_pb2.TrainingJob, show: Show) -> trai
 def _result(artifact: Path, sha256: str, job: Mapping[str, Any]) -> Result:
     card = orjson.loads((artifact / "card.json").read_bytes())
     return Result(artifact=artifact, onnx_sha256=sha256, card=card, job=job)
-
-
-def _parameter(name: str, value: Any) -> training_pb2.Parameter:
-    if isinstance(value, bool):
-        return training_pb2.Parameter(name=name, bool_value=value)
-    if isinstance(value, int):
-        return training_pb2.Parameter(name=name, int64_value=value)
-    if isinstance(value, float):
-        return training_pb2.Parameter(name=name, double_value=value)
-    return training_pb2.Parameter(name=name, string_value=str(value))
 
 
 def _up(data_dir: Path | None) -> RunDir | None:

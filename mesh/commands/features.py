@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,6 +19,7 @@ from python_services.kit.instruments import list_instruments
 
 from ..connect import System, reading, running
 from ..errors import MeshError
+from ..progress import Bar
 from ..rundir import RunDir
 from ..tables import console, table
 
@@ -157,12 +157,7 @@ async def backfill(
 
 async def _watched(stub: Stub, job: feature_pb2.Backfill, *, quiet: bool) -> feature_pb2.Backfill:
     """The job when it has ended; a broken stream is watched on from where it broke."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn(job.backfill_id), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    shown = quiet or not console.is_terminal
-    with nullcontext() if shown else Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(job.backfill_id, total=None) if bar is not None else None
+    with Bar(job.backfill_id, "", quiet=quiet) as bar:
         seq, completed = 0, feature_pb2.WatchBackfillResponse.END_REASON_COMPLETED
         while True:
             request = feature_pb2.WatchBackfillRequest(backfill_id=job.backfill_id, from_seq=seq + 1)
@@ -170,8 +165,7 @@ async def _watched(stub: Stub, job: feature_pb2.Backfill, *, quiet: bool) -> fea
                 async for response in stub.WatchBackfill(request):
                     seq = response.seq
                     for job in response.updates:
-                        if bar is not None and task is not None:
-                            bar.update(task, completed=job.written_rows, total=job.total_rows or None)
+                        bar.update(job.written_rows, job.total_rows or None)
                     if response.end_reason == completed:
                         return job
             except grpc.aio.AioRpcError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Any, Literal
 
 import typer
@@ -85,7 +84,8 @@ async def _train(
         wanted["engine"] = algorithm
     if seed is not None:
         wanted["seed"] = seed
-    with _Progress(model, quiet=as_json) as progress:
+    progress = _Progress(model, quiet=as_json)
+    with progress.bar:
         if recipes[model]["reads"] == "files":
             with tempfile.TemporaryDirectory(prefix="alphamesh-") as folder:
                 result = await training.train_from_files(Path(folder), wanted, progress.show)
@@ -164,34 +164,14 @@ class _Progress:
     """A bar on a terminal, a line for each stage when piped."""
 
     def __init__(self, model: str, *, quiet: bool) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from ..progress import Bar
 
-        from .. import tables
-
+        self.bar = Bar(model, "{task.fields[stage]}", quiet=quiet, stage="")
         self._quiet, self._stage, self._model = quiet, "", model
-        self._bar = None
-        if tables.console.is_terminal and not quiet:
-            self._bar = Progress(
-                TextColumn(model), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[stage]}"),
-                TimeElapsedColumn(), console=tables.console,
-            )  # fmt: skip
-            self._task = self._bar.add_task("train", total=None, stage="")
-
-    def __enter__(self) -> _Progress:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def show(self, done: int, total: int, stage: str) -> None:
         """A step was done."""
-        if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total or None, stage=stage)
-        elif stage not in ("", self._stage) and not self._quiet:
-            self._stage = stage
-            print(f"{self._model}: {stage}" + (f" ({done}/{total})" if total else ""), flush=True)
+        if self.bar.update(done, total or None, stage=stage) or self._quiet or stage in ("", self._stage):
+            return
+        self._stage = stage
+        print(f"{self._model}: {stage}" + (f" ({done}/{total})" if total else ""), flush=True)

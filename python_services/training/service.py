@@ -14,6 +14,7 @@ from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.errors import ServiceError, invalid, not_found, precondition
 from python_services.kit.instruments import list_instruments
 from python_services.kit.journal import Journal
+from python_services.kit.parameters import parameter
 from python_services.kit.signal import within
 
 from . import engines, logic, recipes, translate
@@ -44,9 +45,7 @@ class Training(training_pb2_grpc.TrainingServiceServicer):
             training_pb2.Engine(
                 engine=each.name,
                 version=each.version,
-                parameters=[
-                    translate.parameter(name, value) for name, value in {**engines.COMMON, **each.defaults}.items()
-                ],
+                parameters=[parameter(name, value) for name, value in {**engines.COMMON, **each.defaults}.items()],
                 description=each.text,
             )
             for each in engines.ENGINES.values()

@@ -35,17 +35,6 @@ def settings(spec: training_pb2.TrainingSpec) -> dict[str, Any]:
     }
 
 
-def parameter(name: str, value: Any) -> training_pb2.Parameter:
-    """A parameter of an engine."""
-    if isinstance(value, bool):
-        return training_pb2.Parameter(name=name, bool_value=value)
-    if isinstance(value, int):
-        return training_pb2.Parameter(name=name, int64_value=value)
-    if isinstance(value, float):
-        return training_pb2.Parameter(name=name, double_value=value)
-    return training_pb2.Parameter(name=name, string_value=value)
-
-
 def fold(values: Mapping[str, Any]) -> training_pb2.FoldMetrics:
     """One test path."""
     return training_pb2.FoldMetrics(**values)
