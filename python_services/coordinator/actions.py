@@ -32,22 +32,22 @@ async def act(
         instrument_ids=spec.instrument_ids, start_ns=previous_ns, end_ns=close_ns
     )
     found = await persist(lambda: clients.market_data.ListCorporateActions(asked), patience_s)
-    for action in found.actions:
-        request = execution_pb2.ApplyCorporateActionRequest(
-            request_id=request_id(decision_id, "action", action.action_id),
+    if found.actions:
+        request = execution_pb2.ApplyCorporateActionsRequest(
+            request_id=request_id(decision_id, "actions"),
             account_id=spec.account_id,
-            action=_terms(action),
+            actions=[_terms(action) for action in found.actions],
         )
         await _apply(clients, request, patience_s)
 
 
-async def _apply(clients: Clients, request: execution_pb2.ApplyCorporateActionRequest, patience_s: float) -> None:
+async def _apply(clients: Clients, request: execution_pb2.ApplyCorporateActionsRequest, patience_s: float) -> None:
     """A split waits for orders that the venue has not answered for."""
     loop = asyncio.get_running_loop()
     give_up = loop.time() + patience_s
     while True:
         try:
-            await persist(lambda: clients.execution.ApplyCorporateAction(request), patience_s)
+            await persist(lambda: clients.execution.ApplyCorporateActions(request), patience_s)
             return
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.ABORTED or loop.time() > give_up:

@@ -16,8 +16,11 @@ from .modes import LOTS_MAX, MONEY_MAX
 Action = execution_pb2.CorporateAction
 
 
-def check(desk: Desk, account: Account, action: Action) -> bool:
-    """Whether the action is new to the account. Raises ServiceError for one that cannot be applied."""
+def check(desk: Desk, account: Account, action: Action, where: str) -> bool:
+    """Whether the action, the field `where` of a request, is new to the account.
+
+    Raises ServiceError for one that cannot be applied.
+    """
     catalogue, known = desk.ledger.catalogue, account.actions.get(action.action_id)
     if known is not None and known != action:
         raise precondition(
@@ -28,7 +31,7 @@ def check(desk: Desk, account: Account, action: Action) -> bool:
     if action.HasField("cash_dividend"):
         amount, currency = action.cash_dividend.per_share, catalogue.currency(action.instrument_id)
         if amount.currency_code != currency or convert.money_e9(amount) <= 0:
-            raise invalid("action.cash_dividend.per_share", f"is not a sum in {currency}", "convert it first")
+            raise invalid(f"{where}.cash_dividend.per_share", f"is not a sum in {currency}", "convert it first")
     if action.HasField("symbol_change"):
         name = action.symbol_change.new_instrument_id
         if name not in catalogue or name == action.instrument_id:
@@ -36,7 +39,7 @@ def check(desk: Desk, account: Account, action: Action) -> bool:
         alike = catalogue.grid(name) == catalogue.grid(action.instrument_id)
         if not alike or catalogue.currency(name) != catalogue.currency(action.instrument_id):
             problem = f"{name} has other increments, multiplier or currency than {action.instrument_id}"
-            raise invalid("action.symbol_change.new_instrument_id", problem, "sell and buy instead")
+            raise invalid(f"{where}.symbol_change.new_instrument_id", problem, "sell and buy instead")
     return known is None
 
 
@@ -74,7 +77,11 @@ def _check_range(desk: Desk, account: Account, action: Action, after: corporate_
     lots, cash = abs(after.quantity_e9) // grid.lot_e9, abs(account.cash_e9 + rate.worth(after.cash_e9))
     value = abs(after.quantity_e9) * (after.mark_e9 or 0) * grid.multiplier_e9 // convert.NANO**2
     if abs(after.quantity_e9) > convert.INT64_MAX or lots > LOTS_MAX or max(cash, value) > MONEY_MAX:
-        raise invalid("action", "takes the account out of the range of its numbers", "check ratio and amounts")
+        raise invalid(
+            "actions",
+            f"{action.action_id} takes the account out of the range of its numbers",
+            "check ratio and amounts",
+        )
 
 
 async def _clear(desk: Desk, account: Account, action: Action, cause: str) -> list[order_pb2.Order]:

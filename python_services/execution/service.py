@@ -338,16 +338,22 @@ class Execution(execution_pb2_grpc.ExecutionServiceServicer):
         await self._journal.commit()
         return execution_pb2.GetReconciliationResponse(reconciliation=found, applied_seq=self._journal.durable_seq)
 
-    async def ApplyCorporateAction(
-        self, request: execution_pb2.ApplyCorporateActionRequest, context: object
-    ) -> execution_pb2.ApplyCorporateActionResponse:
-        """A split, a dividend or a symbol change."""
+    async def ApplyCorporateActions(
+        self, request: execution_pb2.ApplyCorporateActionsRequest, context: object
+    ) -> execution_pb2.ApplyCorporateActionsResponse:
+        """Splits, dividends and symbol changes: all are checked before the first is applied."""
         account = self._ledger.account(request.account_id)
         cancelled: list[order_pb2.Order] = []
         sent: list[order_pb2.Order] = []
-        if acting.check(self._desk, account, request.action):
-            cancelled, sent = await acting.apply(self._desk, account, request.action, request.request_id)
-        response = execution_pb2.ApplyCorporateActionResponse(
+        checked = [
+            acting.check(self._desk, account, action, f"actions[{i}]") for i, action in enumerate(request.actions)
+        ]
+        for action, new in zip(request.actions, checked, strict=True):
+            if new and action.action_id not in account.actions:  # it may stand twice in one request
+                ended, renewed = await acting.apply(self._desk, account, action, request.request_id)
+                cancelled += ended
+                sent += renewed
+        response = execution_pb2.ApplyCorporateActionsResponse(
             account=account.message(),
             applied_seq=self._journal.last_seq,
             cancelled_order_ids=[order.spec.client_order_id for order in cancelled],

@@ -17,12 +17,12 @@ LIMIT = trading_pb2.ORDER_TYPE_LIMIT
 GTC = trading_pb2.TIME_IN_FORCE_GTC
 
 
-async def act(trader: Trader, identifier: str, **what: object) -> execution_pb2.ApplyCorporateActionResponse:
+async def act(trader: Trader, identifier: str, **what: object) -> execution_pb2.ApplyCorporateActionsResponse:
     action = execution_pb2.CorporateAction(
         action_id=identifier, instrument_id="IBM", ts_event_ns=trader.days[trader.today], source="test", **what
     )  # type: ignore[arg-type]
-    request = execution_pb2.ApplyCorporateActionRequest(request_id=new_id(), account_id=ACCOUNT, action=action)
-    return await trader.execution.ApplyCorporateAction(request)
+    request = execution_pb2.ApplyCorporateActionsRequest(request_id=new_id(), account_id=ACCOUNT, actions=[action])
+    return await trader.execution.ApplyCorporateActions(request)
 
 
 def position(account: execution_pb2.Account, name: str = "IBM") -> tuple[int, int]:
@@ -123,3 +123,25 @@ async def test_accounts_have_their_own_limits_cash_and_reservations(trader: Trad
     )
     await trader.execution.SetTradingState(state)
     assert (await trader.account()).account.trading_state == trading_pb2.TRADING_STATE_ACTIVE
+
+
+async def test_actions_of_one_request_are_applied_in_order_or_not_at_all(trader: Trader) -> None:
+    await trader.submit(market_order("a", "IBM", 100))
+    before = await trader.next_day()
+    when = trader.days[trader.today]
+    double, triple = (execution_pb2.Split(new_shares=new, old_shares=1, fraction_price_e9=E9) for new in (2, 3))
+    actions = [
+        execution_pb2.CorporateAction(action_id=name, instrument_id="IBM", ts_event_ns=when, source="test", split=split)
+        for name, split in (("one", double), ("two", triple), ("one", double))
+    ]
+    wrong = execution_pb2.CorporateAction(action_id="no", instrument_id="IBM", ts_event_ns=when, source="test")
+    wrong.cash_dividend.per_share.CopyFrom(money_pb2.Money(currency_code="EUR", units=1))
+    request = execution_pb2.ApplyCorporateActionsRequest(
+        request_id=new_id(), account_id=ACCOUNT, actions=[*actions, wrong]
+    )
+    with pytest.raises(grpc.aio.AioRpcError, match=r"actions\[3\]\.cash_dividend\.per_share"):
+        await trader.execution.ApplyCorporateActions(request)
+    assert position((await trader.account()).account) == position(before)
+    request = execution_pb2.ApplyCorporateActionsRequest(request_id=new_id(), account_id=ACCOUNT, actions=actions)
+    after = (await trader.execution.ApplyCorporateActions(request)).account
+    assert position(after) == (600 * E9, position(before)[1])

@@ -248,8 +248,8 @@ async def test_a_dividend_in_euros_is_income_in_euros(dealer: Dealer) -> None:
             source="test",
             cash_dividend=execution_pb2.CashDividend(per_share=per_share),
         )
-        request = execution_pb2.ApplyCorporateActionRequest(request_id=new_id(), account_id=ACCOUNT, action=action)
-        return (await dealer.execution.ApplyCorporateAction(request)).account
+        request = execution_pb2.ApplyCorporateActionsRequest(request_id=new_id(), account_id=ACCOUNT, actions=[action])
+        return (await dealer.execution.ApplyCorporateActions(request)).account
 
     # Nothing is held of it, and nothing known of its currency: no books are opened.
     yen = await pay(money_pb2.Money(currency_code="JPY", units=5), "JP")

@@ -2042,40 +2042,40 @@ class SymbolChange(_message.Message):
 Global___SymbolChange: _TypeAlias = SymbolChange  # noqa: Y015
 
 @_typing.final
-class ApplyCorporateActionRequest(_message.Message):
-    """Request of ApplyCorporateAction."""
+class ApplyCorporateActionsRequest(_message.Message):
+    """Request of ApplyCorporateActions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
-    ACTION_FIELD_NUMBER: _builtins.int
+    ACTIONS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Required. Idempotency key."""
     account_id: _builtins.str
     """Required. Account."""
     @_builtins.property
-    def action(self) -> Global___CorporateAction:
-        """Required. The action."""
+    def actions(self) -> _containers.RepeatedCompositeFieldContainer[Global___CorporateAction]:
+        """Required. The actions, applied in this order. Those that the account has already are left out."""
 
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         account_id: _builtins.str = ...,
-        action: Global___CorporateAction | None = ...,
+        actions: _abc.Iterable[Global___CorporateAction] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "action", b"action", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "actions", b"actions", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ApplyCorporateActionRequest: _TypeAlias = ApplyCorporateActionRequest  # noqa: Y015
+Global___ApplyCorporateActionsRequest: _TypeAlias = ApplyCorporateActionsRequest  # noqa: Y015
 
 @_typing.final
-class ApplyCorporateActionResponse(_message.Message):
-    """Response of ApplyCorporateAction."""
+class ApplyCorporateActionsResponse(_message.Message):
+    """Response of ApplyCorporateActions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -2111,7 +2111,7 @@ class ApplyCorporateActionResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ApplyCorporateActionResponse: _TypeAlias = ApplyCorporateActionResponse  # noqa: Y015
+Global___ApplyCorporateActionsResponse: _TypeAlias = ApplyCorporateActionsResponse  # noqa: Y015
 
 @_typing.final
 class ConvertCurrencyRequest(_message.Message):

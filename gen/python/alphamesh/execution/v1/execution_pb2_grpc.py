@@ -116,10 +116,10 @@ class ExecutionServiceStub:
                 request_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.GetReconciliationRequest.SerializeToString,
                 response_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.GetReconciliationResponse.FromString,
                 _registered_method=True)
-        self.ApplyCorporateAction = channel.unary_unary(
-                '/alphamesh.execution.v1.ExecutionService/ApplyCorporateAction',
-                request_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionRequest.SerializeToString,
-                response_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionResponse.FromString,
+        self.ApplyCorporateActions = channel.unary_unary(
+                '/alphamesh.execution.v1.ExecutionService/ApplyCorporateActions',
+                request_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionsRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionsResponse.FromString,
                 _registered_method=True)
         self.ConvertCurrency = channel.unary_unary(
                 '/alphamesh.execution.v1.ExecutionService/ConvertCurrency',
@@ -273,10 +273,10 @@ class ExecutionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def ApplyCorporateAction(self, request, context):
-        """Applies a corporate action to positions and average cost, in exact integers; a fraction of a lot is
-        paid in cash. Before a split or a symbol change the instrument's reservations are released and its
-        working orders cancelled; where the new terms are on the increments the rest of an order is sent again
+    def ApplyCorporateActions(self, request, context):
+        """Applies corporate actions to positions and average cost, in exact integers; a fraction of a lot is
+        paid in cash. All are checked before the first is applied. Before a split or a symbol change the
+        instrument's reservations are released and its working orders cancelled; where the new terms are on the increments the rest of an order is sent again
         under "<client_order_id>~<action_id>". An action that was applied is not applied again.
         Errors: NOT_FOUND (account, instrument), INVALID_ARGUMENT (ratio), ABORTED (an order of the
         instrument waits for the venue's answer: try again).
@@ -386,10 +386,10 @@ def add_ExecutionServiceServicer_to_server(servicer, server):
                     request_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.GetReconciliationRequest.FromString,
                     response_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.GetReconciliationResponse.SerializeToString,
             ),
-            'ApplyCorporateAction': grpc.unary_unary_rpc_method_handler(
-                    servicer.ApplyCorporateAction,
-                    request_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionRequest.FromString,
-                    response_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionResponse.SerializeToString,
+            'ApplyCorporateActions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApplyCorporateActions,
+                    request_deserializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionsRequest.FromString,
+                    response_serializer=alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionsResponse.SerializeToString,
             ),
             'ConvertCurrency': grpc.unary_unary_rpc_method_handler(
                     servicer.ConvertCurrency,
@@ -847,7 +847,7 @@ class ExecutionService:
             _registered_method=True)
 
     @staticmethod
-    def ApplyCorporateAction(request,
+    def ApplyCorporateActions(request,
             target,
             options=(),
             channel_credentials=None,
@@ -860,9 +860,9 @@ class ExecutionService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/alphamesh.execution.v1.ExecutionService/ApplyCorporateAction',
-            alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionRequest.SerializeToString,
-            alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionResponse.FromString,
+            '/alphamesh.execution.v1.ExecutionService/ApplyCorporateActions',
+            alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionsRequest.SerializeToString,
+            alphamesh_dot_execution_dot_v1_dot_execution__pb2.ApplyCorporateActionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

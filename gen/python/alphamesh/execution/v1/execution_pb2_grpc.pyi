@@ -103,10 +103,10 @@ class ExecutionServiceStub:
     Errors: NOT_FOUND (account, or no comparison yet), UNAVAILABLE (the venue does not answer: that says
     nothing about positions).
     """
-    ApplyCorporateAction: _grpc.UnaryUnaryMultiCallable[_execution_pb2.ApplyCorporateActionRequest, _execution_pb2.ApplyCorporateActionResponse]
-    """Applies a corporate action to positions and average cost, in exact integers; a fraction of a lot is
-    paid in cash. Before a split or a symbol change the instrument's reservations are released and its
-    working orders cancelled; where the new terms are on the increments the rest of an order is sent again
+    ApplyCorporateActions: _grpc.UnaryUnaryMultiCallable[_execution_pb2.ApplyCorporateActionsRequest, _execution_pb2.ApplyCorporateActionsResponse]
+    """Applies corporate actions to positions and average cost, in exact integers; a fraction of a lot is
+    paid in cash. All are checked before the first is applied. Before a split or a symbol change the
+    instrument's reservations are released and its working orders cancelled; where the new terms are on the increments the rest of an order is sent again
     under "<client_order_id>~<action_id>". An action that was applied is not applied again.
     Errors: NOT_FOUND (account, instrument), INVALID_ARGUMENT (ratio), ABORTED (an order of the
     instrument waits for the venue's answer: try again).
@@ -196,10 +196,10 @@ class ExecutionServiceAsyncStub(ExecutionServiceStub):
     Errors: NOT_FOUND (account, or no comparison yet), UNAVAILABLE (the venue does not answer: that says
     nothing about positions).
     """
-    ApplyCorporateAction: _aio.UnaryUnaryMultiCallable[_execution_pb2.ApplyCorporateActionRequest, _execution_pb2.ApplyCorporateActionResponse]  # type: ignore[assignment]
-    """Applies a corporate action to positions and average cost, in exact integers; a fraction of a lot is
-    paid in cash. Before a split or a symbol change the instrument's reservations are released and its
-    working orders cancelled; where the new terms are on the increments the rest of an order is sent again
+    ApplyCorporateActions: _aio.UnaryUnaryMultiCallable[_execution_pb2.ApplyCorporateActionsRequest, _execution_pb2.ApplyCorporateActionsResponse]  # type: ignore[assignment]
+    """Applies corporate actions to positions and average cost, in exact integers; a fraction of a lot is
+    paid in cash. All are checked before the first is applied. Before a split or a symbol change the
+    instrument's reservations are released and its working orders cancelled; where the new terms are on the increments the rest of an order is sent again
     under "<client_order_id>~<action_id>". An action that was applied is not applied again.
     Errors: NOT_FOUND (account, instrument), INVALID_ARGUMENT (ratio), ABORTED (an order of the
     instrument waits for the venue's answer: try again).
@@ -384,14 +384,14 @@ class ExecutionServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
-    def ApplyCorporateAction(
+    def ApplyCorporateActions(
         self,
-        request: _execution_pb2.ApplyCorporateActionRequest,
+        request: _execution_pb2.ApplyCorporateActionsRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_execution_pb2.ApplyCorporateActionResponse, _abc.Awaitable[_execution_pb2.ApplyCorporateActionResponse]]:
-        """Applies a corporate action to positions and average cost, in exact integers; a fraction of a lot is
-        paid in cash. Before a split or a symbol change the instrument's reservations are released and its
-        working orders cancelled; where the new terms are on the increments the rest of an order is sent again
+    ) -> _typing.Union[_execution_pb2.ApplyCorporateActionsResponse, _abc.Awaitable[_execution_pb2.ApplyCorporateActionsResponse]]:
+        """Applies corporate actions to positions and average cost, in exact integers; a fraction of a lot is
+        paid in cash. All are checked before the first is applied. Before a split or a symbol change the
+        instrument's reservations are released and its working orders cancelled; where the new terms are on the increments the rest of an order is sent again
         under "<client_order_id>~<action_id>". An action that was applied is not applied again.
         Errors: NOT_FOUND (account, instrument), INVALID_ARGUMENT (ratio), ABORTED (an order of the
         instrument waits for the venue's answer: try again).
