@@ -15,6 +15,7 @@ from alphamesh.model.v1 import model_pb2, model_pb2_grpc
 from .. import model_report
 from ..connect import System, reading, running
 from ..errors import MeshError
+from ..model_inbox import placed
 from ..rundir import RunDir
 
 SERVICE = "model_registry"
@@ -53,6 +54,24 @@ async def show(model: str, number: int | None, data_dir: Path | None, as_json: b
     if as_json:
         return _print(content)
     model_report.show_version(content)
+    return 0
+
+
+async def register(folder: Path, name: str, owner: str, data_dir: Path | None, as_json: bool) -> int:
+    """A trained version, as `alphamesh train` leaves it, into the registry."""
+    run = RunDir.find(data_dir)
+    async with running(run) as system:
+        with placed(run, folder) as artifact:
+            request = model_pb2.RegisterModelVersionRequest(
+                request_id=str(uuid.uuid4()), model_id=name, artifact=artifact, owner=owner
+            )
+            answer = await _stub(system).RegisterModelVersion(request)
+    version = answer.model_version
+    if as_json:
+        return _print(model_report.row(version, model_pb2.Rollout()))
+    print(
+        f"{name}/{version.version} is {model_report.stage(version.stage)}; it is loaded and proved before it can go on"
+    )
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -56,6 +57,27 @@ def show(
     from . import models as commands
 
     finish(lambda: commands.show(model, version, data_dir, json))
+
+
+@app.command()
+def register(
+    folder: Annotated[Path, typer.Argument(help="Folder of a version: model.onnx, card.json, golden.json.")],
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Default: the name of the folder above.")] = None,
+    owner: Annotated[str, typer.Option(help="Team or person who answers for it.")] = "operator",
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Register a trained version with the system that is up: it is checked, numbered, signed, loaded and proved.
+
+    Examples:
+
+    alphamesh models register models/daily_direction/2
+
+    alphamesh train daily_direction --out models && alphamesh models register models/daily_direction/2 --owner quant
+    """
+    from . import models as commands
+
+    finish(lambda: commands.register(folder, model or folder.resolve().parent.name, owner, data_dir, json))
 
 
 @app.command()

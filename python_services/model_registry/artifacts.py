@@ -18,7 +18,7 @@ from python_services.kit.errors import ServiceError, invalid, not_found, precond
 from python_services.kit.files import replace_file
 from python_services.kit.ids import content_id
 
-from . import formats, signing
+from . import cards, formats, onnx_graph, signing
 from .signing import Manifest, SignatureError, Signer
 
 MODEL, CARD, READING, GOLDEN, SIGNATURE = "model.onnx", "card.json", "card.md", "golden.json", "model.sig"
@@ -84,11 +84,14 @@ class Intake:
         self._signer = signer
 
     def take(self, request: model_pb2.RegisterModelVersionRequest, version: int, *, keep: bool) -> Taken:
-        """Checks the artifact and what lies beside it, and keeps them with `keep`. Raises ServiceError."""
+        """Checks the artifact and what lies beside it, and keeps them with `keep`. Raises ServiceError.
+
+        What the request leaves to the card is filled in.
+        """
         path = self._inside(request.artifact.path)
         content = _read(path)
-        check(content, request.artifact, request.signature)
         beside = {name: _optional(path.with_name(name)) for name in (CARD, READING, GOLDEN, SIGNATURE)}
+        check(content, request, beside[CARD])
         taken = Taken(
             sha256=request.artifact.sha256,
             card_sha256=content_id(beside[CARD]) if beside[CARD] else "",
@@ -124,8 +127,12 @@ class Intake:
             raise refused("BAD_SIGNATURE", str(error)) from error
 
 
-def check(content: bytes, artifact: model_pb2.Artifact, signature: model_pb2.Signature) -> None:
-    """Size, hash, format and signature of the content. Raises ServiceError."""
+def check(content: bytes, request: model_pb2.RegisterModelVersionRequest, card: bytes) -> None:
+    """Size, hash, format and signature of the content; fills in what the request leaves to the card.
+
+    Raises ServiceError.
+    """
+    artifact = request.artifact
     if len(content) != artifact.size_bytes:
         raise precondition(
             "SIZE_MISMATCH",
@@ -138,8 +145,12 @@ def check(content: bytes, artifact: model_pb2.Artifact, signature: model_pb2.Sig
             "it was damaged on the way: write it again",
         )
     try:
-        formats.check(content, artifact.format, signature)
-    except formats.FormatError as error:
+        formats.detect(content)
+        cards.complete(request, content, orjson.loads(card) if card else {})
+        formats.check(content, artifact.format, request.signature)
+    except orjson.JSONDecodeError as error:
+        raise _bad_card(error) from error
+    except (formats.FormatError, onnx_graph.GraphError) as error:
         raise invalid("artifact.format", str(error), "nothing was registered") from error
 
 
@@ -152,11 +163,15 @@ def companions(card: bytes) -> dict[str, str]:
         listed = orjson.loads(card).get("files", {}) if card else {}
         found = {str(name): str(sha256) for name, sha256 in listed.items()}
     except (orjson.JSONDecodeError, AttributeError) as error:
-        raise precondition("BAD_CARD", f"card.json cannot be read: {error}; write it again") from error
+        raise _bad_card(error) from error
     for name, sha256 in found.items():
         if not _NAME.fullmatch(name) or name in _OWN or not _HASH.fullmatch(sha256):
             raise precondition("BAD_CARD", f"card.json lists the file {name!r}; use a plain name and its sha256")
     return found
+
+
+def _bad_card(error: Exception) -> ServiceError:
+    return precondition("BAD_CARD", f"card.json cannot be read: {error}; write it again")
 
 
 def manifest_of(model_id: str, version: int, taken: Taken) -> Manifest:

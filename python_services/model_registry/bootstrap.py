@@ -7,7 +7,7 @@ again changes nothing, and other content under a number that is taken is refused
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,6 @@ from .artifacts import CARD, GOLDEN, MODEL, READING, Store, Taken
 from .config import Config
 from .registry import BOOTSTRAP, Registry
 from .signing import Manifest
-
-UNKNOWN = "0" * 64  # a hash of nothing: the card does not name one
-_MOST_METRICS = 256
-_LONGEST_NAME = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,75 +67,15 @@ def _version(path: Path, store: Store) -> Shipped:
             size_bytes=len(content),
             format=model_pb2.Artifact.FORMAT_ONNX,
         ),
-        signature=signature(content, card),
-        lineage=lineage(card),
-        metrics=metrics(card.get("metrics", {})),
         owner=BOOTSTRAP,
     )
-    artifacts.check(content, request.artifact, request.signature)
+    artifacts.check(content, request, beside.get(CARD, b""))
     taken = Taken(
         sha256=sha256,
         card_sha256=content_id(beside[CARD]) if CARD in beside else "",
         golden_sha256=content_id(beside[GOLDEN]) if GOLDEN in beside else "",
     )
     return Shipped(number=int(path.parent.name), request=request, taken=taken)
-
-
-def signature(content: bytes, card: Mapping[str, Any]) -> model_pb2.Signature:
-    """Names, types and shapes as the file has them; shapes that it leaves open, and ranges, as the card says.
-
-    Outputs that are called probabilities are in [0, 1], and volatilities are not below 0.
-    """
-    graph = onnx_graph.read(content)
-    stated = {each["name"]: each for each in (*card.get("inputs", ()), *card.get("outputs", ()))}
-    found = model_pb2.Signature(inputs=graph.inputs, outputs=graph.outputs)
-    for spec in (*found.inputs, *found.outputs):
-        shape = stated.get(spec.name, {}).get("shape", ())
-        if len(shape) == len(spec.shape):
-            spec.shape[:] = [
-                theirs if own == -1 and isinstance(theirs, int) else own
-                for own, theirs in zip(spec.shape, shape, strict=True)
-            ]
-    for spec in found.outputs:
-        entry = stated.get(spec.name, {})
-        low = entry.get("minimum", 0.0 if "probabilit" in spec.name or spec.name == "volatility" else None)
-        high = entry.get("maximum", 1.0 if "probabilit" in spec.name else None)
-        if low is not None:
-            spec.minimum = low
-        if high is not None:
-            spec.maximum = high
-    return found
-
-
-def lineage(card: Mapping[str, Any]) -> model_pb2.Lineage:
-    """What the card says of data, features and code."""
-    data = card.get("data", {})
-    dataset = data.get("sha256", "") if isinstance(data, Mapping) else ""
-    features = card.get("feature_set_version", "")
-    return model_pb2.Lineage(
-        training_job_id=str(card.get("training_job_id", "") or "import")[:64],
-        dataset_sha256=dataset if _is_hash(dataset) else UNKNOWN,
-        feature_set_version=features if _is_hash(features) else UNKNOWN,
-        code_version=str(card.get("code_version", "") or "unknown")[:128],
-        seed=int(card.get("seed", 0)),
-        trained_until_ns=max(int(card.get("trained_until_ns", 0)), 1),
-    )
-
-
-def metrics(values: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Numbers of the card, nested names joined by dots."""
-    found: dict[str, float] = {}
-    for name, value in values.items():
-        full = f"{prefix}{name}"[:_LONGEST_NAME]
-        if isinstance(value, Mapping):
-            found |= metrics(value, f"{full}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[full] = float(value)
-    return dict(list(found.items())[:_MOST_METRICS])
-
-
-def _is_hash(text: Any) -> bool:
-    return isinstance(text, str) and len(text) == 64 and all(digit in "0123456789abcdef" for digit in text)
 
 
 async def register(config: Config, registry: Registry, store: Store) -> None:

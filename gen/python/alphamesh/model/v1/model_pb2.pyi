@@ -674,15 +674,15 @@ class RegisterModelVersionRequest(_message.Message):
 
     @_builtins.property
     def signature(self) -> Global___Signature:
-        """Required. What goes in and what comes out."""
+        """Optional. What goes in and what comes out; absent: as the file has it, with the ranges of card.json beside it."""
 
     @_builtins.property
     def lineage(self) -> Global___Lineage:
-        """Required. What it was made from."""
+        """Optional. What it was made from; absent: as card.json beside it says."""
 
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Optional. Metrics of the training, by name."""
+        """Optional. Metrics of the training, by name; empty: those of card.json beside it."""
 
     def __init__(
         self,
