@@ -71,9 +71,9 @@ def register(
 
     Examples:
 
-    alphamesh models register models/daily_direction/2
+    alphamesh models register models/daily_direction/1
 
-    alphamesh train daily_direction --out models && alphamesh models register models/daily_direction/2 --owner quant
+    alphamesh train daily_direction --out models && alphamesh models register models/daily_direction/1 --owner quant
     """
     from . import models as commands
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import orjson
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from alphamesh.decision.v1 import events_pb2 as decisions
@@ -78,23 +80,39 @@ def until(data_dir: Path, version: int, stage: str) -> None:
         time.sleep(0.2)
 
 
-def test_a_bad_canary_is_out_before_it_decides_anything(tmp_path: Path) -> None:
-    data_dir = tmp_path / "run"
-    up = alphamesh("up", "--detach", "--data-dir", data_dir)
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A system that is up."""
+    folder = tmp_path_factory.mktemp("rollout") / "run"
+    up = alphamesh("up", "--detach", "--data-dir", folder)
     assert up.returncode == 0, up.stderr
-    try:
-        registered = alphamesh("models", "register", bad(tmp_path / "models"), "--data-dir", data_dir)
-        assert registered.returncode == 0, registered.stderr
-        assert "daily_direction/2 is" in registered.stdout
-        until(data_dir, 2, "VALIDATED")
-        for stage in ("SHADOW", "CANARY"):
-            done = alphamesh("models", "promote", MODEL, "2", "--reason", "looks good", "--data-dir", data_dir)
-            assert done.returncode == 0, done.stderr
-            until(data_dir, 2, stage)
-        session = alphamesh("session", "--end", "2009-12-31", "--data-dir", data_dir)
-        assert session.returncode == 0, session.stdout + session.stderr
-    finally:
-        alphamesh("down", "--data-dir", data_dir)
+    yield folder
+    alphamesh("down", "--data-dir", folder)
+
+
+def test_what_cannot_be_registered_is_said_with_the_remedy(data_dir: Path, tmp_path: Path) -> None:
+    none = alphamesh("models", "register", tmp_path, "--data-dir", data_dir)
+    assert (none.returncode, "give the folder of a version" in none.stderr) == (1, True)
+    pickled = tmp_path / MODEL / "3"
+    shutil.copytree(SHIPPED, pickled)
+    (pickled / "model.onnx").write_bytes(b"\x80\x04\x95" + b"x" * 100)
+    refused = alphamesh("models", "register", pickled, "--data-dir", data_dir)
+    assert (refused.returncode, "pickle" in refused.stderr) == (1, True), refused.stderr
+    assert not list((data_dir / "data/model_registry/inbox").iterdir())
+
+
+def test_a_bad_canary_is_out_before_it_decides_anything(data_dir: Path, tmp_path: Path) -> None:
+    registered = alphamesh("models", "register", bad(tmp_path / "models"), "--data-dir", data_dir)
+    assert registered.returncode == 0, registered.stderr
+    assert "daily_direction/2 is" in registered.stdout
+    until(data_dir, 2, "VALIDATED")
+    for stage in ("SHADOW", "CANARY"):
+        done = alphamesh("models", "promote", MODEL, "2", "--reason", "looks good", "--data-dir", data_dir)
+        assert done.returncode == 0, done.stderr
+        until(data_dir, 2, stage)
+    session = alphamesh("session", "--end", "2009-12-31", "--data-dir", data_dir)
+    assert session.returncode == 0, session.stdout + session.stderr
+    alphamesh("down", "--data-dir", data_dir)  # who runs has its journals to itself
     made = [
         decisions.DecisionMade.FromString(event.payload).decision
         for event in journalled(data_dir / "data/coordinator/journal.db")
@@ -126,20 +144,3 @@ def test_a_bad_canary_is_out_before_it_decides_anything(tmp_path: Path) -> None:
     assert 0 <= out_ns - raised_ns <= 2 * 10**9
     assert shown(data_dir, 2)["stage"] == "ROLLED_BACK"
     assert shown(data_dir, 1)["stage"] == "CHAMPION"
-
-
-def test_what_cannot_be_registered_is_said_with_the_remedy(tmp_path: Path) -> None:
-    data_dir = tmp_path / "run"
-    up = alphamesh("up", "--detach", "--data-dir", data_dir)
-    assert up.returncode == 0, up.stderr
-    try:
-        none = alphamesh("models", "register", tmp_path, "--data-dir", data_dir)
-        assert (none.returncode, "give the folder of a version" in none.stderr) == (1, True)
-        pickled = tmp_path / MODEL / "3"
-        shutil.copytree(SHIPPED, pickled)
-        (pickled / "model.onnx").write_bytes(b"\x80\x04\x95" + b"x" * 100)
-        refused = alphamesh("models", "register", pickled, "--data-dir", data_dir)
-        assert (refused.returncode, "pickle" in refused.stderr) == (1, True), refused.stderr
-        assert not list((data_dir / "data/model_registry/inbox").iterdir())
-    finally:
-        alphamesh("down", "--data-dir", data_dir)
