@@ -22,8 +22,9 @@ import grpc
 import yaml
 
 from alphamesh.decision.v1 import decision_pb2, decision_pb2_grpc
-from benchmarks.cycle import ALPHAMESH, Sessions, _rate, _step
 from benchmarks.runner import Case
+from benchmarks.sessions import ALPHAMESH, Sessions, step
+from benchmarks.sessions import rate as cycles_a_second
 from mesh import topology
 from mesh.connect import SocketSystem
 from mesh.rundir import RunDir
@@ -56,8 +57,8 @@ def cases() -> list[Case]:
         # Sessions of their own for each pair, so that both sides run at the same time of day.
         ours, theirs = (_sessions(folder / f"{share} {side}", files[side]) for side in (share, "off"))
         for figure, unit, better, read in (
-            ("cycle p50", "ms", "lower", _step("cycle", "p50")),
-            ("cycles", "1/s", "higher", _rate),
+            ("cycle p50", "ms", "lower", step("cycle", "p50")),
+            ("cycles", "1/s", "higher", cycles_a_second),
         ):
             rows.append(
                 Case(
