@@ -1,6 +1,6 @@
 """TCP ports on this machine, below those that the kernel gives to outgoing connections.
 
-A port is chosen before its server binds it: endpoints name it, and a server that is restarted keeps it.
+A port is chosen before its server binds it: others are told of it, and a server that is restarted keeps it.
 """
 
 from __future__ import annotations

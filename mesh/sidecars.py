@@ -53,19 +53,17 @@ class Sidecars:
         self._folder = run.path / "mesh"
         self._authority = Authority(self._folder / "authority")
         self._lifetime = timedelta(hours=topology.mesh.certificate_hours)
-        self._trust = self._folder / "trust.json"
         front = topology.front
         # Whoever may call; Triton calls nobody.
         self._identities: list[Service | Client] = [*topology.processes, *topology.clients]
         self._edge = ""
-        instances = [instance for service in topology.started for instance in at_start(service)]
-        self._ports: dict[str, int] = {}
         self._holders = {client.name: client.name for client in topology.clients}  # of a certificate: whose it is
         self._weights = {service.name: {g.name: g.weight for g in groups(service)} for service in topology.started}
         self._published: dict[str, tuple[str, ...]] = {}
         self._nodes: dict[str, Sidecar] = {}
-        for instance, port in zip(instances, ports.free(len(instances)), strict=True):
-            self._place(instance, port)
+        for service in topology.started:
+            for instance in at_start(service):
+                self._place(instance)
         if front is not None:
             self._holders[EDGE] = EDGE
             self._nodes[f"{EDGE}{SUFFIX}"] = Sidecar(run, f"{EDGE}{SUFFIX}", self._of_edge(front), EDGE)
@@ -84,11 +82,9 @@ class Sidecars:
 
     def write(self) -> None:
         """Everything that the sidecars read, certificates anew. Raises MeshError."""
-        discovery.write_trust(self._make(self._trust), self._authority.trust)
         for service in self._topology.started:
-            for group in groups(service):
-                # Replicas are found when they are ready; what has none keeps its address for ever.
-                self.publish(group, [] if service.replicas else [service.name])
+            for group in groups(service) if service.replicas else ():
+                self.publish(group, [])  # each is found when it is ready
         for identity in self._identities:
             self._write_routes(identity)
         self.certify()
@@ -124,7 +120,7 @@ class Sidecars:
 
     def add(self, instance: Instance) -> Sidecar:
         """The sidecar of a new replica, which is written and not yet started. Nobody calls it yet."""
-        sidecar = self._place(instance, ports.free(1)[0])
+        sidecar = self._place(instance)
         credentials = self._authority.issue(instance.service.name, self._lifetime)
         discovery.write_identity(self._make(self._own(instance.name)), credentials)
         sidecar.write()
@@ -132,15 +128,16 @@ class Sidecars:
 
     def remove(self, instance: Instance) -> None:
         """Forgets a replica that has stopped, and its key."""
-        del self._nodes[f"{instance.name}{SUFFIX}"], self._ports[instance.name], self._holders[instance.name]
+        del self._nodes[f"{instance.name}{SUFFIX}"], self._holders[instance.name]
         self._own(instance.name).unlink(missing_ok=True)
+        self._ingress(instance.name).unlink(missing_ok=True)
 
     def publish(self, group: Group, instances: Sequence[str]) -> None:
         """From now on calls to `group` go to these replicas."""
         found = tuple(sorted(instances))
         if self._published.get(group.name) != found:
-            found_ports = [self._ports[name] for name in found]
-            discovery.write_endpoints(self._make(self._endpoints(group.name)), group.name, found_ports)
+            sockets = [self._ingress(name) for name in found]
+            discovery.write_endpoints(self._make(self._endpoints(group.name)), group.name, sockets)
             self._published[group.name] = found
 
     def weights(self, service: str) -> dict[str, int]:
@@ -156,14 +153,14 @@ class Sidecars:
 
     async def found(self, instance: Instance) -> None:
         """Returns when every sidecar that may call `instance` has found it healthy; the caller bounds the wait."""
-        healthy = f"::{ports.LOOPBACK}:{self._ports[instance.name]}::health_flags::healthy"
+        healthy = f"::{self._ingress(instance.name)}::health_flags::healthy"
         for node in self._callers(instance.service.name):
             while healthy not in (known := await node.admin("/clusters")) and known:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(_RELEASE_POLL_S)
 
     async def released(self, instance: Instance) -> None:
         """Returns when no sidecar sends calls to `instance`, and all that it had are answered; the caller bounds it."""
-        endpoint = f"::{ports.LOOPBACK}:{self._ports[instance.name]}::"
+        endpoint = f"::{self._ingress(instance.name)}::"
         for node in self._callers(instance.service.name):
             while endpoint in await node.admin("/clusters"):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(_RELEASE_POLL_S)
@@ -176,8 +173,7 @@ class Sidecars:
         calling = {who.name for who in self._identities for call in who.calls if call.service == service}
         return [node for node in self.nodes if node.name == OUTSIDE or node.identity in calling]
 
-    def _place(self, instance: Instance, port: int) -> Sidecar:
-        self._ports[instance.name] = port
+    def _place(self, instance: Instance) -> Sidecar:
         self._holders[instance.name] = instance.service.name
         name = f"{instance.name}{SUFFIX}"
         self._nodes[name] = Sidecar(self._run, name, self._of_service(instance), instance.service.name)
@@ -204,7 +200,7 @@ class Sidecars:
         }
         own, log = self._own(instance.name), self._run.log(f"{instance.name}.denied")
         ingress = sidecar.ingress(
-            service.name, self._ports[instance.name], own, self._trust, callers, service.limits, log
+            service.name, self._ingress(instance.name), own, self._authority.path, callers, service.limits, log
         )
         listeners, clusters = self._egress(instance.name, service)
         return [ingress, *listeners], [sidecar.app(self._run.socket(instance.name)), *clusters]
@@ -213,8 +209,7 @@ class Sidecars:
         """The listener for the outside, and what the service behind it calls: both as the same identity."""
         edge = self._topology.edge
         assert edge is not None
-        taken = self._ports.values()
-        port = edge.port or next(port for port in ports.free(len(taken) + 1) if port not in taken)
+        port = edge.port or ports.free(1)[0]
         self._edge = f"{edge.host}:{port}" if ":" not in edge.host else f"[{edge.host}]:{port}"
         listener = edge_listener.listener(
             edge.host,
@@ -243,18 +238,24 @@ class Sidecars:
         log = self._run.log(f"{holder}.denied")
         listener = sidecar.egress(identity.name, self._run.egress(holder), self._routes(identity.name), log)
         clusters = [
-            sidecar.upstream(
-                _cluster(identity.name, group.name),
-                group,
-                self._own(holder),
-                self._trust,
-                self._endpoints(group.name),
-            )
+            self._upstream(_cluster(identity.name, group.name), group, self._own(holder))
             for call in identity.calls
             if call.service in self._weights
             for group in groups(self._topology.service(call.service))
         ]
         return [listener], [*clusters, sidecar.nobody()]
+
+    def _upstream(self, name: str, group: Group, own: Path) -> Json:
+        where = (
+            sidecar.discovered(group, self._endpoints(group.name))
+            if group.service.replicas
+            else sidecar.fixed(name, self._ingress(group.name))
+        )
+        return sidecar.upstream(name, group, own, self._authority.path, where)
+
+    def _ingress(self, instance: str) -> Path:
+        """Where the sidecar of a replica takes the calls of others."""
+        return self._run.sockets / f"{instance}.ingress.sock"
 
     def _own(self, holder: str) -> Path:
         return self._folder / "identities" / f"{holder}.json"

@@ -1,7 +1,8 @@
 """Whether the kernel lets this user watch as many files as the sidecars do.
 
 An Envoy watches each discovery file with an inotify instance of its own, and aborts when it gets none. Linux allows a
-user 128 by default (fs.inotify.max_user_instances, inotify(7)), which two systems at once exceed.
+user 128 by default (fs.inotify.max_user_instances, inotify(7)), which several systems at once exceed. So only what may
+change while an Envoy runs is in such a file: its certificate, its routes, and endpoints of services with replicas.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import tempfile
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, cast
 import grpc
 import numpy as np
 import orjson
+import uvloop
 from numpy.typing import NDArray
 
 from inference import grpc_service_pb2_grpc
@@ -67,7 +67,7 @@ class Models:
         return channel, InferenceClient(stub), InferenceAdmin(stub, server)
 
     def run_with(self, work: Any) -> float:
-        """`work(client, admin)` in a loop of its own."""
+        """`work(client, admin)` in a loop of its own, of the kind that services have."""
 
         async def connected() -> float:
             channel, client, admin = self.open()
@@ -76,7 +76,7 @@ class Models:
             finally:
                 await channel.close()
 
-        return asyncio.run(connected())
+        return uvloop.run(connected())
 
     def close(self) -> None:
         """Ends it."""

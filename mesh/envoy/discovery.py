@@ -1,4 +1,4 @@
-"""What may change while a sidecar runs: endpoints, routes and certificates, one file each.
+"""What may change while a sidecar runs: endpoints of replicas, routes and certificates, one file each.
 
 Envoy reads a file again when another is renamed over it, so every file is written beside and renamed.
 """
@@ -11,8 +11,7 @@ from pathlib import Path
 import orjson
 
 from ..identity import Credentials, write_secret
-from ..ports import LOOPBACK
-from .parts import TYPE, Json, tcp
+from .parts import TYPE, Json, endpoints
 from .routes import Target, virtual_hosts
 
 
@@ -22,11 +21,9 @@ def write(path: Path, kind: str, *resources: Json) -> None:
     write_secret(path, orjson.dumps(body, option=orjson.OPT_INDENT_2).decode())
 
 
-def write_endpoints(path: Path, group: str, ports: Sequence[int]) -> None:
+def write_endpoints(path: Path, group: str, sockets: Sequence[Path]) -> None:
     """Where the replicas of `group` listen; none: calls to it are UNAVAILABLE."""
-    endpoints = [{"endpoint": {"address": tcp(LOOPBACK, port)}} for port in ports]
-    resource: Json = {"cluster_name": group, "endpoints": [{"lb_endpoints": endpoints}]}
-    write(path, "envoy.config.endpoint.v3.ClusterLoadAssignment", resource)
+    write(path, "envoy.config.endpoint.v3.ClusterLoadAssignment", endpoints(group, sockets))
 
 
 def write_routes(
@@ -53,9 +50,3 @@ def write_identity(path: Path, own: Credentials) -> None:
     }
     kind = "envoy.extensions.transport_sockets.tls.v3.Secret"
     write(path, kind, {"name": "own", "tls_certificate": certificate})
-
-
-def write_trust(path: Path, authority: str) -> None:
-    """Whose certificates are believed."""
-    kind = "envoy.extensions.transport_sockets.tls.v3.Secret"
-    write(path, kind, {"name": "trust", "validation_context": {"trusted_ca": {"inline_string": authority}}})

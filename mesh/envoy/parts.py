@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,26 +40,35 @@ def tcp(host: str, port: int) -> Json:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
+def endpoints(name: str, sockets: Sequence[Path]) -> Json:
+    """Where the members of the cluster `name` listen."""
+    return {
+        "cluster_name": name,
+        "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(s)}}}} for s in sockets]}],
+    }
+
+
 def file_source(path: Path) -> Json:
     """A discovery resource in a file that is replaced in one step when it changes."""
     return {"resource_api_version": "V3", "path_config_source": {"path": str(path)}}
 
 
-def _secret(name: str, path: Path) -> Json:
-    return {"name": name, "sds_config": file_source(path)}
-
-
-def _tls(own: Path, trust: Path, who: Json) -> Json:
+def _shown(own: Path) -> Json:
     # With only a minimum set, an upstream connection fails without a word in the log.
     return {
         "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
         "alpn_protocols": ["h2"],
-        "tls_certificate_sds_secret_configs": [_secret("own", own)],
-        "combined_validation_context": {
-            "default_validation_context": {"match_typed_subject_alt_names": [{"san_type": "URI", "matcher": who}]},
-            "validation_context_sds_secret_config": _secret("trust", trust),
-        },
+        "tls_certificate_sds_secret_configs": [{"name": "own", "sds_config": file_source(own)}],
     }
+
+
+def _mutual(own: Path, trust: Path, who: Json) -> Json:
+    # The authority is that of the run and never another, so nothing watches its certificate: see mesh/watches.py.
+    believed = {
+        "trusted_ca": {"filename": str(trust)},
+        "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": who}],
+    }
+    return {**_shown(own), "validation_context": believed}
 
 
 def server_tls(own: Path, trust: Path) -> Json:
@@ -68,7 +78,7 @@ def server_tls(own: Path, trust: Path) -> Json:
         "envoy.transport_sockets.tls",
         kind,
         require_client_certificate=True,
-        common_tls_context=_tls(own, trust, {"prefix": TRUST_DOMAIN}),
+        common_tls_context=_mutual(own, trust, {"prefix": TRUST_DOMAIN}),
     )
 
 
@@ -78,11 +88,7 @@ def public_tls(own: Path) -> Json:
     return typed(
         "envoy.transport_sockets.tls",
         kind,
-        common_tls_context={
-            "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
-            "alpn_protocols": ["h2"],
-            "tls_certificate_sds_secret_configs": [_secret("own", own)],
-        },
+        common_tls_context=_shown(own),
     )
 
 
@@ -93,7 +99,7 @@ def client_tls(own: Path, trust: Path, callee: str) -> Json:
         "envoy.transport_sockets.tls",
         kind,
         sni=f"{callee}.mesh",
-        common_tls_context=_tls(own, trust, {"exact": spiffe_id(callee)}),
+        common_tls_context=_mutual(own, trust, {"exact": spiffe_id(callee)}),
     )
 
 

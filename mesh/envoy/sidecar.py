@@ -10,7 +10,6 @@ from python_services.kit.client import CALLER_KEY, USER_KEY
 from ..edge import NAME as EDGE
 from ..identity import spiffe_id
 from ..instances import Group
-from ..ports import LOOPBACK
 from ..topology import Limits
 from . import parts
 from .parts import HEALTH, NEVER, Json
@@ -23,9 +22,9 @@ _EJECT_S = "5s"
 
 
 def ingress(
-    name: str, port: int, own: Path, trust: Path, callers: Mapping[str, tuple[str, ...]], limits: Limits, log: Path
+    name: str, socket: Path, own: Path, trust: Path, callers: Mapping[str, tuple[str, ...]], limits: Limits, log: Path
 ) -> Json:
-    """Mutual TLS on `port`; `callers`: by identity, the methods that it may call. Everything else is refused.
+    """Mutual TLS on `socket`; `callers`: by identity, the methods that it may call. Everything else is refused.
 
     The service reads who calls from a header that this listener sets, and that nobody else can.
     """
@@ -52,7 +51,7 @@ def ingress(
     manager = parts.connection_manager("ingress", routes=routes, filters=filters, access_log=[refused])
     return {
         "name": "ingress",
-        "address": parts.tcp(LOOPBACK, port),
+        "address": parts.pipe(socket),
         "filter_chains": [{"filters": [manager], "transport_socket": parts.server_tls(own, trust)}],
     }
 
@@ -76,10 +75,7 @@ def local(name: str, socket: Path) -> Json:
         "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
-        "load_assignment": {
-            "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": str(socket)}}}}]}],
-        },
+        "load_assignment": parts.endpoints(name, [socket]),
         "typed_extension_protocol_options": parts.http2_upstream(),
     }
 
@@ -97,8 +93,8 @@ def egress(name: str, socket: Path, routes: Path, log: Path) -> Json:
     return {"name": name, "address": parts.pipe(socket), "filter_chains": [{"filters": [manager]}]}
 
 
-def upstream(name: str, group: Group, own: Path, trust: Path, endpoints: Path) -> Json:
-    """The replicas of a callee: bounded, watched, and put aside while they fail.
+def upstream(name: str, group: Group, own: Path, trust: Path, where: Json) -> Json:
+    """The replicas of a callee: bounded, watched, and put aside while they fail. `where`: `fixed` or `discovered`.
 
     With one replica nothing is ejected: half of one host is none, and a restart would be seen late. Where there can be
     several, each is asked whether it serves; one that hangs answers nothing and is passed over.
@@ -113,8 +109,7 @@ def upstream(name: str, group: Group, own: Path, trust: Path, endpoints: Path) -
     }
     return {
         "name": name,
-        "type": "EDS",
-        "eds_cluster_config": {"service_name": group.name, "eds_config": parts.file_source(endpoints)},
+        **where,
         "connect_timeout": "1s",
         "lb_policy": "RING_HASH" if group.service.sharded_by else "LEAST_REQUEST",
         "circuit_breakers": {"thresholds": [threshold]},
@@ -133,6 +128,19 @@ def upstream(name: str, group: Group, own: Path, trust: Path, endpoints: Path) -
         "typed_extension_protocol_options": parts.http2_upstream(),
         "transport_socket": parts.client_tls(own, trust, callee),
         **(_health(callee) if group.service.replicas else {}),
+    }
+
+
+def fixed(name: str, socket: Path) -> Json:
+    """One process in one place for as long as the run lasts. `name`: the cluster's."""
+    return {"type": "STATIC", "load_assignment": parts.endpoints(name, [socket])}
+
+
+def discovered(group: Group, endpoints: Path) -> Json:
+    """Replicas that come and go: those in the file `endpoints`."""
+    return {
+        "type": "EDS",
+        "eds_cluster_config": {"service_name": group.name, "eds_config": parts.file_source(endpoints)},
     }
 
 

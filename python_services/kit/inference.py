@@ -42,7 +42,8 @@ DTYPES = {
     "FP32": "<f4",
     "FP64": "<f8",
 }
-_NAMES = {np.dtype(code): name for name, code in DTYPES.items()}
+_TYPES = {name: np.dtype(code) for name, code in DTYPES.items()}
+_NAMES = {dtype: name for name, dtype in _TYPES.items()}
 
 
 class Reason(StrEnum):
@@ -157,10 +158,10 @@ def _request(
         datatype = _NAMES.get(value.dtype.newbyteorder("<"))
         if datatype is None:
             raise InferenceError(Reason.REJECTED, f"{what}: input {name} is {value.dtype}, which no tensor has")
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
+        if not _finite(value):
             raise InferenceError(Reason.REJECTED, f"{what}: input {name} is not finite; leave such rows out")
         request.inputs.add(name=name, datatype=datatype, shape=value.shape)
-        request.raw_input_contents.append(np.ascontiguousarray(value, DTYPES[datatype]).tobytes())
+        request.raw_input_contents.append(value.astype(_TYPES[datatype], copy=False).tobytes())
     for name in outputs:
         request.outputs.add(name=name)
     return request
@@ -178,18 +179,26 @@ def _checked(
         raise bad(f"{len(reply.outputs)} outputs with {len(reply.raw_output_contents)} contents")
     found: dict[str, Array] = {}
     for tensor, content in zip(reply.outputs, reply.raw_output_contents, strict=True):
-        if tensor.name not in outputs or tensor.datatype not in DTYPES:
-            raise bad(f"output {tensor.name!r} of type {tensor.datatype!r} was not asked for")
-        shape, wanted = tuple(tensor.shape), outputs[tensor.name]
-        if len(shape) != len(wanted) or any(w not in (-1, n) for n, w in zip(shape, wanted, strict=True)):
-            raise bad(f"output {tensor.name} has the shape {shape}, not {wanted}")
-        dtype = np.dtype(DTYPES[tensor.datatype])
+        name, dtype = tensor.name, _TYPES.get(tensor.datatype)
+        if name not in outputs or dtype is None:
+            raise bad(f"output {name!r} of type {tensor.datatype!r} was not asked for")
+        shape, wanted = tuple(tensor.shape), outputs[name]
+        if shape != wanted and not _fits(shape, wanted):
+            raise bad(f"output {name} has the shape {shape}, not {wanted}")
         if len(content) != math.prod(shape) * dtype.itemsize:
-            raise bad(f"output {tensor.name} has {len(content)} bytes for {shape} of {dtype}")
-        found[tensor.name] = np.frombuffer(content, dtype).reshape(shape)
+            raise bad(f"output {name} has {len(content)} bytes for {shape} of {dtype}")
+        found[name] = np.ndarray(shape, dtype, content)
     if missing := set(outputs) - set(found):
         raise bad(f"outputs {sorted(missing)} are missing")
     for name, value in found.items():
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
+        if not _finite(value):
             raise InferenceError(Reason.NOT_FINITE, f"{model}/{version}: output {name} has a NaN or an infinity")
     return found
+
+
+def _fits(shape: Shape, wanted: Shape) -> bool:
+    return len(shape) == len(wanted) and all(w in (-1, n) for n, w in zip(shape, wanted, strict=True))
+
+
+def _finite(value: Array) -> bool:
+    return value.dtype.kind != "f" or np.count_nonzero(np.isfinite(value)) == value.size

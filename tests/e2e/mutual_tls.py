@@ -31,16 +31,11 @@ def stored(data_dir: Path, identity: str) -> Credentials:
     return Credentials(certificate=chain, key=key)
 
 
-def ports(data_dir: Path, service: str) -> list[int]:
-    """Where the sidecars of `service` listen."""
-    content = json.loads((data_dir / "mesh" / "endpoints" / f"{service}.json").read_text())["resources"][0]
-    found = [
-        endpoint["endpoint"]["address"]["socket_address"]["port_value"]
-        for group in content["endpoints"]
-        for endpoint in group["lb_endpoints"]
-    ]
-    assert found
-    return found
+def ingress(data_dir: Path, service: str) -> Path:
+    """Where the sidecar of `service` takes the calls of others."""
+    bootstrap = json.loads((data_dir / "mesh" / "bootstrap" / f"{service}-envoy.json").read_text())
+    (found,) = (one for one in bootstrap["static_resources"]["listeners"] if one["name"] == "ingress")
+    return Path(found["address"]["pipe"]["path"])
 
 
 def context(credentials: Credentials | None) -> ssl.SSLContext:
@@ -57,13 +52,18 @@ def context(credentials: Credentials | None) -> ssl.SSLContext:
     return made
 
 
-def handshake(port: int, tls: ssl.SSLContext) -> str:
+def connected(path: Path, limit_s: float) -> socket.socket:
+    """A connection to a Unix socket."""
+    made = socket.socket(socket.AF_UNIX)
+    made.settimeout(limit_s)
+    made.connect(str(path))
+    return made
+
+
+def handshake(path: Path, tls: ssl.SSLContext) -> str:
     """What became of a connection: "" when it is open, else the error. In TLS 1.3 a refusal comes after connecting."""
     try:
-        with (
-            socket.create_connection(("127.0.0.1", port), timeout=_SILENCE_S) as plain,
-            tls.wrap_socket(plain) as open_,
-        ):
+        with connected(path, _SILENCE_S) as plain, tls.wrap_socket(plain) as open_:
             try:
                 return "" if open_.recv(9) else "closed"
             except TimeoutError:  # it waits for the client to begin
@@ -75,12 +75,12 @@ def handshake(port: int, tls: ssl.SSLContext) -> str:
 
 
 @asynccontextmanager
-async def tunnel(folder: Path, port: int, tls: ssl.SSLContext) -> AsyncIterator[Path]:
-    """A Unix socket whose connections are carried to `port` over TLS."""
+async def tunnel(folder: Path, far: Path, tls: ssl.SSLContext) -> AsyncIterator[Path]:
+    """A Unix socket whose connections are carried to `far` over TLS."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port, ssl=tls)
+        far_reader, far_writer = await asyncio.open_unix_connection(far, ssl=tls, server_hostname="")
         try:
             await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
         finally:
@@ -92,7 +92,7 @@ async def tunnel(folder: Path, port: int, tls: ssl.SSLContext) -> AsyncIterator[
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    path = folder / f"{port}-{id(tls) % 10_000}.sock"
+    path = folder / f"{far.name[:20]}-{id(tls) % 10_000}.sock"
     server = await asyncio.start_unix_server(accept, path)
     try:
         yield path

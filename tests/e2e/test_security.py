@@ -9,8 +9,8 @@ import asyncio
 import importlib
 import pkgutil
 import re
-import socket
 import ssl
+import stat
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -30,7 +30,7 @@ from mesh.identity import Authority, spiffe_id
 from mesh.rundir import RunDir
 
 from .conftest import alphamesh
-from .mutual_tls import PREFACE, context, handshake, ports, short_folder, stored, tunnel
+from .mutual_tls import PREFACE, connected, context, handshake, ingress, short_folder, stored, tunnel
 
 MESH = topology.load()
 Identity = topology.Service | topology.Client
@@ -110,8 +110,8 @@ def channel(path: Path, callee: str) -> grpc.aio.Channel:
 @asynccontextmanager
 async def straight(folder: Path, up: RunDir, identity: str, callee: str) -> AsyncIterator[grpc.aio.Channel]:
     """To the callee's ingress, with the certificate of `identity` and without its sidecar."""
-    (port,) = ports(up.path, callee)
-    async with tunnel(folder, port, context(stored(up.path, identity))) as path, channel(path, callee) as opened:
+    tls = context(stored(up.path, identity))
+    async with tunnel(folder, ingress(up.path, callee), tls) as path, channel(path, callee) as opened:
         yield opened
 
 
@@ -138,17 +138,18 @@ async def test_past_its_own_sidecar_an_identity_reaches_what_is_listed_and_nothi
 
 @pytest.mark.parametrize("service", [service.name for service in MESH.services])
 def test_only_a_valid_certificate_of_this_authority_gets_through_the_handshake(up, tmp_path, service):
-    (port,) = ports(up.path, service)
+    path = ingress(up.path, service)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     here, other = Authority(up.path / "mesh" / "authority"), Authority(tmp_path / "other")
     hour = timedelta(hours=1)
-    assert handshake(port, context(here.issue("coordinator", hour))) == ""
-    assert "certificate required" in handshake(port, context(None))
-    assert re.search("unknown ca|decrypt error", handshake(port, context(other.issue("coordinator", hour))))
-    assert "certificate expired" in handshake(port, context(here.issue("coordinator", timedelta(seconds=-1))))
+    assert handshake(path, context(here.issue("coordinator", hour))) == ""
+    assert "certificate required" in handshake(path, context(None))
+    assert re.search("unknown ca|decrypt error", handshake(path, context(other.issue("coordinator", hour))))
+    assert "certificate expired" in handshake(path, context(here.issue("coordinator", timedelta(seconds=-1))))
     old = context(here.issue("coordinator", hour))
     old.maximum_version = ssl.TLSVersion.TLSv1_2
-    assert "protocol version" in handshake(port, old)
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+    assert "protocol version" in handshake(path, old)
+    with connected(path, 10) as plain:
         plain.sendall(PREFACE)
         assert b"\x00\x00\x04" not in plain.recv(64), "it speaks no plaintext"
 

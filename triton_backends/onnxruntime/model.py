@@ -8,6 +8,7 @@ rows as recorded. This file runs in .tools/triton-py and imports nothing of Alph
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -80,11 +81,12 @@ class TritonPythonModel:
     def _run_together(self, feeds: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
         if len(feeds) == 1:
             return [self._run(feeds[0])]
-        rows = [len(next(iter(feed.values()))) for feed in feeds]
         together = self._run({name: np.concatenate([feed[name] for feed in feeds]) for name in self._inputs})
-        cuts = np.cumsum(rows)[:-1]
-        parts = {name: np.split(value, cuts) for name, value in together.items()}
-        return [{name: parts[name][i] for name in parts} for i in range(len(feeds))]
+        ends = list(itertools.accumulate(len(next(iter(feed.values()))) for feed in feeds))
+        return [
+            {name: value[begin:end] for name, value in together.items()}
+            for begin, end in itertools.pairwise([0, *ends])
+        ]
 
     def _run_alone(self, feed: dict[str, np.ndarray]) -> dict[str, np.ndarray] | str:
         try:

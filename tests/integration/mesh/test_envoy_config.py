@@ -9,10 +9,11 @@ from typing import Any
 import orjson
 import pytest
 
-from mesh import topology
+from mesh import topology, watches
 from mesh.rundir import RunDir
 from mesh.sidecars import Sidecars, find_program
 
+INOTIFY_INSTANCES = 128  # of a user, by default
 TESTS = topology.ROOT / "tests"
 TOPOLOGIES = (topology.DEFAULT_PATH, TESTS / "services" / "topology.yaml", TESTS / "chaos" / "topology.yaml")
 
@@ -48,6 +49,13 @@ def test_envoy_takes_every_bootstrap_with_its_routes(run: RunDir, tmp_path, path
         for each in (bootstrap, inline):
             done = validated(each)
             assert done.returncode == 0, f"{each.name}: {done.stderr}"
+
+
+def test_two_systems_fit_in_what_linux_lets_a_user_watch(run: RunDir):
+    Sidecars(run, topology.load()).write()
+    bootstraps = [orjson.loads(path.read_bytes()) for path in (run.path / "mesh" / "bootstrap").glob("*.json")]
+    assert len(bootstraps) > len(topology.load().services)
+    assert 2 * sum(len(watches.watched(bootstrap)) for bootstrap in bootstraps) < INOTIFY_INSTANCES
 
 
 def test_a_field_that_envoy_does_not_know_would_be_found(run: RunDir, tmp_path, mesh):

@@ -10,12 +10,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import grpc
+import orjson
 import pytest
 
 from alphamesh.agent.v1 import agent_pb2, agent_pb2_grpc
-from mesh import topology
+from mesh import topology, watches
 from mesh.commands.system import supervised
 from mesh.connect import SocketSystem
 from mesh.replicas import Replicas
@@ -91,6 +93,21 @@ async def test_scaled_up_and_down_every_replica_answers_and_those_that_left_have
             with pytest.raises(ProcessLookupError):
                 os.kill(pid, 0)
         assert not list((run.path / "mesh" / "identities").glob("worker-*"))
+
+
+async def test_an_envoy_watches_what_is_counted_before_it_starts(run, mesh):
+    async with running(run, mesh) as (_, _, supervisor):
+        for node in supervisor.sidecars.nodes:
+            bootstrap = orjson.loads(bootstrap_of(run, node.name).read_bytes())
+            assert inotify_instances(supervisor.statuses[node.name].pid) == len(watches.watched(bootstrap)), node.name
+
+
+def bootstrap_of(run, sidecar: str) -> Path:
+    return run.path / "mesh" / "bootstrap" / f"{sidecar}.json"
+
+
+def inotify_instances(pid: int) -> int:
+    return sum(str(one.readlink()) == "anon_inode:inotify" for one in Path(f"/proc/{pid}/fd").iterdir())
 
 
 async def test_a_call_in_flight_is_answered_by_the_replica_that_is_drained(run, mesh):

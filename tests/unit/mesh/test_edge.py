@@ -116,11 +116,9 @@ def test_orders_are_the_traders_and_the_kill_ladder_is_the_risk_officers():
 
 def test_envoy_takes_what_is_rendered_without_a_warning(tmp_path, write):
     mesh = topology.load(write(GOOD))
-    own, trust, endpoints = tmp_path / "own.json", tmp_path / "trust.json", tmp_path / "endpoints.json"
+    own = tmp_path / "own.json"
     authority = Authority(tmp_path / "authority")
     discovery.write_identity(own, authority.issue_server(mesh.edge.names, timedelta(hours=1)))
-    discovery.write_trust(trust, authority.trust)
-    discovery.write_endpoints(endpoints, "risk", [1])
     streams = streamed(method for role in mesh.edge.roles.values() for method in role.methods)
     assert streams == ["alphamesh.execution.v1.ExecutionService/ReserveExposure"]
     listener = edge.listener(
@@ -131,10 +129,12 @@ def test_envoy_takes_what_is_rendered_without_a_warning(tmp_path, write):
         streams=streams,
         log=tmp_path / "denied.jsonl",
     )
-    upstreams = [
-        sidecar.upstream(f"edge.{owner}", Group(service=mesh.service(owner)), own, trust, endpoints)
-        for owner in mesh.edge.owners.values()
-    ]
+
+    def upstream(owner):
+        where = sidecar.fixed(f"edge.{owner}", tmp_path / owner)
+        return sidecar.upstream(f"edge.{owner}", Group(service=mesh.service(owner)), own, authority.path, where)
+
+    upstreams = [upstream(owner) for owner in mesh.edge.owners.values()]
     content = parts.bootstrap(
         "edge",
         "edge",
