@@ -7,21 +7,19 @@ what is beside it. A version appears there in one step, is never changed, and is
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
-import numpy as np
-import orjson
 from google.protobuf import text_format
 
 from inference import grpc_service_pb2, grpc_service_pb2_grpc, model_config_pb2
 
 from .context import Context, ModelServer
 from .errors import precondition
-from .inference import DTYPES, SERVICE, InferenceClient, InferenceError, Reason
+from .golden import Golden, GoldenError
+from .inference import SERVICE, InferenceClient, InferenceError, Reason
 
 # Triton's name of a key's header; the server is started with the same key.
 ADMIN_HEADER = "triton-grpc-protocol-admin-key"
@@ -29,7 +27,6 @@ LOAD_TIMEOUT_S = 60.0
 CONFIG, MODEL, GOLDEN = "config.pbtxt", "model.onnx", "golden.json"
 READY = "READY"
 INCOMING = "incoming"  # beside the repository, on the same disk
-_DEFAULT_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,23 +163,14 @@ async def check_golden(client: InferenceClient, model: str, version: int, folder
     if not path.exists():
         return False
     try:
-        golden: dict[str, Any] = orjson.loads(path.read_bytes())
-        wanted = {name: _array(item) for name, item in golden["outputs"].items()}
-        inputs = {name: _array(item) for name, item in golden["inputs"].items()}
-        tolerance = float(golden.get("tolerance", _DEFAULT_TOLERANCE))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InferenceError(Reason.REJECTED, f"{path} holds no golden rows: {error!r}") from error
-    shapes = {name: value.shape for name, value in wanted.items()}
-    found = await client.infer(model, version, inputs, shapes, timeout_s)
-    for name, value in wanted.items():
-        off = float(np.max(np.abs(found[name].astype(np.float64) - value.astype(np.float64)), initial=0.0))
-        if off > tolerance:
-            raise InferenceError(Reason.BAD_REPLY, f"{model}/{version}: golden rows: {name} is off by {off:g}")
+        golden = Golden.parse(path.read_bytes())
+    except GoldenError as error:
+        raise InferenceError(Reason.REJECTED, f"{path}: {error}") from error
+    found = await client.infer(model, version, dict(golden.inputs), golden.shapes, timeout_s)
+    name, off = golden.difference(found)
+    if off > golden.tolerance:
+        raise InferenceError(Reason.BAD_REPLY, f"{model}/{version}: golden rows: {name} is off by {off:g}")
     return True
-
-
-def _array(item: Mapping[str, Any]) -> Any:
-    return np.asarray(item["data"], DTYPES[item["datatype"]]).reshape(item["shape"])
 
 
 def _made(folder: Path) -> Path:

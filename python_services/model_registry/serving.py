@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from python_services.kit.context import Context
@@ -133,28 +132,6 @@ async def _asked(call: Any) -> Any:
         if error.reason in ("UNAVAILABLE", "DEADLINE", "BREAKER_OPEN"):
             raise AwayError(error.message) from error
         raise RefusedError(error.message) from error
-
-
-def parity(golden: Mapping[str, Any], found: Mapping[str, Array]) -> float:
-    """Largest absolute difference from the recorded answers. Raises RefusedError where a shape or a NaN differs."""
-    largest = 0.0
-    for name, item in golden["outputs"].items():
-        wanted, value = tensor(item), found[name]
-        if value.shape != wanted.shape:
-            raise RefusedError(f"golden rows: {name} has the shape {value.shape}, not {wanted.shape}")
-        difference = np.abs(value.astype(np.float64) - wanted.astype(np.float64))
-        if not np.isfinite(difference).all():
-            raise RefusedError(f"golden rows: {name} is not finite")
-        largest = max(largest, float(difference.max(initial=0.0)))
-    return largest
-
-
-DTYPES = {"FP16": "f2", "FP32": "f4", "FP64": "f8", "INT32": "i4", "INT64": "i8", "BOOL": "?"}
-
-
-def tensor(item: Mapping[str, Any]) -> Array:
-    """An array from {"shape", "datatype", "data"}."""
-    return np.array(item["data"], dtype=DTYPES[item["datatype"]]).reshape(item["shape"])
 
 
 def stage(folder: Path, files: Mapping[str, bytes]) -> Path:

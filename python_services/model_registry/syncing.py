@@ -11,14 +11,12 @@ import asyncio
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import orjson
 
 from alphamesh.model.v1 import model_pb2
 from python_services.kit import telemetry
 from python_services.kit.errors import ServiceError
 from python_services.kit.files import replace_file
+from python_services.kit.golden import Golden, GoldenError
 from python_services.kit.ids import content_id
 from python_services.kit.signal import within
 
@@ -178,20 +176,18 @@ class Syncer:
         if not content:
             return 0.0
         try:
-            golden: dict[str, Any] = orjson.loads(content)
-            inputs = {name: serving.tensor(item) for name, item in golden["inputs"].items()}
-            shapes = {name: tuple(item["shape"]) for name, item in golden["outputs"].items()}
-            found = await self._server.infer(model.model_id, number, inputs, shapes)
-            error, tolerance = serving.parity(golden, found), float(golden.get("tolerance", 1e-5))
+            golden = Golden.parse(content)
+            found = await self._server.infer(model.model_id, number, golden.inputs, golden.shapes)
+            _, error = golden.difference(found)
         except RefusedError as refusal:
             if number not in (await self._server.loaded()).get(model.model_id, ()):
                 raise AwayError("the server was started anew while it was asked") from refusal
             raise _WrongError(Trigger.TRIGGER_GOLDEN_ROWS, str(refusal)) from refusal
-        except (KeyError, TypeError, ValueError) as bad:
-            raise _WrongError(Trigger.TRIGGER_GOLDEN_ROWS, f"golden.json cannot be used: {bad!r}") from bad
-        if error > tolerance:
+        except GoldenError as bad:
+            raise _WrongError(Trigger.TRIGGER_GOLDEN_ROWS, str(bad)) from bad
+        if error > golden.tolerance:
             raise _WrongError(
-                Trigger.TRIGGER_GOLDEN_ROWS, f"golden rows are off by {error:g}", measured=error, limit=tolerance
+                Trigger.TRIGGER_GOLDEN_ROWS, f"golden rows are off by {error:g}", measured=error, limit=golden.tolerance
             )
         return error
 
