@@ -62,7 +62,7 @@ def _csv(path: Path, file: Any) -> Iterator[tuple[int, Mapping[str, Any]]]:
             yield reader.line_num, {name: value for name, value in row.items() if value != ""}
     except csv.Error as error:
         raise MeshError(
-            f"{path}, line {reader.line_num}: {error}; quote texts that hold commas or line ends"
+            f"{path}, line {reader.line_num + 1}: {error}; quote texts that hold commas or line ends"
         ) from error
 
 

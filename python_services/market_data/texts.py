@@ -130,7 +130,7 @@ def prepare(
     for i, text in enumerate(request.texts):
         for name in text.instrument_ids:
             if history.row(name) < 0:
-                raise not_found("instrument", name, "ListInstruments names the known ones")
+                raise not_found("instrument", name, f"texts[{i}] names it; ListInstruments names the known ones")
         if not text.text.strip():
             raise invalid(f"texts[{i}].text", "holds no words", "leave the text out")
         says, key = digest(text), (text.source, text.text_id)
