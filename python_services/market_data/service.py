@@ -224,7 +224,8 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
             request, texts, self._history, self._watermarks, self._config.ingested_texts_limit
         )
         if event.texts:
-            moment = max(text.known_at_ns for text in event.texts)
+            # Market time as it is: a file may hold texts that become known long after.
+            moment = max(self._watermarks.sealed_ns, int(self._dataset.close_ns[0]))
             entry = Event(payload=event, ts_event_ns=moment, ts_init_ns=moment, causation_id=request.request_id)
             self._journal.add([entry])
             apply_texts(event, texts, self._history)

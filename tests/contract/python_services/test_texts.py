@@ -188,3 +188,19 @@ async def test_texts_other_than_those_that_the_snapshot_names_are_refused(tmp_pa
         assert len(await TextClient(service).get(snapshot)) == 1
         header = (await service.CutSnapshot(cut_request(MOMENT - DAY_NS))).header
         assert len(await TextClient(service).get(await SnapshotClient(service).get(header.snapshot_id))) == 0
+
+
+async def test_texts_of_the_future_do_not_move_the_market_s_time(tmp_path: Path) -> None:
+    async with system(tmp_path) as running:
+        service = market_data(running)
+        await service.CutSnapshot(cut_request(MOMENT))
+        await service.IngestTexts(ingest(text(known_at_ns=MOMENT + 200 * DAY_NS)))
+        frames = running.subscribe("market_data")
+        times = []
+        async for frame in frames:
+            times += [event.ts_event_ns for event in frame.events]
+            if len(times) == 3:
+                break
+        await frames.aclose()
+    assert times == sorted(times)
+    assert times[-1] == MOMENT
