@@ -37,7 +37,7 @@ class Config:
     models: str = f"{BUNDLED}triton_models"
     sources: tuple[Source, ...] = ()
     other_credibility: float = 0.5
-    scoring_s: float = 1.5
+    scoring_s: float = 1.2
     inference_s: float = 1.0
     breaker_failures: int = 3
     breaker_reset_s: float = 1.0

@@ -24,7 +24,7 @@ from python_services.kit.inference import InferenceClient, InferenceError, Reaso
 REMEMBERED = 200_000  # scores
 WAITING = 1_000  # texts that wait for the model; more are asked for when these have answers
 AT_ONCE = 2  # the model answers one after the other: the second is on its way meanwhile
-RESERVE_S = 0.1  # of the caller's time, for everything after the scores
+RESERVE_S = 0.3  # of the caller's time, for everything after the scores
 
 Lexicon = Callable[[str], float]
 
