@@ -15,6 +15,7 @@ from .log_app import app as log_app
 from .models_app import app as models_app
 from .options import DataDir, Json
 from .options import finish as _finish
+from .texts_app import app as texts_app
 
 START, END = datetime.combine(Wish.start, time()), datetime.combine(Wish.end, time())
 
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.add_typer(features_app, name="features")
 app.add_typer(log_app, name="log")
 app.add_typer(models_app, name="models")
+app.add_typer(texts_app, name="texts")
 agent_app.register(app)
 control_app.register(app)
 train.register(app)
@@ -152,6 +154,9 @@ def session(
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random number.")] = Wish.seed,
     data: Annotated[Path | None, typer.Option(metavar="FILE", help="Your bars (CSV or Parquet).")] = None,
     instruments_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Your instruments (YAML).")] = None,
+    texts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Texts to take in first (JSON Lines, CSV).")
+    ] = None,
     data_dir: DataDir = None,
     topology: TopologyFile = None,
     nats_cluster: NatsCluster = None,
@@ -190,6 +195,7 @@ def session(
         report=report,
         data=data,
         instruments_file=instruments_file,
+        texts=texts,
         data_dir=data_dir,
         topology=topology,
         nats_cluster=nats_cluster,

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from python_services.local import LocalSystem
 
 State = decision_pb2.Session.State
+_BARS = marketdata_events.BarsIngested.DESCRIPTOR.full_name
+_TEXTS = marketdata_events.TextsIngested.DESCRIPTOR.full_name
 SETTLE_S = 5.0
 SHOWN_FIELDS = 40
 SHOWN_CHARACTERS = 200
@@ -114,7 +116,7 @@ async def _reported(system: LocalSystem, account_id: str) -> None:
 
 @asynccontextmanager
 async def _ingesting(system: LocalSystem, inputs: _Inputs) -> AsyncIterator[None]:
-    """Bars come in where they came in: after the event before them, and before anything else is cut."""
+    """Bars and texts come in where they came in: after the event before them, and before anything else is cut."""
     stub = system.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")
     waiting = iter([*inputs.ingested, None])
     following = next(waiting)
@@ -126,7 +128,7 @@ async def _ingesting(system: LocalSystem, inputs: _Inputs) -> AsyncIterator[None
             reached = frame.first_seq + frame.count - 1
             while following is not None and following.seq == reached + 1:
                 envelope, following = following, next(waiting)
-                await stub.IngestBars(_request(envelope))
+                await _ingest(stub, envelope)
                 reached = envelope.seq
             caught_up.set()
 
@@ -143,6 +145,14 @@ async def _ingesting(system: LocalSystem, inputs: _Inputs) -> AsyncIterator[None
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def _ingest(stub: marketdata_pb2_grpc.MarketDataServiceAsyncStub, envelope: event_pb2.EventEnvelope) -> None:
+    if envelope.schema == _TEXTS:
+        texts = marketdata_events.TextsIngested.FromString(envelope.payload).texts
+        await stub.IngestTexts(marketdata_pb2.IngestTextsRequest(request_id=envelope.causation_id, texts=texts))
+    else:
+        await stub.IngestBars(_request(envelope))
 
 
 def _request(envelope: event_pb2.EventEnvelope) -> marketdata_pb2.IngestBarsRequest:
@@ -192,7 +202,7 @@ def _inputs(recorded: Recording) -> _Inputs:
                     f"seq {envelope.seq}); no single data set gives these events again"
                 )
             inputs.dataset_sha256 = loaded
-        elif envelope.schema == "alphamesh.marketdata.v1.BarsIngested":
+        elif envelope.schema in (_BARS, _TEXTS):
             inputs.ingested.append(envelope)
     return inputs
 

@@ -17,13 +17,14 @@ import orjson
 from alphamesh.decision.v1 import decision_pb2
 
 from .. import report as reports
-from .. import risk_report, tables, topology
+from .. import risk_report, tables, texts_file, topology
 from .. import session as sessions
 from ..connect import SocketSystem, System, running
 from ..errors import MeshError
 from ..progress import ProgressView
 from ..rundir import RunDir
 from ..wish import Wish
+from . import texts
 from .system import chosen, supervised
 
 T = TypeVar("T")
@@ -41,6 +42,7 @@ class How:
     instruments_file: Path | None
     data_dir: Path | None
     topology: Path | None
+    texts: Path | None = None
     nats_cluster: int | None = None
     journal: str | None = None
 
@@ -61,8 +63,11 @@ async def session(wish: Wish, how: How) -> int:
     """0 when the session succeeded and its report is written."""
     wanted = sessions.spec(wish)  # wrong options end here, before anything is started
     _check(how)
+    words = [] if how.texts is None else texts_file.read(how.texts)
     async with AsyncExitStack() as stack:
         stage = await stack.enter_async_context(_stage(how))
+        if how.texts is not None:
+            print(texts.told(await texts.take_in(stage.system, how.texts, words, quiet=False)), flush=True)
         code = await _alongside(_trade_and_report(stage, wanted, how.report), stage.watch)
         if how.serve:
             print(f"the system stays up in {stage.run.path}; Ctrl-C stops it", flush=True)

@@ -15,13 +15,14 @@ class Config:
 
     A path that begins with `bundled:` is one of the files shipped with the service. `snapshots_retained`: so many of
     the last snapshots can be fetched, older ones have expired. `ingested_bars_limit`: versions of bars that may come
-    in; each takes about half a kilobyte of memory.
+    in; each takes about half a kilobyte of memory. `ingested_texts_limit`: texts that may come in.
     """
 
     datasets: tuple[str, ...]
     instruments: str
     snapshots_retained: int = 100_000
     ingested_bars_limit: int = 1_000_000
+    ingested_texts_limit: int = 100_000
 
     def __post_init__(self) -> None:
         if not self.datasets:
@@ -30,6 +31,8 @@ class Config:
             raise ValueError(f"snapshots_retained is {self.snapshots_retained}; keep at least 1")
         if self.ingested_bars_limit < 0:
             raise ValueError(f"ingested_bars_limit is {self.ingested_bars_limit}; give 0 or more")
+        if self.ingested_texts_limit < 0:
+            raise ValueError(f"ingested_texts_limit is {self.ingested_texts_limit}; give 0 or more")
 
     def dataset_paths(self) -> tuple[Path, ...]:
         """Files of bars, in the order given."""

@@ -26,6 +26,8 @@ from .reading import EXACT
 from .sessions import describe
 from .sharing import SharedFiles
 from .store import SnapshotStore, out_of_range
+from .texts import apply as apply_texts
+from .texts import prepare as prepare_texts
 from .versions import Versions
 from .watermarks import Watermarks
 
@@ -208,6 +210,29 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
             self._ingesting -= 1
         return reply
 
+    async def GetTexts(self, request: marketdata_pb2.GetTextsRequest, context: Any) -> marketdata_pb2.GetTextsResponse:
+        """See the contract."""
+        # No barrier, as for GetSnapshot: the header names the hash of these texts.
+        return marketdata_pb2.GetTextsResponse(arrow_ipc=self._store.get_texts(request.snapshot_id))
+
+    async def IngestTexts(
+        self, request: marketdata_pb2.IngestTextsRequest, context: Any
+    ) -> marketdata_pb2.IngestTextsResponse:
+        """See the contract."""
+        texts = self._store.texts
+        event, duplicates = prepare_texts(
+            request, texts, self._history, self._watermarks, self._config.ingested_texts_limit
+        )
+        if event.texts:
+            # Market time as it is: a file may hold texts that become known long after.
+            moment = max(self._watermarks.sealed_ns, int(self._dataset.close_ns[0]))
+            entry = Event(payload=event, ts_event_ns=moment, ts_init_ns=moment, causation_id=request.request_id)
+            self._journal.add([entry])
+            apply_texts(event, texts, self._history)
+        reply = marketdata_pb2.IngestTextsResponse(accepted=len(event.texts), duplicates=duplicates, held=len(texts))
+        await self._journal.commit(reply)
+        return reply
+
     async def _durable(self) -> None:
         """Bars that are not durable yet are read by nobody. A cut alone is no reason to wait."""
         if self._ingesting:
@@ -273,6 +298,7 @@ async def build(context: Context[Config]) -> None:
         bars=dataset.bar_count,
         findings=count_by_kind(dataset.findings),
         ingested=len(history),
+        texts=len(store.texts),
     )
     servicer = MarketDataService(context.config, history, watermarks, store, journal)
     name = marketdata_pb2.DESCRIPTOR.services_by_name["MarketDataService"].full_name

@@ -7,6 +7,7 @@ same id by construction, or the data set has changed and nothing else is served 
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from .history import History
 from .ingestion import apply
 from .sessions import describe
 from .sharing import SharedFiles
+from .texts import TextLog
+from .texts import apply as apply_texts
 from .universe import Universes
 from .watermarks import Watermarks
 
@@ -67,6 +70,7 @@ class SnapshotStore:
         self._journal = journal
         self._retained = retained
         self._files = files
+        self.texts = TextLog(history)
         self._universes = Universes(history)
         self._pairs = tuple(spec.instrument_id for spec in self._dataset.instruments if spec.base_currency_code)
         self._recipes: OrderedDict[str, _Recipe] = OrderedDict()
@@ -81,6 +85,8 @@ class SnapshotStore:
                     self._remember(events_pb2.SnapshotCut.FromString(envelope.payload))
                 elif envelope.schema == events_pb2.BarsIngested.DESCRIPTOR.full_name:
                     apply(events_pb2.BarsIngested.FromString(envelope.payload), history, watermarks)
+                elif envelope.schema == events_pb2.TextsIngested.DESCRIPTOR.full_name:
+                    apply_texts(events_pb2.TextsIngested.FromString(envelope.payload), self.texts, history)
                 elif envelope.schema == events_pb2.DatasetLoaded.DESCRIPTOR.full_name:
                     loaded = events_pb2.DatasetLoaded.FromString(envelope.payload).dataset_sha256
         if loaded != self._dataset.sha256:
@@ -130,6 +136,19 @@ class SnapshotStore:
         if path:
             return marketdata_pb2.GetSnapshotResponse(header=made[0], content_file=path)
         return marketdata_pb2.GetSnapshotResponse(header=made[0], arrow_ipc=made[1])
+
+    def get_texts(self, snapshot_id: str) -> bytes:
+        """The texts of a snapshot. Raises ServiceError: as `get`, or FAILED_PRECONDITION (NO_TEXTS)."""
+        if not self.get(snapshot_id, accept_file=True).header.HasField("texts_sha256"):
+            raise precondition(
+                "NO_TEXTS",
+                f"snapshot {snapshot_id} was cut without texts: none was known by then; IngestTexts takes them in",
+                snapshot_id=snapshot_id,
+            )
+        recipe = self._recipes[snapshot_id]
+        content = self.texts.content(recipe.as_of_ns, recipe.instrument_ids)
+        assert content is not None  # what was known at a moment that is sealed stays known
+        return content
 
     def _remember(self, event: events_pb2.SnapshotCut) -> None:
         names = tuple(event.instrument_ids)
@@ -194,6 +213,9 @@ class SnapshotStore:
             header.rate_instrument_ids.extend(rates.instrument_ids)
             header.rate_e9.extend(rates.rate_e9)
             header.rate_ts_ns.extend(rates.rate_ts_ns)
+        words = self.texts.content(as_of_ns, instrument_ids)
+        if words is not None:
+            header.texts_sha256 = hashlib.sha256(words).hexdigest()
         content = snapshots.encode(found.columns, found.ts_event_ns)
         header.snapshot_id = snapshots.identify(header, content)
         return header, content

@@ -145,7 +145,7 @@ class Trader:
         return await self.execution.GetAccount(execution_pb2.GetAccountRequest(account_id=ACCOUNT))
 
 
-MODELS = frozenset({"feature_store", "learned_agent", "model_registry", "training"})
+MODELS = frozenset({"feature_store", "learned_agent", "model_registry", "sentiment_agent", "training"})
 
 
 def without_models() -> topology.Topology:

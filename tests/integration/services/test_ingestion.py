@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import random
 import signal
@@ -18,6 +19,7 @@ import pytest
 from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
 from mesh.connect import SocketSystem
 from mesh.rundir import RunDir
+from python_services.kit import texts
 from tests.integration.conftest import alphamesh
 from tests.unit.python_services.market_data.files import row, write
 
@@ -125,6 +127,51 @@ async def test_killed_while_bars_come_in(run: RunDir) -> None:
                     twin[name, close] = known, price
             assert await as_known(known_at_ns) == twin
         assert run.state()["processes"]["market_data"]["restarts"] == KILLS
+
+
+async def test_killed_while_texts_come_in(run: RunDir) -> None:
+    """Every text that was acknowledged is there, once, in the snapshot that is cut after the last kill."""
+    async with connected(run) as service:
+        listing = marketdata_pb2.ListBarsRequest(instrument_ids=["A"], start_ns=0, end_ns=2**62)
+        last = max(bar.ts_event_ns for bar in (await service.ListBars(listing)).bars)
+        chance, sent = random.Random(14), 0
+        for number in range(20):
+            request = marketdata_pb2.IngestTextsRequest(request_id=str(uuid.uuid4()))
+            for _ in range(20):
+                moment = last + chance.randrange(1, 10**5) * E9
+                request.texts.add(
+                    text_id=str(sent), source=chance.choice(["wire", "blog"]), instrument_ids=[chance.choice("ABC")],
+                    ts_event_ns=moment, known_at_ns=moment, text=f"text {sent}",
+                )  # fmt: skip
+                sent += 1
+            killer = asyncio.create_task(kill_soon(run, chance.uniform(0, 0.01))) if number in (5, 12) else None
+            while True:
+                try:
+                    answer = await service.IngestTexts(request, timeout=5)
+                    break
+                except grpc.aio.AioRpcError as error:
+                    if error.code() not in AWAY:
+                        raise
+                await asyncio.sleep(0.05)
+            assert (answer.accepted, answer.duplicates, answer.held) == (20, 0, sent)  # however often it was asked
+            if killer is not None:
+                await killer
+        cut = marketdata_pb2.CutSnapshotRequest(
+            request_id=str(uuid.uuid4()), as_of_ns=last + 10**5 * E9, instrument_ids=["A", "B", "C"], lookback_bars=2
+        )
+        while True:
+            try:
+                header = (await service.CutSnapshot(cut)).header
+                request_texts = marketdata_pb2.GetTextsRequest(snapshot_id=header.snapshot_id)
+                content = (await service.GetTexts(request_texts)).arrow_ipc
+                break
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in AWAY:
+                    raise
+            await asyncio.sleep(0.05)
+        assert sorted(texts.decode(content).text) == sorted(f"text {number}" for number in range(sent))
+        assert hashlib.sha256(content).hexdigest() == header.texts_sha256
+        assert run.state()["processes"]["market_data"]["restarts"] == 2
 
 
 async def test_a_correction_that_becomes_known_later_changes_no_fill(trader: Trader) -> None:

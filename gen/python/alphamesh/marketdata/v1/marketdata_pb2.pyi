@@ -435,7 +435,9 @@ class SnapshotHeader(_message.Message):
     hashes are equal facts: they change only when something is filed.
     """
     texts_sha256: _builtins.str
-    """Optional. Hex sha256 of what GetTexts answers for this snapshot; absent where no text was ever taken in."""
+    """Optional. Hex sha256 of what GetTexts answers for this snapshot; absent where no text at all was known by
+    as_of.
+    """
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Output only. Instruments, in the order of the rows."""
@@ -1116,8 +1118,8 @@ class GetTextsResponse(_message.Message):
 
     ARROW_IPC_FIELD_NUMBER: _builtins.int
     arrow_ipc: _builtins.bytes
-    """Output only. Arrow IPC file of one record batch, a row per text and instrument, ascending by known_at_ns, source
-    and text_id: instrument_index uint32 (row in the snapshot's instruments), source string, text_id string,
+    """Output only. Arrow IPC file of one record batch, a row per text and instrument, ascending by known_at_ns, source,
+    text_id and instrument_index: instrument_index uint32 (row in the snapshot's instruments), source string, text_id string,
     ts_event_ns int64, known_at_ns int64, text string.
     """
     def __init__(

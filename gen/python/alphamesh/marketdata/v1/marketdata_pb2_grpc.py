@@ -198,8 +198,9 @@ class MarketDataServiceServicer:
     def IngestTexts(self, request, context):
         """Takes in texts, all of a request or none, durable before the answer. As for bars, nothing may claim to have been
         known at a moment that is sealed.
-        Errors: NOT_FOUND (instrument), FAILED_PRECONDITION (LATE_KNOWLEDGE: known_at_ns is sealed; TEXT_CONFLICT: another
-        text has the same text_id), RESOURCE_EXHAUSTED (INGESTED_TEXTS_LIMIT).
+        Errors: NOT_FOUND (instrument), INVALID_ARGUMENT (a text without words), FAILED_PRECONDITION (LATE_KNOWLEDGE:
+        known_at_ns is sealed; TEXT_CONFLICT: another text of the source has the same text_id), RESOURCE_EXHAUSTED
+        (INGESTED_TEXTS_LIMIT).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

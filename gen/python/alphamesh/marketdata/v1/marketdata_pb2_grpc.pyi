@@ -92,8 +92,9 @@ class MarketDataServiceStub:
     IngestTexts: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.IngestTextsRequest, _marketdata_pb2.IngestTextsResponse]
     """Takes in texts, all of a request or none, durable before the answer. As for bars, nothing may claim to have been
     known at a moment that is sealed.
-    Errors: NOT_FOUND (instrument), FAILED_PRECONDITION (LATE_KNOWLEDGE: known_at_ns is sealed; TEXT_CONFLICT: another
-    text has the same text_id), RESOURCE_EXHAUSTED (INGESTED_TEXTS_LIMIT).
+    Errors: NOT_FOUND (instrument), INVALID_ARGUMENT (a text without words), FAILED_PRECONDITION (LATE_KNOWLEDGE:
+    known_at_ns is sealed; TEXT_CONFLICT: another text of the source has the same text_id), RESOURCE_EXHAUSTED
+    (INGESTED_TEXTS_LIMIT).
     """
 
 @_typing.type_check_only
@@ -160,8 +161,9 @@ class MarketDataServiceAsyncStub(MarketDataServiceStub):
     IngestTexts: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.IngestTextsRequest, _marketdata_pb2.IngestTextsResponse]  # type: ignore[assignment]
     """Takes in texts, all of a request or none, durable before the answer. As for bars, nothing may claim to have been
     known at a moment that is sealed.
-    Errors: NOT_FOUND (instrument), FAILED_PRECONDITION (LATE_KNOWLEDGE: known_at_ns is sealed; TEXT_CONFLICT: another
-    text has the same text_id), RESOURCE_EXHAUSTED (INGESTED_TEXTS_LIMIT).
+    Errors: NOT_FOUND (instrument), INVALID_ARGUMENT (a text without words), FAILED_PRECONDITION (LATE_KNOWLEDGE:
+    known_at_ns is sealed; TEXT_CONFLICT: another text of the source has the same text_id), RESOURCE_EXHAUSTED
+    (INGESTED_TEXTS_LIMIT).
     """
 
 class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -291,8 +293,9 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_marketdata_pb2.IngestTextsResponse, _abc.Awaitable[_marketdata_pb2.IngestTextsResponse]]:
         """Takes in texts, all of a request or none, durable before the answer. As for bars, nothing may claim to have been
         known at a moment that is sealed.
-        Errors: NOT_FOUND (instrument), FAILED_PRECONDITION (LATE_KNOWLEDGE: known_at_ns is sealed; TEXT_CONFLICT: another
-        text has the same text_id), RESOURCE_EXHAUSTED (INGESTED_TEXTS_LIMIT).
+        Errors: NOT_FOUND (instrument), INVALID_ARGUMENT (a text without words), FAILED_PRECONDITION (LATE_KNOWLEDGE:
+        known_at_ns is sealed; TEXT_CONFLICT: another text of the source has the same text_id), RESOURCE_EXHAUSTED
+        (INGESTED_TEXTS_LIMIT).
         """
 
 def add_MarketDataServiceServicer_to_server(servicer: MarketDataServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

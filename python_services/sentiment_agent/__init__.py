@@ -1,0 +1,1 @@
+"""Agents that forecast from what is written about an instrument."""

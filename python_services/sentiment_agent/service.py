@@ -1,0 +1,88 @@
+"""AgentService of the sentiment agents."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from alphamesh.agent.v1 import agent_pb2
+from alphamesh.marketdata.v1 import marketdata_pb2_grpc
+from python_services.kit.agents import Window
+from python_services.kit.agents.cluster import chosen, serve
+from python_services.kit.config import ConfigError
+from python_services.kit.context import Context, ServiceDefinition
+from python_services.kit.inference import InferenceClient
+from python_services.kit.snapshots import Snapshot
+from python_services.kit.texts import TextClient
+
+from .agents import AGENTS
+from .config import Config
+from .logic import View, distinct
+from .scoring import Lexicon, Scorer
+
+NAME = "sentiment_agent"
+
+
+def tokenizer(config: Config) -> Any:
+    """That of the model's version. Raises ConfigError when it is missing, or not the one that the card names."""
+    from tokenizers import Tokenizer
+
+    folder = config.version_folder()
+    try:
+        content, card = (folder / "tokenizer.json").read_bytes(), json.loads((folder / "card.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{NAME}: {folder} has no usable tokenizer.json and card.json ({error}); correct models, model_id or "
+            "model_version"
+        ) from error
+    if hashlib.sha256(content).hexdigest() != card.get("files", {}).get("tokenizer.json"):
+        raise ConfigError(f"{NAME}: {folder}/tokenizer.json is not the one that its card names; restore it")
+    return Tokenizer.from_buffer(content)
+
+
+def lexicon() -> Lexicon:
+    """VADER (Hutto and Gilbert 2014): its compound score, -1 to 1."""
+    from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+    analyzer = SentimentIntensityAnalyzer()
+    return lambda text: float(analyzer.polarity_scores(text)["compound"])
+
+
+async def build(context: Context[Config]) -> None:
+    """Loads what a text needs before the first one comes; whether the model answers is seen then."""
+    config = context.config
+    running = chosen(AGENTS, config.agents, NAME)
+    texts = TextClient(context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data"))
+    scorer = Scorer(
+        InferenceClient.of(context, failures=config.breaker_failures, reset_s=config.breaker_reset_s),
+        tokenizer(config),
+        lexicon(),
+        model_id=config.model_id,
+        version=config.model_version,
+        patience_s=config.scoring_s,
+        timeout_s=config.inference_s,
+    )
+    context.on_close(scorer.close)
+    credibility = config.credibility()
+
+    async def look(snapshot: Snapshot, window: Window) -> View:
+        found = await texts.get(snapshot)
+        stories = distinct(found, snapshot.as_of_ns, credibility, config.other_credibility)
+        scores = await scorer.score(stories.texts[::-1])  # the newest first
+        return View(
+            window=window,
+            instruments=len(snapshot.instrument_ids),
+            instrument=stories.instrument,
+            age_days=stories.age_days,
+            credibility=stories.credibility,
+            score=scores.value[::-1][stories.words],
+            lexical=scores.lexical[::-1][stories.words],
+            model=scorer.model,
+            degraded=scores.problem,
+        )
+
+    serve(context, agent_pb2.Agent.KIND_SENTIMENT, running, look)
+
+
+DEFINITION = ServiceDefinition(name=NAME, version="0.1.0", config=Config, build=build)
