@@ -84,33 +84,33 @@ class Cluster(agent_pb2_grpc.AgentServiceServicer, Generic[V]):
         snapshot = await self._snapshots.get(request.snapshot_id)
         window = window_of(snapshot)
         view = await self._look(snapshot, window)
-        return agent_pb2.ComputeForecastsResponse(
-            snapshot_id=snapshot.snapshot_id,
-            data_sha256=snapshot.data_sha256,
-            forecasts=[_message(forecast(agent, window, view)) for agent in chosen],
+        response = agent_pb2.ComputeForecastsResponse(
+            snapshot_id=snapshot.snapshot_id, data_sha256=snapshot.data_sha256
         )
+        for agent in chosen:
+            fill(response.forecasts.add(), forecast(agent, window, view))
+        return response
 
 
-def _message(found: Forecast) -> agent_pb2.AgentForecast:
-    expected = found.expected_return
-    message = agent_pb2.AgentForecast(
-        agent_id=found.agent_id,
-        agent_version=found.agent_version,
-        model_version=found.model_version,
-        horizon_bars=found.horizon_bars,
-        degraded=found.degraded,
-        estimates=agent_pb2.Estimates(
-            instrument_index=found.index.tolist(),
-            expected_return=None if expected is None else expected.tolist(),
-            volatility=found.volatility.tolist(),
-            confidence=found.confidence.tolist(),
-            evidence=[agent_pb2.Evidence(name=name, value=values.tolist()) for name, values in found.evidence.items()],
-        ),
-    )
+def fill(message: agent_pb2.AgentForecast, found: Forecast) -> None:
+    """Writes a forecast into a new message; in place, because a message put into another is copied."""
+    message.agent_id, message.agent_version = found.agent_id, found.agent_version
+    message.horizon_bars = found.horizon_bars
+    if found.model_version is not None:
+        message.model_version = found.model_version
+    if found.degraded is not None:
+        message.degraded = found.degraded
+    columns = message.estimates
+    columns.instrument_index.extend(found.index.tolist())
+    if found.expected_return is not None:
+        columns.expected_return.extend(found.expected_return.tolist())
+    columns.volatility.extend(found.volatility.tolist())
+    columns.confidence.extend(found.confidence.tolist())
+    for name, values in found.evidence.items():
+        columns.evidence.add(name=name, value=values.tolist())
     for group in found.withheld:
         encoded = _encoded(_REASONS[group.reason], group.detail)
         message.MergeFromString(b"".join([encoded[row] for row in group.index]))
-    return message
 
 
 class _Encoded(dict[int, bytes]):

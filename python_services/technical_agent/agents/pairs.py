@@ -36,7 +36,8 @@ def compute(window: Window, eligible: Mask) -> Signal:
     partner_row, correlation, hedge_ratio, t, score = np.zeros((5, len(eligible)))
     members = np.flatnonzero(eligible & (window.sample_volatility > 0.0))
     if len(members) > 1:
-        returns = tail(window.returns, FORMATION)[:, members]
+        returns = tail(window.returns, FORMATION)
+        returns = returns if len(members) == len(eligible) else returns[:, members]
         partner, closeness = partners(returns)
         some = np.flatnonzero(closeness >= CORRELATION)
         rows = members[some]
@@ -62,16 +63,14 @@ def compute(window: Window, eligible: Mask) -> Signal:
 
 
 def partners(returns: Floats) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], Floats]:
-    """Of each column the most correlated other one, and how much; 0 where that one prefers another."""
-    centred = returns - returns.mean(axis=0)
-    centred /= np.sqrt(np.einsum("ij,ij->j", centred, centred))
+    """Of each column the most correlated other one, and how much (means taken as 0); 0 where it prefers another."""
     # Single precision suffices to rank 125,000 pairs of 500 instruments, in half the time.
-    unit = centred.astype(np.float32)
+    unit = (returns / np.sqrt(np.einsum("ij,ij->j", returns, returns))).astype(np.float32)
     closeness = unit.T @ unit
     np.fill_diagonal(closeness, -2.0)
     best = closeness.argmax(axis=1)
     everyone = np.arange(len(best))
-    return best, np.where(best[best] == everyone, np.einsum("ij,ij->j", centred, centred[:, best]), 0.0)
+    return best, np.where(best[best] == everyone, closeness[everyone, best], 0.0)
 
 
 def spread(mine: Floats, other: Floats) -> tuple[Floats, Floats]:
