@@ -15,7 +15,8 @@ from __future__ import annotations
 import numpy as np
 
 from python_services.kit.agents import SAMPLE, Agent, Mask, Signal, Window, confidence, tail
-from python_services.technical_agent.candlesticks import BARS, PATTERNS, Candles
+
+from ..candlesticks import BARS, PATTERNS, Candles
 
 BEFORE = 10
 NOISE_BAND, CAP = 1.0, 2.0

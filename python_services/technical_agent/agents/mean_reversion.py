@@ -46,7 +46,7 @@ def compute(window: Window, eligible: Mask) -> Signal:
         volatility=volatility,
         confidence=confidence(t),
         clear=(np.abs(t) >= NOISE_BAND) & ((strength - 50.0) * np.sign(t) >= RSI_BAND),
-        unclear="the close is within the noise of a random walk around its mean, or RSI does not confirm it",
+        unclear="within the noise around its mean, or RSI does not confirm it",
         evidence={"distance_20": distance, "distance_t": t, "zscore_20": score, "rsi_14": strength},
     )
 
