@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from alphamesh.agent.v1 import agent_pb2, agent_pb2_grpc
 from alphamesh.marketdata.v1 import marketdata_pb2_grpc
+from python_services.kit import telemetry
 from python_services.kit.config import ConfigError
 from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.errors import not_found
@@ -80,6 +81,7 @@ class Cluster(agent_pb2_grpc.AgentServiceServicer, Generic[V]):
         for agent_id in request.agent_ids:
             if agent_id not in self._agents:
                 raise not_found("agent", agent_id, f"this cluster has {', '.join(self._agents)}")
+        telemetry.decision.set(request.decision_id)  # whoever calls: in the logs of all that follows
         chosen = [self._agents[name] for name in request.agent_ids] or list(self._agents.values())
         snapshot = await self._snapshots.get(request.snapshot_id)
         window = window_of(snapshot)
