@@ -53,7 +53,7 @@ def compute(window: Window, eligible: Mask) -> Signal:
 
 AGENT = Agent(
     agent_id="technical.mean_reversion",
-    version="1.0.0",
+    version="1.0.1",
     minimum_bars=SAMPLE + 1,
     horizon_bars=HORIZON,
     description="Expects a close far from its 20-bar mean to come back part of the way.",

@@ -61,7 +61,7 @@ def _long_run_variance(window: Window, eligible: Mask) -> Floats:
 
 AGENT = Agent(
     agent_id="technical.volatility",
-    version="1.0.0",
+    version="1.0.1",
     minimum_bars=SAMPLE + 1,
     horizon_bars=HORIZON,
     description="Forecasts volatility from closes and ranges; says nothing about direction.",

@@ -62,7 +62,7 @@ class LanguageModel:
     def config(self, **changes: Any) -> dict[str, Any]:
         """Of an llm_agent that asks it."""
         base = {"base_url": f"http://127.0.0.1:{self.port}/v1", "model": "thinker-1", "api_key_env": KEY_VARIABLE}
-        return base | {"timeout_s": 1.0, "breaker_reset_s": 0.3} | changes
+        return base | {"timeout_s": 20.0, "breaker_reset_s": 0.3} | changes
 
     def _http(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
