@@ -6,6 +6,8 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from python_services.kit.agents import Agent, Floats, Reason, Window
 from python_services.technical_agent.agents import (
@@ -196,3 +198,29 @@ def columns(made: Window, order: np.ndarray[tuple[int], np.dtype[np.int64]]) -> 
 
 def test_the_length_of_a_window_is_that_of_a_session() -> None:
     assert max(agent.minimum_bars for agent in AGENTS) <= BARS
+
+
+@EVERY
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_whatever_the_bars_are_every_instrument_gets_an_answer(agent: Agent[Window], data: st.DataObject) -> None:
+    """Holes, prices that stand still, wild jumps, no volume: a forecast of finite numbers, or a reason."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    bars, instruments = data.draw(st.sampled_from([30, 62, 81, 126, 260])), data.draw(st.integers(1, 12))
+    sigma = data.draw(st.sampled_from([0.0, 1e-9, 0.02, 0.8]))
+    close = 10.0 ** rng.uniform(-6, 6, instruments) * np.exp(
+        np.cumsum(rng.normal(0, sigma, (bars, instruments)), axis=0)
+    )
+    close[rng.random(close.shape) < data.draw(st.sampled_from([0.0, 0.002, 0.3]))] = np.nan
+    still = rng.random(instruments) < 0.2
+    close[-int(rng.integers(1, bars)) :, still] = 7.0
+    volume = np.where(rng.random(close.shape) < 0.05, 0.0, rng.lognormal(10.0, 3.0, close.shape))
+    made = window(np.clip(close, 1e-9, 1e12), volume=volume)
+    found = forecast(agent, made)
+    spoken = found.index.tolist() + [abstention.index for abstention in found.abstentions]
+    assert sorted(spoken) == list(range(instruments))
+    assert (found.volatility > 0.0).all()
+    assert ((found.confidence >= 0.0) & (found.confidence <= 1.0)).all()
+    for column in (found.volatility, found.expected_return, *found.evidence.values()):
+        assert column is None or np.isfinite(column).all()
+    assert all(abstention.detail for abstention in found.abstentions)
