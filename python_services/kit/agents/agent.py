@@ -145,8 +145,9 @@ def forecast(agent: Agent[V], window: Window, view: V) -> Forecast:
     reasons: dict[tuple[Reason, str], list[int]] = {}
     if silent.any():
         reasons[Reason.NO_SIGNAL, signal.unclear] = np.flatnonzero(silent).tolist()
+    ready = able.tolist()
     for i in np.flatnonzero(~(answered | silent)).tolist():
-        why = signal.unable.get(i, _STILL) if able[i] else _why(window, agent.minimum_bars, i)
+        why = signal.unable.get(i, _STILL) if ready[i] else _why(window, agent.minimum_bars, i)
         reasons.setdefault(why, []).append(i)
     return Forecast(
         agent_id=agent.agent_id,
