@@ -17,6 +17,7 @@ from execution_core.indicators.oscillators import (
     stochastic,
 )
 from execution_core.indicators.panel import Panel
+from execution_core.indicators.swings import Levels, levels
 from execution_core.indicators.trend import (
     Directional,
     Macd,
@@ -44,6 +45,7 @@ from execution_core.indicators.volume import obv
 __all__ = [
     "Bollinger",
     "Directional",
+    "Levels",
     "Macd",
     "Panel",
     "Slope",
@@ -56,6 +58,7 @@ __all__ = [
     "ema",
     "ewma_volatility",
     "garman_klass",
+    "levels",
     "macd",
     "momentum",
     "obv",
@@ -75,7 +78,7 @@ __all__ = [
 
 def warm() -> None:
     """Compile every kernel of the package with its production types."""
-    from execution_core.indicators import oscillators, panel, trend, volatility
+    from execution_core.indicators import oscillators, panel, swings, trend, volatility
 
-    for module in (panel, trend, oscillators, volatility):
+    for module in (panel, trend, oscillators, volatility, swings):
         module.warm()

@@ -1,1 +1,1 @@
-"""Technical agents: trend, momentum, mean reversion and volatility, as components of one service."""
+"""Technical agents: what prices and volumes say, as components of one service."""

@@ -5,4 +5,4 @@ from python_services.kit.agents.cluster import define
 
 from .agents import AGENTS
 
-DEFINITION = define(name="technical_agent", version="0.2.0", kind=agent_pb2.Agent.KIND_TECHNICAL, agents=AGENTS)
+DEFINITION = define(name="technical_agent", version="0.3.0", kind=agent_pb2.Agent.KIND_TECHNICAL, agents=AGENTS)

@@ -30,6 +30,9 @@ class Reason(StrEnum):
     DEPENDENCY_UNAVAILABLE = "DEPENDENCY_UNAVAILABLE"
 
 
+_STILL = (Reason.NO_SIGNAL, "the price did not move")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Signal:
     """One value per instrument. Where `clear` is false the agent abstains, and `unclear` says why.
@@ -51,12 +54,23 @@ class Signal:
     degraded: str | None = None
 
 
+_NOTHING: Floats = np.empty(0)
+_SILENCE = Signal(
+    expected_return=None,
+    volatility=_NOTHING,
+    confidence=_NOTHING,
+    clear=np.empty(0, dtype=np.bool_),
+    unclear="",
+    evidence={},
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Agent(Generic[V]):
     """One agent, which looks at a V: a Window, or what else its cluster makes of a snapshot.
 
     minimum_bars: instruments without so many bars in a row up to now are not spoken about. `compute` gets the view and
-    the instruments that pass; what it says of others is not read. horizon_bars: how far ahead it looks.
+    the instruments that pass, one at least; what it says of others is not read. horizon_bars: how far ahead it looks.
     version: changes whenever its output could change.
     """
 
@@ -78,8 +92,17 @@ class Abstention:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Withheld:
+    """No forecast for these instruments, all for one reason: most agents are silent about most instruments."""
+
+    index: list[int]
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """Columns over `index`, and an abstention for every other instrument: each exactly once."""
+    """Columns over `index`; every other instrument is withheld exactly once."""
 
     agent_id: str
     agent_version: str
@@ -89,34 +112,43 @@ class Forecast:
     volatility: Floats
     confidence: Floats
     evidence: dict[str, Floats]
-    abstentions: list[Abstention]
+    withheld: list[Withheld]
     model_version: str | None = None
     degraded: str | None = None
+
+    @property
+    def abstentions(self) -> list[Abstention]:
+        """What is withheld, by instrument."""
+        found = [
+            Abstention(index=i, reason=group.reason, detail=group.detail)
+            for group in self.withheld
+            for i in group.index
+        ]
+        return sorted(found, key=lambda abstention: abstention.index)
 
 
 def forecast(agent: Agent[V], window: Window, view: V) -> Forecast:
     """Runs one agent on all instruments of a snapshot: its bars, and what the agent looks at."""
     able = eligible(window, agent.minimum_bars)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        signal = agent.compute(view, able)
-        moving = (signal.volatility > 0.0) & np.isfinite(signal.volatility)
-    columns = [signal.confidence, *signal.evidence.values()]
-    if signal.expected_return is not None:
-        columns.append(signal.expected_return)
-    defined: Mask = np.logical_and.reduce(np.isfinite(np.stack(columns)))
-    answered: Mask = able & moving & defined & signal.clear
-    answered[list(signal.unable)] = False
+    signal = _SILENCE
+    answered = silent = np.zeros_like(able)
+    if able.any():
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            signal = agent.compute(view, able)
+            defined = able & (signal.volatility > 0.0)
+        for column in (signal.volatility, signal.confidence, signal.expected_return, *signal.evidence.values()):
+            if column is not None:
+                defined &= np.isfinite(column)
+        defined[list(signal.unable)] = False
+        answered, silent = defined & signal.clear, defined & ~signal.clear
     index = np.flatnonzero(answered)
-    abstentions = []
-    for i in np.flatnonzero(~answered).tolist():
-        if not able[i]:
-            abstentions.append(_unable(window, agent.minimum_bars, i))
-        elif i in signal.unable:
-            reason, detail = signal.unable[i]
-            abstentions.append(Abstention(index=i, reason=reason, detail=detail))
-        else:
-            detail = signal.unclear if moving[i] and defined[i] else "the price did not move"
-            abstentions.append(Abstention(index=i, reason=Reason.NO_SIGNAL, detail=detail))
+    reasons: dict[tuple[Reason, str], list[int]] = {}
+    if silent.any():
+        reasons[Reason.NO_SIGNAL, signal.unclear] = np.flatnonzero(silent).tolist()
+    ready = able.tolist()
+    for i in np.flatnonzero(~(answered | silent)).tolist():
+        why = signal.unable.get(i, _STILL) if ready[i] else _why(window, agent.minimum_bars, i)
+        reasons.setdefault(why, []).append(i)
     return Forecast(
         agent_id=agent.agent_id,
         agent_version=agent.version,
@@ -126,25 +158,22 @@ def forecast(agent: Agent[V], window: Window, view: V) -> Forecast:
         volatility=signal.volatility[index],
         confidence=signal.confidence[index],
         evidence={name: values[index] for name, values in signal.evidence.items()},
-        abstentions=abstentions,
+        withheld=[Withheld(index=rows, reason=reason, detail=detail) for (reason, detail), rows in reasons.items()],
         model_version=signal.model_version,
         degraded=signal.degraded,
     )
 
 
-def _unable(window: Window, minimum_bars: int, i: int) -> Abstention:
-    held, run = int(window.complete[:, i].sum()), int(window.run[i])
+def _why(window: Window, minimum_bars: int, i: int) -> tuple[Reason, str]:
+    held, run = int(window.held[i]), int(window.run[i])
     if held == 0:
-        return Abstention(index=i, reason=Reason.INSUFFICIENT_HISTORY, detail="the snapshot holds no bar of it")
-    newest = int(window.ts_event_ns[np.flatnonzero(window.complete[:, i])[-1]])
+        return Reason.INSUFFICIENT_HISTORY, "the snapshot holds no bar of it"
+    newest = int(window.newest_ns[i])
     if run == 0 or window.as_of_ns - newest > STALE_AFTER_NS:
-        detail = f"its newest bar is of {_moment(newest)}, as_of is {_moment(window.as_of_ns)}"
-        return Abstention(index=i, reason=Reason.STALE_DATA, detail=detail)
+        return Reason.STALE_DATA, f"its newest bar is of {_moment(newest)}, as_of is {_moment(window.as_of_ns)}"
     if held > run:
-        detail = f"no bar {run} bars ago; {minimum_bars} in a row are needed"
-        return Abstention(index=i, reason=Reason.MISSING_DATA, detail=detail)
-    detail = f"{run} bars of history, {minimum_bars} are needed"
-    return Abstention(index=i, reason=Reason.INSUFFICIENT_HISTORY, detail=detail)
+        return Reason.MISSING_DATA, f"no bar {run} bars ago; {minimum_bars} in a row are needed"
+    return Reason.INSUFFICIENT_HISTORY, f"{run} bars of history, {minimum_bars} are needed"
 
 
 def _moment(ts_ns: int) -> str:

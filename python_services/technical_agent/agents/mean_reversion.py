@@ -46,14 +46,14 @@ def compute(window: Window, eligible: Mask) -> Signal:
         volatility=volatility,
         confidence=confidence(t),
         clear=(np.abs(t) >= NOISE_BAND) & ((strength - 50.0) * np.sign(t) >= RSI_BAND),
-        unclear="the close is within the noise of a random walk around its mean, or RSI does not confirm it",
+        unclear="within the noise around its mean, or RSI does not confirm it",
         evidence={"distance_20": distance, "distance_t": t, "zscore_20": score, "rsi_14": strength},
     )
 
 
 AGENT = Agent(
     agent_id="technical.mean_reversion",
-    version="1.0.0",
+    version="1.0.1",
     minimum_bars=SAMPLE + 1,
     horizon_bars=HORIZON,
     description="Expects a close far from its 20-bar mean to come back part of the way.",

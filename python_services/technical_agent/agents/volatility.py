@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 
 from execution_core import indicators
-from python_services.kit.agents import SAMPLE, Agent, Mask, Signal, Window, tail
+from python_services.kit.agents import SAMPLE, Agent, Floats, Mask, Signal, Window, sample_variance, tail
 from python_services.kit.agents.window import EWMA_DECAY
 
 RANGE_BARS, LONG_RUN = 20, 252
@@ -33,7 +33,7 @@ def compute(window: Window, eligible: Mask) -> Signal:
     ranges = indicators.yang_zhang(open_, high, low, close, RANGE_BARS)[-1]
     closes = window.daily_volatility
     now = (np.square(closes) + np.square(ranges)) / 2.0
-    long_run = _long_run_variance(window)
+    long_run = _long_run_variance(window, eligible)
     variance = long_run + (now - long_run) * _CARRY
     return Signal(
         expected_return=None,
@@ -49,19 +49,19 @@ def compute(window: Window, eligible: Mask) -> Signal:
     )
 
 
-def _long_run_variance(window: Window) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    bars = len(window.close)
-    length = np.clip(window.run - 1, 1, LONG_RUN)
-    used = np.arange(bars - 1, -1, -1)[:, None] < length
-    returns = np.where(used, window.returns, 0.0)
-    mean = returns.sum(axis=0) / length
-    squares = np.square(np.where(used, returns - mean, 0.0)).sum(axis=0)
-    return np.asarray(squares / np.maximum(length - 1, 1))
+def _long_run_variance(window: Window, eligible: Mask) -> Floats:
+    length = np.minimum(window.run - 1, LONG_RUN)
+    variance = np.full(len(length), np.nan)
+    for bars in np.unique(length[eligible]).tolist():  # most often all instruments have the same
+        at = length == bars
+        returns = window.returns[-bars:] if at.all() else window.returns[-bars:][:, at]
+        variance[at] = sample_variance(returns)
+    return variance
 
 
 AGENT = Agent(
     agent_id="technical.volatility",
-    version="1.0.0",
+    version="1.0.1",
     minimum_bars=SAMPLE + 1,
     horizon_bars=HORIZON,
     description="Forecasts volatility from closes and ranges; says nothing about direction.",

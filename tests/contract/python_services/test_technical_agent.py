@@ -14,7 +14,22 @@ from python_services.kit.errors import from_rpc_error
 
 from .two_services import UNIVERSE, agents, cut_request, market_data, system
 
-NAMES = ["technical.mean_reversion", "technical.momentum", "technical.trend", "technical.volatility"]
+NAMES = [
+    f"technical.{name}"
+    for name in (
+        "breakout",
+        "candles",
+        "levels",
+        "mean_reversion",
+        "momentum",
+        "pairs",
+        "relative_strength",
+        "trend",
+        "volatility",
+        "volatility_regime",
+        "volume",
+    )
+]
 
 
 async def forecasts(run_dir: Path) -> agent_pb2.ComputeForecastsResponse:
@@ -37,7 +52,7 @@ async def test_forecasts_on_2009_07_01(tmp_path: Path) -> None:
         assert sorted(answered + abstained) == list(range(len(UNIVERSE)))
         assert all(len(evidence.value) == len(answered) for evidence in forecast.estimates.evidence)
         assert all(abstention.reason and abstention.detail for abstention in forecast.abstentions)
-    trend, volatility = response.forecasts[2], response.forecasts[3]
+    trend, volatility = (response.forecasts[NAMES.index(f"technical.{name}")] for name in ("trend", "volatility"))
     assert [UNIVERSE[i] for i in trend.estimates.instrument_index] == ["AAPL", "MSFT", "GOOG"]
     assert all(0 < value < 0.02 for value in trend.estimates.expected_return)
     assert len(volatility.estimates.instrument_index) == 4

@@ -1,0 +1,1 @@
+"""An analyst that asks a language model about numbers of the snapshot; optional, off by default."""

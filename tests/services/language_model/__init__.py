@@ -1,0 +1,1 @@
+"""A small real endpoint that answers as a language model's does."""
