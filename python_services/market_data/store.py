@@ -19,6 +19,7 @@ from python_services.kit.errors import ServiceError, not_found, precondition
 from python_services.kit.journal import Event, Journal, current_request
 
 from .cutting import NothingKnownError, cut, cut_rates
+from .facts import CompanyFacts, FactsCut
 from .findings import count_by_kind
 from .history import History
 from .ingestion import apply
@@ -59,6 +60,7 @@ class SnapshotStore:
         *,
         retained: int,
         files: SharedFiles | None = None,
+        facts: CompanyFacts | None = None,
     ) -> None:
         """Rebuilds from the journal what was cut and what came in before, and notes a change of the data set."""
         self._dataset = history.dataset
@@ -67,6 +69,7 @@ class SnapshotStore:
         self._journal = journal
         self._retained = retained
         self._files = files
+        self._facts = facts
         self._universes = Universes(history)
         self._pairs = tuple(spec.instrument_id for spec in self._dataset.instruments if spec.base_currency_code)
         self._recipes: OrderedDict[str, _Recipe] = OrderedDict()
@@ -118,18 +121,46 @@ class SnapshotStore:
 
     def get(self, snapshot_id: str, *, accept_file: bool) -> marketdata_pb2.GetSnapshotResponse:
         """The snapshot. Raises ServiceError: NOT_FOUND, or FAILED_PRECONDITION (DATASET_CHANGED, SNAPSHOT_EXPIRED)."""
+        recipe = self._recipe(snapshot_id)
+        made = self._held(snapshot_id, recipe)
+        path = self._files.path(snapshot_id, made[1]) if accept_file and self._files is not None else ""
+        if path:
+            return marketdata_pb2.GetSnapshotResponse(header=made[0], content_file=path)
+        return marketdata_pb2.GetSnapshotResponse(header=made[0], arrow_ipc=made[1])
+
+    def facts(self, snapshot_id: str) -> bytes:
+        """What companies had filed by then, see GetFacts. Raises ServiceError as `get`, and NO_FACTS."""
+        recipe = self._recipe(snapshot_id)
+        header, _ = self._held(snapshot_id, recipe)
+        found = self._facts_of(recipe.instrument_ids, recipe.as_of_ns) if header.HasField("facts_sha256") else None
+        if found is None:
+            raise precondition(
+                "NO_FACTS",
+                f"snapshot {snapshot_id} has no facts: no file of facts is configured in market_data, or nothing about "
+                f"its instruments was filed by {describe(recipe.as_of_ns)}",
+                snapshot_id=snapshot_id,
+            )
+        return found.content
+
+    def _facts_of(self, instrument_ids: tuple[str, ...], as_of_ns: int) -> FactsCut | None:
+        if self._facts is None:
+            return None
+        splits = self._universes.get(instrument_ids, as_of_ns).splits.known(as_of_ns)
+        return self._facts.cut(instrument_ids, as_of_ns, splits)
+
+    def _recipe(self, snapshot_id: str) -> _Recipe:
         recipe = self._recipes.get(snapshot_id)
         if recipe is None:
             raise self._unknown(snapshot_id)
+        return recipe
+
+    def _held(self, snapshot_id: str, recipe: _Recipe) -> _Snapshot:
         made = self._kept.get(snapshot_id)
         if made is None:
             made = self._again(snapshot_id, recipe)
             self._keep(made)
         self._kept.move_to_end(snapshot_id)
-        path = self._files.path(snapshot_id, made[1]) if accept_file and self._files is not None else ""
-        if path:
-            return marketdata_pb2.GetSnapshotResponse(header=made[0], content_file=path)
-        return marketdata_pb2.GetSnapshotResponse(header=made[0], arrow_ipc=made[1])
+        return made
 
     def _remember(self, event: events_pb2.SnapshotCut) -> None:
         names = tuple(event.instrument_ids)
@@ -194,6 +225,9 @@ class SnapshotStore:
             header.rate_instrument_ids.extend(rates.instrument_ids)
             header.rate_e9.extend(rates.rate_e9)
             header.rate_ts_ns.extend(rates.rate_ts_ns)
+        facts = self._facts_of(universe.instrument_ids, as_of_ns)
+        if facts is not None:
+            header.facts_sha256 = facts.sha256
         content = snapshots.encode(found.columns, found.ts_event_ns)
         header.snapshot_id = snapshots.identify(header, content)
         return header, content

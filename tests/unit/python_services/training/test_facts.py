@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from python_services.training.facts import BUNDLED, CompanyFacts, Fact, bundled, read, visible_from_ns
+from python_services.training.facts import BUNDLED, bundled
 from python_services.training.facts_bundle import first_and_revised, months_between
 from python_services.training.facts_ratios import FEATURES, following_return, newest_ratios, ratios
 
