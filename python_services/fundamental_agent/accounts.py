@@ -11,7 +11,7 @@ A figure's ending says of when it is:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 
@@ -35,12 +35,21 @@ class Company:
     fiscal_year: date | None
     figures: Mapping[str, float]
 
-    def describe(self, figure: str) -> str:
-        """A figure in words."""
+    def missing(self, needed: Iterable[str]) -> list[str]:
+        """Those of the figures that no filing gives, in words."""
+        found: dict[str, None] = {}
+        for figure in needed:
+            if figure not in self.figures:
+                found.setdefault(self._describe(figure))
+        return list(found)
+
+    def _describe(self, figure: str) -> str:
         for ending, words in _ENDINGS.items():
             if figure.endswith(ending):
+                if "{year}" in words and self.fiscal_year is None:
+                    return f"the figures of a fiscal year that ended by {self.end}"
                 text = figure.removesuffix(ending).replace("_", " ")
-                return text + words.format(end=self.end, year=self.fiscal_year or f"a year that ended by {self.end}")
+                return text + words.format(end=self.end, year=self.fiscal_year)
         return f"{figure.replace('_', ' ')} at {self.end}"
 
 

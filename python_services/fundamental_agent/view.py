@@ -61,7 +61,7 @@ class Accounts:
             if each is None:
                 yield i, (Reason.MISSING_DATA, "no balance sheet of it was filed, or none is held")
                 continue
-            absent = dict.fromkeys(each.describe(name) for name in needed if name not in each.figures)
+            absent = each.missing(needed)
             if absent:
                 yield i, (Reason.MISSING_DATA, f"not in its filings: {', '.join(absent)}")
 

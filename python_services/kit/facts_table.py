@@ -78,11 +78,8 @@ class FactsTable:
     def fingerprint(self, index: int) -> bytes:
         """Equal for equal numbers of an instrument: what is made of them can be kept."""
         rows = self.rows(index)
-        parts = [part[rows] for part in (self.months, self.end, self.value, self.known_at_ns, self.split_ratio)]
-        # Positions among all names move when another company files, so each instrument's own are taken.
-        names, place = np.unique(self.tag[0][rows], return_inverse=True)
-        text = ",".join([self.tag[1][code] for code in names.tolist()])
-        return hashlib.sha256(b"".join([part.tobytes() for part in (*parts, place)]) + text.encode()).digest()
+        parts = (self.tag[0], self.months, self.end, self.value, self.known_at_ns, self.split_ratio)
+        return hashlib.sha256(b"".join([self._tags, *(part[rows].tobytes() for part in parts)])).digest()
 
     def view(self, index: int) -> FactView:
         """The facts of an instrument; an empty view when it has filed nothing."""
@@ -101,6 +98,10 @@ class FactsTable:
             Fact(name, tag, months, _EPOCH + timedelta(days=end), value, known, form, accession, ratio)
             for tag, form, accession, months, end, value, known, ratio in columns
         )
+
+    @cached_property
+    def _tags(self) -> bytes:
+        return hashlib.sha256(",".join(self.tag[1]).encode()).digest()
 
     @cached_property
     def _starts(self) -> Ints:

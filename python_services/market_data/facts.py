@@ -125,6 +125,9 @@ class CompanyFacts:
             ratio[its] *= np.where(columns["known_at_ns"][its] < close_ns, step, 1.0)
         texts = {}
         for name, (codes, distinct) in self._texts.items():
-            used, place = np.unique(codes[rows], return_inverse=True)
-            texts[name] = place.astype(np.int32), tuple(distinct[code] for code in used.tolist())
+            # Only names that occur: those of later filings are not known yet.
+            occurs = np.zeros(len(distinct), dtype=np.bool_)
+            occurs[codes[rows]] = True
+            place = np.cumsum(occurs, dtype=np.int32) - 1
+            texts[name] = place[codes[rows]], tuple(distinct[code] for code in np.flatnonzero(occurs).tolist())
         return facts_table.encode({**columns, "instrument_index": instrument, "split_ratio": ratio}, texts)

@@ -108,14 +108,15 @@ def forecast(agent: Agent[V], window: Window, view: V) -> Forecast:
     answered[list(signal.unable)] = False
     index = np.flatnonzero(answered)
     abstentions = []
+    ready, sound = able.tolist(), (moving & defined).tolist()
     for i in np.flatnonzero(~answered).tolist():
-        if not able[i]:
+        if not ready[i]:
             abstentions.append(_unable(window, agent.minimum_bars, i))
         elif i in signal.unable:
             reason, detail = signal.unable[i]
             abstentions.append(Abstention(index=i, reason=reason, detail=detail))
         else:
-            detail = signal.unclear if moving[i] and defined[i] else "the price did not move"
+            detail = signal.unclear if sound[i] else "the price did not move"
             abstentions.append(Abstention(index=i, reason=Reason.NO_SIGNAL, detail=detail))
     return Forecast(
         agent_id=agent.agent_id,
