@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from functools import cached_property
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from .accounts import Company, company
 
 DAY_NS = 86_400 * 10**9
 # A company files every quarter, the annual report within 90 days: an older balance sheet means a filing is missing.
-OLDEST_NS = 200 * DAY_NS
+OLDEST_DAYS = 200
 KEPT_COMPANIES, KEPT_ACCOUNTS = 8_192, 4
 Unable = dict[int, tuple[Reason, str]]
 
@@ -27,9 +28,8 @@ class Accounts:
     """Of the instruments of a snapshot, in its order; None for one that has filed no balance sheet."""
 
     companies: tuple[Company | None, ...]
-    _columns: dict[str, Floats] = field(default_factory=dict)
-    _missing: dict[tuple[str, ...], Unable] = field(default_factory=dict)
-    _stale_from: list[Floats] = field(default_factory=list)
+    _columns: dict[str, Floats] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _missing: dict[tuple[str, ...], Unable] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def column(self, name: str) -> Floats:
         """A figure of every company, NaN where it is absent."""
@@ -40,21 +40,26 @@ class Accounts:
 
     def age_days(self, as_of_ns: int) -> Floats:
         """Days since the newest balance sheet's day, NaN where there is none."""
-        if not self._stale_from:
-            ends = (np.nan if each is None else visible_from_ns(each.end) / DAY_NS for each in self.companies)
-            self._stale_from.append(np.fromiter(ends, dtype=np.float64, count=len(self.companies)))
-        return as_of_ns / DAY_NS - self._stale_from[0]
+        return as_of_ns / DAY_NS - self._end_days
 
     def unable(self, needed: tuple[str, ...], as_of_ns: int) -> Unable:
         """Instruments without one of the figures, or whose newest balance sheet is old, and why."""
         if needed not in self._missing:
             self._missing[needed] = dict(self._without(needed))
         found = dict(self._missing[needed])
-        for i in np.flatnonzero(self.age_days(as_of_ns) > OLDEST_NS / DAY_NS).tolist():
-            each = self.companies[i]
-            day = datetime.fromtimestamp(as_of_ns // 10**9, UTC).date()
-            found[i] = Reason.STALE_DATA, f"its newest balance sheet is of {each.end if each else ''}, as_of is {day}"
+        day = datetime.fromtimestamp(as_of_ns // 10**9, UTC).date()
+        for i in np.flatnonzero(self.age_days(as_of_ns) > OLDEST_DAYS).tolist():
+            found[i] = Reason.STALE_DATA, f"its newest balance sheet is of {self._ends[i]}, as_of is {day}"
         return found
+
+    @cached_property
+    def _ends(self) -> tuple[date | None, ...]:
+        return tuple(None if each is None else each.end for each in self.companies)
+
+    @cached_property
+    def _end_days(self) -> Floats:
+        days = [np.nan if end is None else visible_from_ns(end) / DAY_NS for end in self._ends]
+        return np.array(days, dtype=np.float64)
 
     def _without(self, needed: tuple[str, ...]) -> Iterable[tuple[int, tuple[Reason, str]]]:
         for i, each in enumerate(self.companies):
