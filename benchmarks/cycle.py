@@ -86,6 +86,7 @@ def _startup_rows(sessions: Sessions, bare: Sessions | None) -> list[Case]:
         "nats",
         "market_data",
         "technical_agent",
+        "fundamental_agent",
         "venue",
         "execution",
         "portfolio",

@@ -28,7 +28,7 @@ Measure = Callable[[], float]
 
 PIPED_WIDTH = 180
 FOLDER = Path(__file__).resolve().parent
-NOT_PARTS = frozenset({"__init__", "__main__", "runner", "sessions", "synthetic_universe"})
+NOT_PARTS = frozenset({"__init__", "__main__", "runner", "sessions", "synthetic_facts", "synthetic_universe"})
 GOAL = re.compile(r"^(ours|ratio)\s*(<=|>=|<|>)\s*(\d+(?:\.\d+)?(?:e-?\d+)?)$")
 COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 EXAMPLES = """examples:

@@ -33,6 +33,7 @@ class Snapshot:
     Prices are adjusted for splits and dividends known at as_of; NaN where an instrument has no bar.
     `marks_e9` are the last unadjusted closes, `rates_e9` those of the currency pairs, which are no columns.
     `texts_sha256` names the texts that were known by then; None where there was none.
+    `facts_sha256`: what `FactsClient` gets; None where nothing was filed by then.
     """
 
     snapshot_id: str
@@ -51,6 +52,7 @@ class Snapshot:
     rates_e9: tuple[int, ...] = ()
     rate_ts_ns: tuple[int, ...] = ()
     texts_sha256: str | None = None
+    facts_sha256: str | None = None
 
     def marks(self) -> dict[str, int]:
         """Marks of the instruments, and the rates, by instrument_id."""
@@ -122,6 +124,7 @@ def decode(header: marketdata_pb2.SnapshotHeader, content: Content) -> Snapshot:
         rates_e9=tuple(header.rate_e9),
         rate_ts_ns=tuple(header.rate_ts_ns),
         texts_sha256=header.texts_sha256 if header.HasField("texts_sha256") else None,
+        facts_sha256=header.facts_sha256 if header.HasField("facts_sha256") else None,
         **{name: column(name) for name in FLOAT_COLUMNS},
     )
 

@@ -15,7 +15,8 @@ class Config:
 
     A path that begins with `bundled:` is one of the files shipped with the service. `snapshots_retained`: so many of
     the last snapshots can be fetched, older ones have expired. `ingested_bars_limit`: versions of bars that may come
-    in; each takes about half a kilobyte of memory. `ingested_texts_limit`: texts that may come in.
+    in; each takes about half a kilobyte of memory. `ingested_texts_limit`: texts that may come in. `facts`: what
+    companies filed; without it there are none.
     """
 
     datasets: tuple[str, ...]
@@ -23,6 +24,7 @@ class Config:
     snapshots_retained: int = 100_000
     ingested_bars_limit: int = 1_000_000
     ingested_texts_limit: int = 100_000
+    facts: str | None = None
 
     def __post_init__(self) -> None:
         if not self.datasets:
@@ -41,6 +43,10 @@ class Config:
     def instruments_path(self) -> Path:
         """The file that describes the instruments."""
         return resolve(self.instruments)
+
+    def facts_path(self) -> Path | None:
+        """The file of company facts, if there is one."""
+        return None if self.facts is None else resolve(self.facts)
 
 
 def resolve(name: str) -> Path:

@@ -21,7 +21,7 @@ from .config import Config
 from .findings import count_by_kind
 from .history import FOREVER_NS, Bars, History
 from .ingestion import apply, prepare
-from .loading import load
+from .loading import load, load_facts
 from .reading import EXACT
 from .sessions import describe
 from .sharing import SharedFiles
@@ -187,6 +187,10 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
         # No barrier: a snapshot is its content, and its id is told only when all of that is durable.
         return self._store.get(request.snapshot_id, accept_file=request.accept_file)
 
+    async def GetFacts(self, request: marketdata_pb2.GetFactsRequest, context: Any) -> marketdata_pb2.GetFactsResponse:
+        """See the contract."""
+        return marketdata_pb2.GetFactsResponse(arrow_ipc=self._store.get_facts(request.snapshot_id))
+
     async def IngestBars(
         self, request: marketdata_pb2.IngestBarsRequest, context: Any
     ) -> marketdata_pb2.IngestBarsResponse:
@@ -286,10 +290,12 @@ def _action(action: Action, instrument_id: str, currency: str) -> marketdata_pb2
 async def build(context: Context[Config]) -> None:
     """Loads the data, rebuilds what was cut before, and registers the service."""
     dataset = load(context.config)
+    facts = load_facts(context.config, dataset)
     journal = context.open_journal()
     history, watermarks, files = History(dataset), Watermarks(), SharedFiles(context.data_dir)
     context.on_close(files.close)
-    store = SnapshotStore(history, watermarks, journal, retained=context.config.snapshots_retained, files=files)
+    retained = context.config.snapshots_retained
+    store = SnapshotStore(history, watermarks, journal, retained=retained, files=files, facts=facts)
     await journal.commit()
     telemetry.logger().info(
         "data loaded",
@@ -299,6 +305,7 @@ async def build(context: Context[Config]) -> None:
         findings=count_by_kind(dataset.findings),
         ingested=len(history),
         texts=len(store.texts),
+        facts=0 if facts is None else len(facts),
     )
     servicer = MarketDataService(context.config, history, watermarks, store, journal)
     name = marketdata_pb2.DESCRIPTOR.services_by_name["MarketDataService"].full_name

@@ -20,6 +20,7 @@ from python_services.kit.errors import ServiceError, not_found, precondition
 from python_services.kit.journal import Event, Journal, current_request
 
 from .cutting import NothingKnownError, cut, cut_rates
+from .facts import CompanyFacts, FactsCut
 from .findings import count_by_kind
 from .history import History
 from .ingestion import apply
@@ -62,6 +63,7 @@ class SnapshotStore:
         *,
         retained: int,
         files: SharedFiles | None = None,
+        facts: CompanyFacts | None = None,
     ) -> None:
         """Rebuilds from the journal what was cut and what came in before, and notes a change of the data set."""
         self._dataset = history.dataset
@@ -71,6 +73,7 @@ class SnapshotStore:
         self._retained = retained
         self._files = files
         self.texts = TextLog(history)
+        self._facts = facts
         self._universes = Universes(history)
         self._pairs = tuple(spec.instrument_id for spec in self._dataset.instruments if spec.base_currency_code)
         self._recipes: OrderedDict[str, _Recipe] = OrderedDict()
@@ -124,28 +127,57 @@ class SnapshotStore:
 
     def get(self, snapshot_id: str, *, accept_file: bool) -> marketdata_pb2.GetSnapshotResponse:
         """The snapshot. Raises ServiceError: NOT_FOUND, or FAILED_PRECONDITION (DATASET_CHANGED, SNAPSHOT_EXPIRED)."""
-        recipe = self._recipes.get(snapshot_id)
-        if recipe is None:
-            raise self._unknown(snapshot_id)
-        made = self._kept.get(snapshot_id)
-        if made is None:
-            made = self._again(snapshot_id, recipe)
-            self._keep(made)
-        self._kept.move_to_end(snapshot_id)
+        recipe = self._recipe(snapshot_id)
+        made = self._held(snapshot_id, recipe)
         path = self._files.path(snapshot_id, made[1]) if accept_file and self._files is not None else ""
         if path:
             return marketdata_pb2.GetSnapshotResponse(header=made[0], content_file=path)
         return marketdata_pb2.GetSnapshotResponse(header=made[0], arrow_ipc=made[1])
 
+    def get_facts(self, snapshot_id: str) -> bytes:
+        """What companies had filed by then, see GetFacts. Raises ServiceError as `get`, and NO_FACTS."""
+        recipe = self._recipe(snapshot_id)
+        header, _ = self._held(snapshot_id, recipe)
+        found = self._facts_of(recipe.instrument_ids, recipe.as_of_ns) if header.HasField("facts_sha256") else None
+        if found is None:
+            raise precondition(
+                "NO_FACTS",
+                f"snapshot {snapshot_id} has no facts: no file of facts is configured in market_data, or nothing about "
+                f"its instruments was filed by {describe(recipe.as_of_ns)}",
+                snapshot_id=snapshot_id,
+            )
+        return found.content
+
+    def _facts_of(self, instrument_ids: tuple[str, ...], as_of_ns: int) -> FactsCut | None:
+        if self._facts is None:
+            return None
+        splits = self._universes.get(instrument_ids, as_of_ns).splits.known(as_of_ns)
+        return self._facts.cut(instrument_ids, as_of_ns, splits)
+
+    def _recipe(self, snapshot_id: str) -> _Recipe:
+        recipe = self._recipes.get(snapshot_id)
+        if recipe is None:
+            raise self._unknown(snapshot_id)
+        return recipe
+
+    def _held(self, snapshot_id: str, recipe: _Recipe) -> _Snapshot:
+        made = self._kept.get(snapshot_id)
+        if made is None:
+            made = self._again(snapshot_id, recipe)
+            self._keep(made)
+        self._kept.move_to_end(snapshot_id)
+        return made
+
     def get_texts(self, snapshot_id: str) -> bytes:
         """The texts of a snapshot. Raises ServiceError: as `get`, or FAILED_PRECONDITION (NO_TEXTS)."""
-        if not self.get(snapshot_id, accept_file=True).header.HasField("texts_sha256"):
+        recipe = self._recipe(snapshot_id)
+        header, _ = self._held(snapshot_id, recipe)
+        if not header.HasField("texts_sha256"):
             raise precondition(
                 "NO_TEXTS",
                 f"snapshot {snapshot_id} was cut without texts: none was known by then; IngestTexts takes them in",
                 snapshot_id=snapshot_id,
             )
-        recipe = self._recipes[snapshot_id]
         content = self.texts.content(recipe.as_of_ns, recipe.instrument_ids)
         assert content is not None  # what was known at a moment that is sealed stays known
         return content
@@ -216,6 +248,9 @@ class SnapshotStore:
         words = self.texts.content(as_of_ns, instrument_ids)
         if words is not None:
             header.texts_sha256 = hashlib.sha256(words).hexdigest()
+        facts = self._facts_of(universe.instrument_ids, as_of_ns)
+        if facts is not None:
+            header.facts_sha256 = facts.sha256
         content = snapshots.encode(found.columns, found.ts_event_ns)
         header.snapshot_id = snapshots.identify(header, content)
         return header, content

@@ -17,6 +17,20 @@ _UNIVERSES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
+class Splits:
+    """Splits by their day, oldest first: new shares for one old of the instrument in `row`."""
+
+    close_ns: Ints
+    row: Ints
+    ratio: Floats
+
+    def known(self, as_of_ns: int) -> Splits:
+        """Those of days that closed by a moment."""
+        count = np.searchsorted(self.close_ns, as_of_ns, side="right")
+        return Splits(close_ns=self.close_ns[:count], row=self.row[:count], ratio=self.ratio[:count])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Universe:
     """Matrices are instruments x days. `ingested`: versions read from each stream but the data set."""
 
@@ -30,6 +44,7 @@ class Universe:
     last_bar: NDArray[np.int64]
     bars_so_far: Ints
     ingested: dict[str, int]
+    splits: Splits
 
 
 class Universes:
@@ -62,6 +77,7 @@ class Universes:
         def floats(name: str) -> Floats:
             return np.where(present, bars.exact[name] / 1e9, np.nan)
 
+        days, row = np.nonzero(bars.split_step.T != 1.0)
         last_bar = np.where(present, np.arange(present.shape[1]), -1)
         return Universe(
             instrument_ids=instrument_ids,
@@ -74,4 +90,5 @@ class Universes:
             last_bar=np.maximum.accumulate(last_bar, axis=1),
             bars_so_far=np.cumsum(bars.loaded.sum(axis=0)),
             ingested=self._history.read_from(rows, known_at_ns),
+            splits=Splits(close_ns=bars.close_ns[days], row=row, ratio=bars.split_step[row, days]),
         )

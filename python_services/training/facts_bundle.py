@@ -3,8 +3,8 @@
     python -m python_services.training.facts_bundle --source FOLDER
 
 FOLDER holds `companyfacts_<SYMBOL>_<CIK>.json.gz` (the SEC's company facts, one JSON a company) and `sec_fsds_*.csv.gz`
-(rows of its financial statement data sets, with symbol, tag, ddate, qtrs, filed). Kept are the tags that the ratios
-read, in US dollars, for the whole company. A number filed again without a change is kept once, at its first filing; a
+(rows of its financial statement data sets, with symbol, tag, ddate, qtrs, filed). Kept are the tags of `kit.facts`, in
+US dollars or shares, for the whole company. A number filed again without a change is kept once, at its first filing; a
 changed number is kept as the revision that it is.
 """
 
@@ -19,9 +19,10 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
-from python_services.training.facts import BUNDLED, TAGS
+from python_services.kit.facts import COLUMNS, TAGS
+from python_services.training.facts import BUNDLED
 
-COLUMNS = ("instrument_id", "tag", "months", "end", "filed", "form", "accession", "value")
+UNITS = ("USD", "shares")
 QUARTER_DAYS, TOLERANCE_DAYS = 91.3125, 10
 # Alphabet's filings go on where Google Inc.'s end; the demo's market data calls both GOOG.
 INSTRUMENTS = {"GOOGL": "GOOG"}
@@ -43,7 +44,8 @@ def company_facts(path: Path) -> Iterator[Row]:
     with gzip.open(path, "rt", encoding="utf-8") as file:
         tags = json.load(file)["facts"]["us-gaap"]
     for tag in TAGS:
-        for fact in tags.get(tag, {}).get("units", {}).get("USD", ()):
+        units = tags.get(tag, {}).get("units", {})
+        for fact in (fact for unit in UNITS for fact in units.get(unit, ())):
             months = months_between(fact.get("start"), fact["end"])
             if months is not None:
                 name = INSTRUMENTS.get(symbol, symbol)
@@ -55,7 +57,9 @@ def statement_rows(path: Path, known: set[str]) -> Iterator[Row]:
     with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             whole = not row["segments"] and not row["coreg"]
-            if row["symbol"] in known or row["tag"] not in TAGS or row["uom"] != "USD" or not whole or not row["value"]:
+            if row["symbol"] in known or row["tag"] not in TAGS or row["uom"] not in UNITS or not whole:
+                continue
+            if not row["value"]:
                 continue
             quarters = int(row["qtrs"])
             if quarters <= 4:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from datetime import date
 from math import log
 
-from .facts import YEAR, CompanyFacts, FactView, visible_from_ns
+from python_services.kit.facts import YEAR, CompanyFacts, FactView, visible_from_ns
 
 # Ratios further out than this say that something is odd with the filing rather than how good the company is.
 BOUNDS = (-3.0, 3.0)

@@ -9,7 +9,8 @@ from datetime import UTC, date, datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from .facts import CompanyFacts
+from python_services.kit.facts import CompanyFacts
+
 from .facts_ratios import FEATURES, following_return, newest_ratios, ratios
 
 Floats = NDArray[np.float64]

@@ -6,12 +6,14 @@ import csv
 import gzip
 import itertools
 import json
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from .conftest import Run, alphamesh, run_session
+from .test_models import made
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLED = ROOT / "python_services/market_data/bundled/us_equities_daily.csv.gz"
@@ -19,6 +21,9 @@ DOCUMENTED_KEYS = {
     "cycles", "instruments", "signals_by_agent", "orders_by_outcome", "denials_by_reason", "fills", "turnover",
     "fees", "pnl", "sharpe", "max_drawdown", "latency_ms", "services", "final_event_hash",
 }  # fmt: skip
+
+
+FIRST_FILING_NS = int(datetime(2009, 7, 22, tzinfo=UTC).timestamp()) * 10**9
 
 
 def bars() -> dict[tuple[str, str], dict[str, Decimal]]:
@@ -41,6 +46,27 @@ def test_a_real_year_is_traded(process_run: Run) -> None:
     assert report["fills"] == len(report["trades"]) > 0
     for times in report["latency_ms"].values():
         assert 0 <= times["p50"] <= times["p99"]
+
+
+def test_what_companies_filed_is_spoken_about_once_it_is_filed(local_run: Run) -> None:
+    """The first filing of the year's companies is Apple's, of 2009-07-22."""
+    spoken: dict[str, set[str]] = {}
+    for decision in made(local_run.data_dir):
+        for signal in decision.signals:
+            if signal.agent_id.startswith("fundamental."):
+                names = {decision.instrument_ids[row] for row in signal.instrument_index}
+                assert not names or decision.as_of_ns > FIRST_FILING_NS
+                spoken.setdefault(signal.agent_id, set()).update(names)
+                assert len(names) + len(signal.abstentions) == len(decision.instrument_ids)
+                assert not names or {*signal.evidence_name} >= {"balance_sheet_age_days"}
+    assert set().union(*spoken.values()) == {"AAPL", "GOOG", "IBM", "MSFT"}
+    assert {agent for agent, names in spoken.items() if names} == {
+        f"fundamental.{name}" for name in ("accruals", "dcf", "growth", "quality", "value")
+    }
+    assert set(spoken) - {agent for agent, names in spoken.items() if names} == {
+        "fundamental.altman",  # nobody is in distress
+        "fundamental.piotroski",  # first annual reports lack a third year's assets
+    }
 
 
 def test_both_transports_end_with_the_same_event(local_run: Run, process_run: Run) -> None:

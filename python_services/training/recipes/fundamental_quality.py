@@ -146,7 +146,7 @@ def _card(
         engine_version=f"scikit-learn {sklearn.__version__}",
         seed=seed,
         data={
-            "source": "python_services/training/bundled/sec_facts.csv.gz, from the SEC, public domain",
+            "source": "python_services/market_data/bundled/sec_facts.csv.gz, from the SEC, public domain",
             "sha256": hashlib.sha256(BUNDLED.read_bytes()).hexdigest(),
             "rows": len(rows.target),
             "companies": sorted(set(rows.instrument.tolist())),

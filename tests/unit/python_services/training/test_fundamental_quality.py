@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from python_services.kit.facts import visible_from_ns
 from python_services.training.artifacts import ROOT, read_golden
 from python_services.training.cards import Card
 from python_services.training.errors import TrainingError
 from python_services.training.executors import open_executor
-from python_services.training.facts import bundled, visible_from_ns
+from python_services.training.facts import bundled
 from python_services.training.facts_ratios import FEATURES
 from python_services.training.fundamental_fit import RETURN, judge, later_rows, training_rows
 from python_services.training.recipes import TrainContext, find

@@ -431,8 +431,8 @@ class SnapshotHeader(_message.Message):
     feature_set_version: _builtins.str
     """Output only. Version of the feature set that the consumer must compute from it."""
     facts_sha256: _builtins.str
-    """Optional. Hex sha256 of what GetFacts answers for this snapshot; absent where no company facts are loaded. Equal
-    hashes are equal facts: they change only when something is filed.
+    """Optional. Hex sha256 of what GetFacts answers for this snapshot; absent where nothing about its instruments was
+    filed by as_of. Equal hashes are equal facts: they change only when something is filed, or a share is split.
     """
     texts_sha256: _builtins.str
     """Optional. Hex sha256 of what GetTexts answers for this snapshot; absent where no text at all was known by
@@ -1071,9 +1071,10 @@ class GetFactsResponse(_message.Message):
     ARROW_IPC_FIELD_NUMBER: _builtins.int
     arrow_ipc: _builtins.bytes
     """Output only. Arrow IPC file of one record batch, a row per fact, ascending by instrument, tag, months and end:
-    instrument_index uint32 (row in the snapshot's instruments), tag string (us-gaap), months int32 (0 for a balance at
-    `end`, else the length of the flow that ends there), end date32, value int64 (US dollars), known_at_ns int64,
-    form string, accession string.
+    instrument_index uint32 (row in the snapshot's instruments), months int32 (0 for a balance at `end`, else the length
+    of the flow that ends there), end date32, value int64 (US dollars, or shares), known_at_ns int64, split_ratio double
+    (new shares for one old by splits after known_at_ns and by as_of: a number of shares times it is on the terms of
+    the mark), and as dictionaries of strings tag (us-gaap), form and accession.
     """
     def __init__(
         self,

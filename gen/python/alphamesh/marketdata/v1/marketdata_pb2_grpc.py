@@ -179,7 +179,8 @@ class MarketDataServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetFacts(self, request, context):
-        """Fetches the company facts of a snapshot: of each number the newest version that was filed by its as_of.
+        """Fetches the company facts of a snapshot: of each number the newest version that was filed by its as_of, for periods
+        that ended in the 1,190 days up to the newest end of a company.
         Errors: as GetSnapshot; FAILED_PRECONDITION (NO_FACTS: the snapshot was cut without).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -81,7 +81,8 @@ class MarketDataServiceStub:
     moment since the same moment), RESOURCE_EXHAUSTED (INGESTED_BARS_LIMIT).
     """
     GetFacts: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.GetFactsRequest, _marketdata_pb2.GetFactsResponse]
-    """Fetches the company facts of a snapshot: of each number the newest version that was filed by its as_of.
+    """Fetches the company facts of a snapshot: of each number the newest version that was filed by its as_of, for periods
+    that ended in the 1,190 days up to the newest end of a company.
     Errors: as GetSnapshot; FAILED_PRECONDITION (NO_FACTS: the snapshot was cut without).
     """
     GetTexts: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.GetTextsRequest, _marketdata_pb2.GetTextsResponse]
@@ -150,7 +151,8 @@ class MarketDataServiceAsyncStub(MarketDataServiceStub):
     moment since the same moment), RESOURCE_EXHAUSTED (INGESTED_BARS_LIMIT).
     """
     GetFacts: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.GetFactsRequest, _marketdata_pb2.GetFactsResponse]  # type: ignore[assignment]
-    """Fetches the company facts of a snapshot: of each number the newest version that was filed by its as_of.
+    """Fetches the company facts of a snapshot: of each number the newest version that was filed by its as_of, for periods
+    that ended in the 1,190 days up to the newest end of a company.
     Errors: as GetSnapshot; FAILED_PRECONDITION (NO_FACTS: the snapshot was cut without).
     """
     GetTexts: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.GetTextsRequest, _marketdata_pb2.GetTextsResponse]  # type: ignore[assignment]
@@ -270,7 +272,8 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _marketdata_pb2.GetFactsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_marketdata_pb2.GetFactsResponse, _abc.Awaitable[_marketdata_pb2.GetFactsResponse]]:
-        """Fetches the company facts of a snapshot: of each number the newest version that was filed by its as_of.
+        """Fetches the company facts of a snapshot: of each number the newest version that was filed by its as_of, for periods
+        that ended in the 1,190 days up to the newest end of a company.
         Errors: as GetSnapshot; FAILED_PRECONDITION (NO_FACTS: the snapshot was cut without).
         """
 
