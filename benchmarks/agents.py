@@ -7,8 +7,6 @@ through the command line; the figures are those of its report.
 
 from __future__ import annotations
 
-import csv
-import gzip
 import json
 import tempfile
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks import synthetic_universe
+from benchmarks import synthetic_facts, synthetic_universe
 from benchmarks.runner import Case
 from benchmarks.sessions import STEPS, Sessions, rate, step
 
@@ -32,18 +30,6 @@ _SENTENCES = (
     "Analysts cut {name} on falling margins, {number} percent below last year",
     "{name} wins a contract worth {number} million",
 )
-_TAGS = {  # company facts: tag, months, share of assets, deviation of that share over companies
-    "AssetsCurrent": (0, 0.4, 0.1),
-    "Liabilities": (0, 0.5, 0.1),
-    "LiabilitiesCurrent": (0, 0.25, 0.05),
-    "StockholdersEquity": (0, 0.5, 0.1),
-    "SalesRevenueNet": (12, 0.8, 0.3),
-    "GrossProfit": (12, 0.3, 0.1),
-    "OperatingIncomeLoss": (12, 0.1, 0.05),
-    "NetIncomeLoss": (12, 0.07, 0.05),
-    "NetCashProvidedByUsedInOperatingActivities": (12, 0.1, 0.05),
-}
-_PERIODS = (("2006-12-31", "2007-02-20"), ("2007-12-31", "2008-02-20"), ("2008-12-31", "2009-02-20"))
 _KEEP: list[tempfile.TemporaryDirectory[str]] = []
 
 
@@ -54,14 +40,14 @@ def cases() -> list[Case]:
     folder = Path(keep.name)
     bars, facts = synthetic_universe.write(folder, instruments=INSTRUMENTS, days=DAYS, seed=7)
     universe = synthetic_universe.names(INSTRUMENTS)
-    write_facts(folder / "facts.csv.gz", universe)
+    filed = synthetic_facts.write(folder, instruments=INSTRUMENTS, seed=7)
     write_texts(folder / "texts.jsonl", universe)
     arguments = (
         "--up", "--data", str(bars), "--instruments-file", str(facts), "--instruments", ",".join(universe), *SESSION,
         "--texts", str(folder / "texts.jsonl"),
     )  # fmt: skip
-    few = Sessions(folder, *arguments, "--topology", str(topology(folder, ())))
-    more = Sessions(folder, *arguments, "--topology", str(topology(folder, ADDED)))
+    few = Sessions(folder, *arguments, "--topology", str(topology(folder, filed, ())))
+    more = Sessions(folder, *arguments, "--topology", str(topology(folder, filed, ADDED)))
     label = f"{INSTRUMENTS} instruments, 4 clusters"
     return [
         Case(name=f"cycle p50, {label}", unit="ms", ours=few.figure("p50", step("cycle", "p50")), goal="ours <= 50"),
@@ -82,35 +68,16 @@ def cases() -> list[Case]:
     ]
 
 
-def topology(folder: Path, added: tuple[str, ...]) -> Path:
+def topology(folder: Path, filed: Path, added: tuple[str, ...]) -> Path:
     """What ships, with the synthetic facts, and examples of agents as further services."""
     path = folder / f"{len(added)}.yaml"
     services: dict[str, Any] = {
         name: {"module": f"examples.agents.{name}", "agent": True, "sensitivity": "public"} for name in added
     }
-    config = {"datasets": ["unused"], "instruments": "unused", "facts": str(folder / "facts.csv.gz")}
+    config = {"datasets": ["unused"], "instruments": "unused", "facts": str(filed)}
     services["market_data"] = {"sensitivity": "public", "config": config}
     path.write_text(yaml.safe_dump({"version": 1, "extends": "default", "services": services}))
     return path
-
-
-def write_facts(path: Path, universe: list[str]) -> None:
-    """Three years of annual figures of every company, seeded."""
-    random = np.random.default_rng(11)
-    with gzip.open(path, "wt", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(("instrument_id", "tag", "months", "end", "filed", "form", "accession", "value"))
-        for name in universe:
-            assets, shares = float(random.lognormal(22.0, 1.0)), {}
-            for tag, (_, mean, deviation) in _TAGS.items():
-                shares[tag] = max(float(random.normal(mean, deviation)), 0.01)
-            for number, (end, filed) in enumerate(_PERIODS):
-                assets *= float(random.lognormal(0.05, 0.05))
-                accession = f"{name}-{number}"
-                rows.writerow((name, "Assets", 0, end, filed, "10-K", accession, round(assets)))
-                for tag, (months, _, _) in _TAGS.items():
-                    value = round(assets * shares[tag] * float(random.lognormal(0.0, 0.1)))
-                    rows.writerow((name, tag, months, end, filed, "10-K", accession, value))
 
 
 def write_texts(path: Path, universe: list[str]) -> None:

@@ -94,7 +94,7 @@ def said(journal: Journal, lines: list[str], facts: list[Fact], as_of_ns: int) -
     held = store.get(snapshot_id, accept_file=False)
     snapshot = snapshots.decode(held.header, held.arrow_ipc)
     assert snapshot.facts_sha256 is not None
-    table = facts_table.decode(store.facts(snapshot_id), snapshot.facts_sha256, NAMES)
+    table = facts_table.decode(store.get_facts(snapshot_id), snapshot.facts_sha256, NAMES)
     window = window_of(snapshot)
     marks = np.array(snapshot.marks_e9, dtype=np.float64) / 1e9
     view = Fundamentals(window, Keeper().accounts(table, NAMES), marks)
