@@ -99,7 +99,7 @@ def build(watched: Watched, facts: Facts, around: Surroundings) -> dict[str, Any
             "initial_cash": _text(spec.initial_cash),
             "lookback_bars": spec.lookback_bars,
             "method": spec.mandate.method,
-            "quorum": spec.quorum,
+            "quorum": {rule.kind: rule.at_least for rule in spec.policy.quorum},
             "seed": spec.seed,
             "elapsed_s": round(around.elapsed_s, 3),
             "cycles_per_second": round(len(watched.cycles) / around.elapsed_s, 2) if around.elapsed_s else None,
@@ -295,7 +295,7 @@ def _signals(decisions: Iterable[decision_pb2.Decision]) -> tuple[dict[str, int]
     for decision in decisions:
         for signal in decision.signals:
             given[signal.agent_id] += len(signal.instrument_index)
-            withheld[signal.agent_id] += len(signal.abstentions)
+            withheld[signal.agent_id] += sum(len(group.instrument_index) for group in signal.abstained)
     return dict(sorted(given.items())), dict(sorted(withheld.items()))
 
 

@@ -147,7 +147,7 @@ def session(
     maximum_weight: Annotated[float, typer.Option(help="Largest weight of one instrument.")] = Wish.maximum_weight,
     maximum_turnover: Annotated[float, typer.Option(help="Largest one-way turnover of a day.")] = Wish.maximum_turnover,
     short: Annotated[bool, typer.Option("--short", help="Allow short positions.")] = False,
-    quorum: Annotated[int, typer.Option(min=1, help="Agents that must answer.")] = Wish.quorum,
+    policy: Annotated[Path, typer.Option(metavar="FILE", help="How the agents decide together (YAML).")] = Wish.policy,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random number.")] = Wish.seed,
     data: Annotated[Path | None, typer.Option(metavar="FILE", help="Your bars (CSV or Parquet).")] = None,
     instruments_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Your instruments (YAML).")] = None,
@@ -163,6 +163,8 @@ def session(
     alphamesh session --up --report report.json
 
     alphamesh session --local --method RISK_PARITY --start 2010-01-04 --end 2010-03-31
+
+    alphamesh session --local --policy my-policy.yaml
     """
     from . import session as commands
 
@@ -179,7 +181,7 @@ def session(
         maximum_weight=maximum_weight,
         maximum_turnover=maximum_turnover,
         short_allowed=short,
-        quorum=quorum,
+        policy=policy,
         seed=seed,
     )
     how = commands.How(

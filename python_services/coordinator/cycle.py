@@ -10,12 +10,10 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import grpc
-import numpy as np
 
-from alphamesh.agent.v1 import agent_pb2
 from alphamesh.decision.v1 import decision_pb2, events_pb2
 from alphamesh.execution.v1 import execution_pb2, order_pb2
 from alphamesh.marketdata.v1 import marketdata_pb2
@@ -23,18 +21,23 @@ from alphamesh.portfolio.v1 import portfolio_pb2
 from alphamesh.risk.v1 import risk_pb2
 from alphamesh.type.v1 import money_pb2, trading_pb2
 from alphamesh.venue.v1 import venue_pb2
-from python_services.kit import tracing
-from python_services.kit.breaker import BreakerOpenError
+from python_services.kit import telemetry, tracing
 from python_services.kit.client import persist
+from python_services.kit.errors import is_away
 from python_services.kit.ids import request_id
 from python_services.kit.journal import Event, Journal
+from python_services.kit.snapshots import Snapshot, SnapshotClient
 
-from . import aggregate
+from . import aggregate, rules
 from .actions import act
+from .answers import Missing, Said
 from .clients import Clients
 from .config import Config
+from .deliberation import View, deliberate
+from .fanout import Fanout, Late, Question
+from .memory import Memory
 from .plan import planned_changes
-from .translate import combined_forecast, estimate, fill_signal, mandate
+from .translate import combined_forecast, mandate
 
 D = decision_pb2.Decision
 
@@ -70,6 +73,16 @@ class Outcome:
     steps: Steps
 
 
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """What a decision is made on. `bars` is None for one that is made already."""
+
+    snapshot: marketdata_pb2.SnapshotHeader
+    sync: execution_pb2.SyncMarketResponse
+    answers: Mapping[str, Sequence[Said] | Missing]
+    bars: Snapshot | None
+
+
 class Cycle:
     """Runs the cycles of one session."""
 
@@ -79,12 +92,17 @@ class Cycle:
         clients: Clients,
         journal: Journal,
         session: decision_pb2.Session,
+        memory: Memory,
     ) -> None:
         self._config = config
         self._clients = clients
         self._journal = journal
         self._session = session
         self._spec = session.spec
+        self._memory = memory
+        self._fanout = Fanout(clients, session.spec.policy, self._record_late)
+        self._snapshots = SnapshotClient(clients.market_data)
+        self._now_ns = session.spec.start_ns
 
     async def run(
         self, number: int, close_ns: int, previous_ns: int | None, recorded: decision_pb2.Decision | None
@@ -93,6 +111,7 @@ class Cycle:
 
         `previous_ns`: the close before, after which corporate actions are due; None for the first cycle.
         """
+        self._now_ns = close_ns
         decision_id = f"{self._session.session_id}-{number:04d}"
         facts: dict[str, str | int] = {"alphamesh.session_id": self._session.session_id, "alphamesh.cycle": number}
         with tracing.decision(decision_id, facts):
@@ -111,7 +130,7 @@ class Cycle:
     ) -> Outcome:
         steps = Steps()
         with steps.timed("cycle"):
-            snapshot, sync, answers = await self._observe(decision_id, close_ns, previous_ns, steps)
+            observed = await self._observe(decision_id, close_ns, previous_ns, steps, ask=recorded is None)
             decision = recorded
             if decision is None:
                 decision = decision_pb2.Decision(
@@ -120,31 +139,19 @@ class Cycle:
                     cycle=number,
                     as_of_ns=close_ns,
                     account_id=self._spec.account_id,
-                    snapshot_id=snapshot.snapshot_id,
-                    instrument_ids=snapshot.instrument_ids,
-                    ledger_seq=sync.applied_seq,
+                    snapshot_id=observed.snapshot.snapshot_id,
+                    instrument_ids=observed.snapshot.instrument_ids,
+                    ledger_seq=observed.sync.applied_seq,
                 )
-                await self._decide(decision, answers, steps)
-                async with steps.step("record"):
-                    event = Event(
-                        payload=events_pb2.DecisionMade(decision=decision),
-                        ts_event_ns=close_ns,
-                        ts_init_ns=close_ns,
-                        correlation_id=decision_id,
-                    )
-                    self._journal.add([event])
-                    await self._journal.commit()
+                await self._decide(decision, observed, close_ns, steps)
             async with steps.step("submit"):
                 await self._submit(decision)
-        return Outcome(decision=decision, equity=sync.account.equity, steps=steps)
+        return Outcome(decision=decision, equity=observed.sync.account.equity, steps=steps)
 
     async def _observe(
-        self, decision_id: str, close_ns: int, previous_ns: int | None, steps: Steps
-    ) -> tuple[
-        marketdata_pb2.SnapshotHeader,
-        execution_pb2.SyncMarketResponse,
-        dict[str, agent_pb2.ComputeForecastsResponse | str],
-    ]:
+        self, decision_id: str, close_ns: int, previous_ns: int | None, steps: Steps, *, ask: bool
+    ) -> Observed:
+        """Market, snapshot, account and, unless the decision is made already (`ask`), the agents' answers."""
         patience = self._config.step_retry_s
 
         async def advance() -> venue_pb2.AdvanceMarketResponse:
@@ -176,93 +183,118 @@ class Cycle:
             async with steps.step("snapshot"):
                 return (await persist(lambda: self._clients.market_data.CutSnapshot(request), patience)).header
 
-        advanced, snapshot = await asyncio.gather(advance(), cut())
+        advanced, header = await asyncio.gather(advance(), cut())
 
         async def sync() -> execution_pb2.SyncMarketResponse:
             request = execution_pb2.SyncMarketRequest(
                 request_id=request_id(decision_id, "sync"),
                 account_id=self._spec.account_id,
-                snapshot_id=snapshot.snapshot_id,
+                snapshot_id=header.snapshot_id,
                 min_venue_seq=advanced.last_seq,
                 decision_id=decision_id,
             )
             async with steps.step("sync_market"):
                 return await persist(lambda: self._clients.execution.SyncMarket(request), patience)
 
-        async def forecast() -> dict[str, agent_pb2.ComputeForecastsResponse | str]:
-            async with steps.step("forecast"):
-                names = list(self._clients.agents)
-                answers = await asyncio.gather(*(self._ask(name, decision_id, snapshot.snapshot_id) for name in names))
-                return dict(zip(names, answers, strict=True))
-
-        synced, answers = await asyncio.gather(sync(), forecast())
-        return snapshot, synced, answers
-
-    async def _ask(self, service: str, decision_id: str, snapshot_id: str) -> agent_pb2.ComputeForecastsResponse | str:
-        """The answer of an agent service, or why there is none: an agent never stops the cycle.
-
-        One that is away is asked again until the deadline: a restart within it costs no vote. One that stayed away
-        for several decisions is not waited for any more, until a trial finds it back.
-        """
-        request = agent_pb2.ComputeForecastsRequest(decision_id=decision_id, snapshot_id=snapshot_id)
-        patience = self._spec.forecast_timeout_ns / 1e9
-        compute = self._clients.agents[service].ComputeForecasts
-
-        async def ask() -> agent_pb2.ComputeForecastsResponse:
-            async with asyncio.timeout(patience):
-                return await persist(lambda: compute(request, timeout=patience), patience)
-
-        try:
-            response = await self._clients.breakers[service].call(ask)
-        except TimeoutError:
-            return f"DEADLINE_EXCEEDED: no answer within {patience:g} s"
-        except BreakerOpenError as error:
-            return f"{error.reason}: {error.message}"
-        except grpc.aio.AioRpcError as error:
-            return f"{error.code().name}: {error.details()}"
-        if response.snapshot_id != snapshot_id or response.data_sha256 != snapshot_id:
-            return f"refused: it read snapshot {response.snapshot_id} with hash {response.data_sha256}"
-        return response
-
-    async def _decide(
-        self,
-        decision: decision_pb2.Decision,
-        answers: Mapping[str, agent_pb2.ComputeForecastsResponse | str],
-        steps: Steps,
-    ) -> None:
-        estimates = []
-        async with steps.step("aggregate"):
-            for service, answer in answers.items():
-                if isinstance(answer, str):
-                    decision.missing.add(service=service, reason=answer)
-                    continue
-                for forecast in answer.forecasts:
-                    fill_signal(decision.signals.add(), forecast, decision.instrument_ids)
-                    if forecast.HasField("estimates"):
-                        estimates.append(estimate(forecast))
-            combined = aggregate.combine(estimates, len(decision.instrument_ids), self._config.horizon_bars)
-        if len(decision.signals) < self._spec.quorum:
-            decision.outcome = D.OUTCOME_HOLD_NO_QUORUM
-            decision.explanation = (
-                f"{len(decision.signals)} agents answered, the quorum is {self._spec.quorum}: positions are held"
+        async def forecast() -> dict[str, Sequence[Said] | Missing]:
+            if not ask:
+                return {}
+            question = Question(
+                decision_id=decision_id,
+                snapshot_id=header.snapshot_id,
+                instruments=len(header.instrument_ids),
             )
-            return
-        self._fill_aggregate(decision.aggregate, combined)
+            async with steps.step("forecast"):
+                return await self._fanout.ask(question)
+
+        async def bars() -> Snapshot | None:
+            if not ask:
+                return None
+            return await persist(lambda: self._snapshots.get(header.snapshot_id), patience)
+
+        synced, answers, snapshot = await asyncio.gather(sync(), forecast(), bars())
+        return Observed(snapshot=header, sync=synced, answers=answers, bars=snapshot)
+
+    async def _decide(self, decision: decision_pb2.Decision, observed: Observed, close_ns: int, steps: Steps) -> None:
+        """Fills the decision, and makes it durable together with what it says about the agents."""
+        policy = self._spec.policy
+        seen = self._memory.roster.news(self._listings())
+        async with steps.step("aggregate"):
+            assert observed.bars is not None
+            memory = replace(self._memory)
+            for registered in seen:
+                memory.registered(registered, close_ns)
+            view = deliberate(
+                decision, observed.answers, observed.bars.close, policy, memory, self._config.horizon_bars
+            )
+        if view.combined is None:
+            decision.outcome = D.OUTCOME_HOLD_NO_QUORUM
+            decision.explanation = f"{view.problem}: positions are held"
+        else:
+            await self._trade(decision, view, steps)
+        async with steps.step("record"):
+            self._memory.draft = view.draft
+            roster = self._memory.roster  # a person may have changed it meanwhile
+            for registered in seen:
+                roster = roster.registered(registered, close_ns)
+            changes = roster.decided(decision).judged(policy.lifecycle, view.draft.record, decision.decision_id)
+            facts = [*seen, events_pb2.DecisionMade(decision=decision), *changes]
+            self._journal.add(
+                [
+                    Event(payload=fact, ts_event_ns=close_ns, ts_init_ns=close_ns, correlation_id=decision.decision_id)
+                    for fact in facts
+                ]
+            )
+            await self._journal.commit()
+
+    def _listings(self) -> dict[str, list[tuple[str, str, str]]]:
+        return {
+            service: [(name, kind, version) for name, (kind, version) in sorted(agents.items())]
+            for service, agents in sorted(self._fanout.listings.items())
+        }
+
+    async def _trade(self, decision: decision_pb2.Decision, view: View, steps: Steps) -> None:
+        assert view.combined is not None
         async with steps.step("portfolio"):
-            proposal = await self._propose(decision, combined)
-        async with steps.step("risk"):
-            assessment = await self._assess(decision, proposal)
+            proposal = await self._propose(decision, view.combined)
+        targets = _within_vetoes(decision, proposal, view.forbidden)
+        try:
+            async with steps.step("risk"):
+                assessment = await self._assess(decision, proposal, targets)
+        except grpc.aio.AioRpcError as error:
+            if not self._spec.policy.risk_view or not is_away(error, slow=True):
+                raise
+            self._hold_without_risk(decision, f"the risk service gave no verdict: {error.details()}")
+            return
+        if self._spec.policy.risk_view and not assessment.policy_version:
+            self._hold_without_risk(decision, "the risk service has no policy in force")
+            return
         self._plan(decision, proposal, assessment)
 
-    def _fill_aggregate(self, message: decision_pb2.Aggregate, combined: aggregate.Combined) -> None:
-        message.method = aggregate.METHOD
-        message.instrument_index.extend(combined.instrument_index.tolist())
-        message.expected_return.extend(combined.expected_return.tolist())
-        message.volatility.extend(combined.volatility.tolist())
-        message.confidence.extend(combined.confidence.tolist())
-        message.agent_id.extend(combined.agent_ids)
-        message.contribution.extend(np.ravel(combined.contribution).tolist())
-        message.horizon_bars = self._config.horizon_bars
+    @staticmethod
+    def _hold_without_risk(decision: decision_pb2.Decision, why: str) -> None:
+        decision.outcome = D.OUTCOME_HOLD_NO_RISK_VIEW
+        decision.explanation = f"{why}: positions are held"
+
+    async def _record_late(self, late: Late) -> None:
+        """An answer after the deadline: recorded, and no part of any decision."""
+        refused = isinstance(late.answer, Missing)
+        event = events_pb2.AnswerLate(
+            decision_id=late.decision_id,
+            service=late.service,
+            agent_ids=[] if isinstance(late.answer, Missing) else [said.estimate.agent_id for said in late.answer],
+            result=late.answer.reason if isinstance(late.answer, Missing) else "ANSWERED",
+        )
+        telemetry.logger().warning("late answer", agents=late.service, decision=late.decision_id, refused=refused)
+        now_ns = self._now_ns
+        self._journal.add(
+            [Event(payload=event, ts_event_ns=now_ns, ts_init_ns=now_ns, correlation_id=late.decision_id)]
+        )
+        await self._journal.commit()
+
+    async def close(self) -> None:
+        """Waits for no late answer any more."""
+        await self._fanout.close()
 
     async def _propose(self, decision: decision_pb2.Decision, combined: aggregate.Combined) -> portfolio_pb2.Proposal:
         request = portfolio_pb2.ProposeTargetsRequest(
@@ -285,7 +317,9 @@ class Cycle:
             message.target_quantity_e9.append(target.target_quantity_e9)
         return proposal
 
-    async def _assess(self, decision: decision_pb2.Decision, proposal: portfolio_pb2.Proposal) -> risk_pb2.Assessment:
+    async def _assess(
+        self, decision: decision_pb2.Decision, proposal: portfolio_pb2.Proposal, targets: Sequence[int]
+    ) -> risk_pb2.Assessment:
         request = risk_pb2.AssessPortfolioRequest(
             request_id=request_id(decision.decision_id, "risk"),
             decision_id=decision.decision_id,
@@ -293,7 +327,7 @@ class Cycle:
             snapshot_id=decision.snapshot_id,
             min_seq=decision.ledger_seq,
             instrument_ids=[target.instrument_id for target in proposal.targets],
-            target_quantity_e9=[target.target_quantity_e9 for target in proposal.targets],
+            target_quantity_e9=targets,
         )
         response = await persist(lambda: self._clients.risk.AssessPortfolio(request), self._config.step_retry_s)
         assessment = response.assessment
@@ -341,6 +375,22 @@ class Cycle:
             orders=_order_specs(decision),
         )
         await persist(lambda: self._clients.execution.SubmitOrders(request), self._config.step_retry_s)
+
+
+def _within_vetoes(
+    decision: decision_pb2.Decision, proposal: portfolio_pb2.Proposal, forbidden: Mapping[int, rules.Mask]
+) -> list[int]:
+    """Target quantities without what a veto forbids, in the order of the proposal."""
+    place = {name: row for row, name in enumerate(decision.instrument_ids)}
+    return [
+        rules.allowed(
+            target.current_quantity_e9,
+            target.target_quantity_e9,
+            no_long=bool(forbidden[rules.LONG][place[target.instrument_id]]),
+            no_short=bool(forbidden[rules.SHORT][place[target.instrument_id]]),
+        )
+        for target in proposal.targets
+    ]
 
 
 def _order_specs(decision: decision_pb2.Decision) -> Sequence[order_pb2.OrderSpec]:

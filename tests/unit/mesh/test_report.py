@@ -47,7 +47,7 @@ def facts() -> report.Facts:
                         agent_id="technical.trend",
                         agent_version="2",
                         instrument_index=[0, 1],
-                        abstentions=["IBM: REASON_NO_SIGNAL"],
+                        abstained=[decision_pb2.Abstained(reason="NO_SIGNAL", instrument_index=[2])],
                     )
                 ],
                 missing=[decision_pb2.MissingAgent(service="llm_agent", reason="deadline")],
