@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import protovalidate
 import yaml
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor as Field
 from google.protobuf.message import Message
 
 from alphamesh.decision.v1 import policy_pb2
@@ -19,7 +19,7 @@ from alphamesh.decision.v1 import policy_pb2
 from .errors import MeshError
 
 DEFAULT_PATH = Path(__file__).with_name("policy.yaml")
-_WHOLE = (FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64)
+_WHOLE = (Field.CPPTYPE_INT32, Field.CPPTYPE_INT64)
 Lines: TypeAlias = dict[str, int]
 
 
@@ -40,21 +40,28 @@ def load(path: Path = DEFAULT_PATH) -> policy_pb2.CoordinationPolicy:
     lines: Lines = {}
     _fill(path, policy, node, "", lines)
     for violation in protovalidate.collect_violations(policy):
-        where = ".".join(
-            element.field_name + (f"[{element.index}]" if element.HasField("index") else "")
-            for element in violation.proto.field.elements
-        )
+        where = _path(violation)
         line = lines.get(where) or lines.get(where.rpartition(".")[0], 1)
         said = violation.proto.message or violation.proto.rule_id
         raise PolicyError(f"{path}:{line}: {f'{where}: ' if where else ''}{said}; correct it")
     return policy
 
 
+def _path(violation: protovalidate.Violation) -> str:
+    if violation.proto.field is None:
+        return ""
+    parts = []
+    for element in violation.proto.field.elements:
+        subscript = element.subscript
+        parts.append(element.field_name + (f"[{subscript.value}]" if subscript is not None else ""))
+    return ".".join(parts)
+
+
 def _fill(path: Path, message: Message, node: yaml.Node | None, where: str, lines: Lines) -> None:
     if not isinstance(node, yaml.MappingNode):
         line = node.start_mark.line + 1 if node is not None else 1
         raise PolicyError(f"{path}:{line}: {where or 'the policy'} is no mapping; write `name: value` lines")
-    fields = _fields(message.DESCRIPTOR)
+    fields = {field.name: field for field in message.DESCRIPTOR.fields}
     seen = set()
     for key_node, value in node.value:
         key, line = str(key_node.value), key_node.start_mark.line + 1
@@ -77,17 +84,17 @@ def _fill(path: Path, message: Message, node: yaml.Node | None, where: str, line
                 _fill(path, getattr(message, key).add(), item, f"{name}[{index}]", lines)
 
 
-def _set(path: Path, message: Message, field: FieldDescriptor, node: yaml.Node, name: str, lines: Lines) -> None:
+def _set(path: Path, message: Message, field: Any, node: yaml.Node, name: str, lines: Lines) -> None:
     if field.message_type is not None:
         _fill(path, getattr(message, field.name), node, name, lines)
         return
     value: Any = yaml.safe_load(yaml.serialize(node)) if isinstance(node, yaml.ScalarNode) else None
     wanted, kinds = "a text", (str,)  # type: tuple[str, tuple[type, ...]]
-    if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
+    if field.cpp_type == Field.CPPTYPE_BOOL:
         wanted, kinds = "true or false", (bool,)
     elif field.cpp_type in _WHOLE:
         wanted, kinds = "a whole number", (int,)
-    elif field.cpp_type == FieldDescriptor.CPPTYPE_DOUBLE:
+    elif field.cpp_type == Field.CPPTYPE_DOUBLE:
         wanted, kinds = "a number", (int, float)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise PolicyError(f"{path}:{node.start_mark.line + 1}: {name} cannot be {value!r}; write {wanted}")
@@ -95,7 +102,3 @@ def _set(path: Path, message: Message, field: FieldDescriptor, node: yaml.Node, 
         setattr(message, field.name, value)
     except ValueError as error:
         raise PolicyError(f"{path}:{node.start_mark.line + 1}: {name}: {error}; write a smaller number") from error
-
-
-def _fields(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
-    return {field.name: field for field in descriptor.fields}

@@ -10,6 +10,7 @@ import typer
 
 from ..wish import Wish
 from . import control_app, train
+from .agents_app import app as agents_app
 from .features_app import app as features_app
 from .log_app import app as log_app
 from .models_app import app as models_app
@@ -29,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(agents_app, name="agents")
 app.add_typer(features_app, name="features")
 app.add_typer(log_app, name="log")
 app.add_typer(models_app, name="models")

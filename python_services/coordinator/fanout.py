@@ -120,18 +120,18 @@ class Fanout:
 
     async def _answer(self, service: str, question: Question) -> Response:
         """The first answer of two attempts; the second is made when the first takes long."""
-        patience = self._deadline_s + self._late_s
         compute = self._clients.agents[service].ComputeForecasts
         request = agent_pb2.ComputeForecastsRequest(
             decision_id=question.decision_id, snapshot_id=question.snapshot_id, budget_ns=self._budget_ns
         )
         loop = asyncio.get_running_loop()
-        end = loop.time() + patience
+        deadline = loop.time() + self._deadline_s
 
         def attempt() -> asyncio.Future[Response]:
-            return asyncio.ensure_future(
-                persist(lambda: compute(request, timeout=max(end - loop.time(), LEAST_S)), end - loop.time())
-            )
+            def call() -> Awaitable[Response]:
+                return compute(request, timeout=max(deadline + self._late_s - loop.time(), LEAST_S))
+
+            return asyncio.ensure_future(persist(call, deadline - loop.time()))
 
         attempts = {attempt()}
         try:
