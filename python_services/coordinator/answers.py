@@ -13,8 +13,10 @@ import numpy as np
 from alphamesh.agent.v1 import agent_pb2
 from alphamesh.decision.v1 import decision_pb2
 
+from . import wire
 from .estimates import Estimate
 
+_Estimates, _Evidence = agent_pb2.Estimates, agent_pb2.Evidence
 Cause = decision_pb2.MissingAgent.Cause
 LONGEST_NAME = 128
 
@@ -33,6 +35,8 @@ class Said:
 
     forecast: agent_pb2.AgentForecast
     estimate: Estimate
+    columns: Mapping[int, bytes]  # of forecast.estimates, packed, by field number
+    evidence: Sequence[tuple[str, bytes]]  # name, packed values
 
 
 def version_of(forecast: agent_pb2.AgentForecast) -> str:
@@ -82,22 +86,31 @@ def without_duplicates(answers: Mapping[str, Sequence[Said] | Missing]) -> dict[
 
 
 def _forecast(forecast: agent_pb2.AgentForecast, instruments: int) -> Said | Missing:
-    name, columns = forecast.agent_id, forecast.estimates
+    name = forecast.agent_id
+    columns: dict[int, bytes] = {}
+    evidence: list[tuple[str, bytes]] = []
+    for number, payload in wire.fields(forecast.estimates.SerializeToString()):
+        if number == _Estimates.EVIDENCE_FIELD_NUMBER:
+            evidence.append(_evidence(payload))
+        else:
+            columns[number] = payload
     estimate = Estimate(
         agent_id=name,
         version=version_of(forecast),
         horizon_bars=forecast.horizon_bars,
-        instrument_index=np.array(columns.instrument_index, np.int64),
-        expected_return=np.array(columns.expected_return, np.float64),
-        volatility=np.array(columns.volatility, np.float64),
-        confidence=np.array(columns.confidence, np.float64),
+        instrument_index=wire.integers(columns.get(_Estimates.INSTRUMENT_INDEX_FIELD_NUMBER, b"")),
+        expected_return=wire.doubles(columns.get(_Estimates.EXPECTED_RETURN_FIELD_NUMBER, b"")),
+        volatility=wire.doubles(columns.get(_Estimates.VOLATILITY_FIELD_NUMBER, b"")),
+        confidence=wire.doubles(columns.get(_Estimates.CONFIDENCE_FIELD_NUMBER, b"")),
     )
-    problem = _forbidden(estimate) or _forbidden_evidence(forecast, len(estimate.instrument_index))
+    problem = _forbidden(estimate) or _forbidden_evidence(evidence, len(estimate.instrument_index))
     if problem:
         return _refused(Cause.CAUSE_INVALID, name, problem)
-    abstained = [abstention.instrument_index for abstention in forecast.abstentions]
-    if any(abstention.reason == 0 for abstention in forecast.abstentions):
-        return _refused(Cause.CAUSE_INVALID, name, "it abstains without a reason")
+    abstained = []
+    for abstention in forecast.abstentions:
+        if not abstention.reason:
+            return _refused(Cause.CAUSE_INVALID, name, "it abstains without a reason")
+        abstained.append(abstention.instrument_index)
     rows = np.concatenate((estimate.instrument_index, np.array(abstained, np.int64)))
     if len(rows) and rows.max() >= instruments:
         problem = f"it speaks about row {rows.max()}, the snapshot has {instruments} instruments"
@@ -107,7 +120,7 @@ def _forecast(forecast: agent_pb2.AgentForecast, instruments: int) -> Said | Mis
         row = int(np.argmax(times != 1))
         what = "neither estimated nor abstained from" if times[row] == 0 else f"answered for {times[row]} times"
         return _refused(Cause.CAUSE_INCONSISTENT, name, f"row {row} is {what}")
-    return Said(forecast=forecast, estimate=estimate)
+    return Said(forecast=forecast, estimate=estimate, columns=columns, evidence=evidence)
 
 
 def _forbidden(estimate: Estimate) -> str:
@@ -129,12 +142,18 @@ def _forbidden(estimate: Estimate) -> str:
     return ""
 
 
-def _forbidden_evidence(forecast: agent_pb2.AgentForecast, count: int) -> str:
-    for evidence in forecast.estimates.evidence:
-        if len(evidence.value) != count:
-            return f"evidence {evidence.name[:40]!r} has {len(evidence.value)} values for {count} estimates"
-        if not np.isfinite(np.array(evidence.value, np.float64)).all():
-            return f"evidence {evidence.name[:40]!r} is not finite"
+def _evidence(content: bytes) -> tuple[str, bytes]:
+    found = dict(wire.fields(content))
+    return found.get(_Evidence.NAME_FIELD_NUMBER, b"").decode(), found.get(_Evidence.VALUE_FIELD_NUMBER, b"")
+
+
+def _forbidden_evidence(evidence: Sequence[tuple[str, bytes]], count: int) -> str:
+    for name, payload in evidence:
+        values = wire.doubles(payload)
+        if len(values) != count:
+            return f"evidence {name[:40]!r} has {len(values)} values for {count} estimates"
+        if not np.isfinite(values).all():
+            return f"evidence {name[:40]!r} is not finite"
     return ""
 
 

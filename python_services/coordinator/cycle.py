@@ -26,14 +26,14 @@ from python_services.kit.client import persist
 from python_services.kit.errors import is_away
 from python_services.kit.ids import request_id
 from python_services.kit.journal import Event, Journal
-from python_services.kit.snapshots import Snapshot, SnapshotClient
+from python_services.kit.snapshots import SnapshotClient
 
 from . import aggregate, rules
 from .actions import act
 from .answers import Missing, Said
 from .clients import Clients
 from .config import Config
-from .deliberation import View, deliberate
+from .deliberation import View, deliberate, learn
 from .fanout import Fanout, Late, Question
 from .memory import Memory
 from .plan import planned_changes
@@ -71,16 +71,6 @@ class Outcome:
     decision: decision_pb2.Decision
     equity: money_pb2.Money
     steps: Steps
-
-
-@dataclass(frozen=True, kw_only=True)
-class Observed:
-    """What a decision is made on. `bars` is None for one that is made already."""
-
-    snapshot: marketdata_pb2.SnapshotHeader
-    sync: execution_pb2.SyncMarketResponse
-    answers: Mapping[str, Sequence[Said] | Missing]
-    bars: Snapshot | None
 
 
 class Cycle:
@@ -130,29 +120,29 @@ class Cycle:
     ) -> Outcome:
         steps = Steps()
         with steps.timed("cycle"):
-            observed = await self._observe(decision_id, close_ns, previous_ns, steps, ask=recorded is None)
-            decision = recorded
-            if decision is None:
-                decision = decision_pb2.Decision(
-                    decision_id=decision_id,
-                    session_id=self._session.session_id,
-                    cycle=number,
-                    as_of_ns=close_ns,
-                    account_id=self._spec.account_id,
-                    snapshot_id=observed.snapshot.snapshot_id,
-                    instrument_ids=observed.snapshot.instrument_ids,
-                    ledger_seq=observed.sync.applied_seq,
-                )
-                await self._decide(decision, observed, close_ns, steps)
+            decision = recorded or decision_pb2.Decision(
+                decision_id=decision_id,
+                session_id=self._session.session_id,
+                cycle=number,
+                as_of_ns=close_ns,
+                account_id=self._spec.account_id,
+            )
+            synced, answers = await self._observe(decision, previous_ns, steps, decided=recorded is not None)
+            if recorded is None:
+                decision.ledger_seq = synced.applied_seq
+                await self._decide(decision, answers, steps)
             async with steps.step("submit"):
                 await self._submit(decision)
-        return Outcome(decision=decision, equity=observed.sync.account.equity, steps=steps)
+        return Outcome(decision=decision, equity=synced.account.equity, steps=steps)
 
     async def _observe(
-        self, decision_id: str, close_ns: int, previous_ns: int | None, steps: Steps, *, ask: bool
-    ) -> Observed:
-        """Market, snapshot, account and, unless the decision is made already (`ask`), the agents' answers."""
-        patience = self._config.step_retry_s
+        self, decision: decision_pb2.Decision, previous_ns: int | None, steps: Steps, *, decided: bool
+    ) -> tuple[execution_pb2.SyncMarketResponse, Mapping[str, Sequence[Said] | Missing]]:
+        """The account, and the agents' answers; puts the snapshot and what it teaches into the decision.
+
+        `decided`: an interrupted run made the decision already, so that nobody is asked.
+        """
+        patience, decision_id, close_ns = self._config.step_retry_s, decision.decision_id, decision.as_of_ns
 
         async def advance() -> venue_pb2.AdvanceMarketResponse:
             if previous_ns is not None:
@@ -184,6 +174,9 @@ class Cycle:
                 return (await persist(lambda: self._clients.market_data.CutSnapshot(request), patience)).header
 
         advanced, header = await asyncio.gather(advance(), cut())
+        if not decided:
+            decision.snapshot_id = header.snapshot_id
+            decision.instrument_ids.extend(header.instrument_ids)
 
         async def sync() -> execution_pb2.SyncMarketResponse:
             request = execution_pb2.SyncMarketRequest(
@@ -197,8 +190,6 @@ class Cycle:
                 return await persist(lambda: self._clients.execution.SyncMarket(request), patience)
 
         async def forecast() -> dict[str, Sequence[Said] | Missing]:
-            if not ask:
-                return {}
             question = Question(
                 decision_id=decision_id,
                 snapshot_id=header.snapshot_id,
@@ -207,26 +198,28 @@ class Cycle:
             async with steps.step("forecast"):
                 return await self._fanout.ask(question)
 
-        async def bars() -> Snapshot | None:
-            if not ask:
-                return None
-            return await persist(lambda: self._snapshots.get(header.snapshot_id), patience)
+        async def look_back() -> None:
+            """While the agents think: the market's regime, and what became of earlier forecasts."""
+            snapshot = await persist(lambda: self._snapshots.get(header.snapshot_id), patience)
+            with steps.timed("score"):
+                learn(decision, snapshot.close, self._memory)
 
-        synced, answers, snapshot = await asyncio.gather(sync(), forecast(), bars())
-        return Observed(snapshot=header, sync=synced, answers=answers, bars=snapshot)
+        if decided:
+            return await sync(), {}
+        synced, answers, _ = await asyncio.gather(sync(), forecast(), look_back())
+        return synced, answers
 
-    async def _decide(self, decision: decision_pb2.Decision, observed: Observed, close_ns: int, steps: Steps) -> None:
+    async def _decide(
+        self, decision: decision_pb2.Decision, answers: Mapping[str, Sequence[Said] | Missing], steps: Steps
+    ) -> None:
         """Fills the decision, and makes it durable together with what it says about the agents."""
-        policy = self._spec.policy
+        policy, close_ns = self._spec.policy, decision.as_of_ns
         seen = self._memory.roster.news(self._listings())
         async with steps.step("aggregate"):
-            assert observed.bars is not None
             memory = replace(self._memory)
             for registered in seen:
                 memory.registered(registered, close_ns)
-            view = deliberate(
-                decision, observed.answers, observed.bars.close, policy, memory, self._config.horizon_bars
-            )
+            view = deliberate(decision, answers, policy, memory, self._config.horizon_bars)
         if view.combined is None:
             decision.outcome = D.OUTCOME_HOLD_NO_QUORUM
             decision.explanation = f"{view.problem}: positions are held"

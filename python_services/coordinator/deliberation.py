@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from alphamesh.agent.v1 import agent_pb2
 from alphamesh.decision.v1 import decision_pb2, policy_pb2
 
 from . import aggregate, regime, rules, scoring
@@ -17,7 +15,7 @@ from .estimates import Estimate, Floats
 from .memory import Draft, Memory
 from .record import Prior
 from .roster import HEARD, PROBATION
-from .translate import fill_aggregate, fill_rule, fill_score, fill_signal, fill_voice
+from .translate import fill_aggregate, fill_evidence, fill_realised, fill_rule, fill_score, fill_signal, fill_voice
 
 ANY = "ANY"
 # Values of evidence in one decision that are recorded as they are, some 0.5 MB; beyond that as a hash.
@@ -34,20 +32,26 @@ class View:
     draft: Draft
 
 
-def deliberate(
-    decision: decision_pb2.Decision,
-    answers: Mapping[str, Sequence[Said] | Missing],
-    close: Floats,
-    policy: policy_pb2.CoordinationPolicy,
-    memory: Memory,
-    horizon_bars: int,
-) -> View:
-    """Fills regime, realised returns, scores, signals, missing, voices, rules and aggregate of `decision`.
+def learn(decision: decision_pb2.Decision, close: Floats, memory: Memory) -> None:
+    """Fills regime, realised returns and scores of `decision`: what does not need the agents' answers.
 
     close: bars x instruments of the decision's snapshot. `memory` is read, not changed.
     """
     _tell_regime(decision, close)
     _score(decision, close, memory)
+
+
+def deliberate(
+    decision: decision_pb2.Decision,
+    answers: Mapping[str, Sequence[Said] | Missing],
+    policy: policy_pb2.CoordinationPolicy,
+    memory: Memory,
+    horizon_bars: int,
+) -> View:
+    """Fills signals, missing, voices, rules and aggregate of `decision`, for which `learn` was called.
+
+    `memory` is read, not changed.
+    """
     estimates = _hear(decision, answers)
     draft = memory.after(decision, policy.weighting, estimates)
     weights = _weigh(decision, estimates, policy.weighting, memory, draft)
@@ -95,9 +99,7 @@ def _score(decision: decision_pb2.Decision, close: Floats, memory: Memory) -> No
     }
     for horizon, returns in scoring.realised(close, ended).items():
         rows = np.flatnonzero(np.isfinite(returns))
-        message = decision.realised.add(horizon_bars=horizon)
-        message.instrument_index.extend(rows.tolist())
-        message.value.extend(returns[rows].tolist())
+        fill_realised(decision.realised.add(horizon_bars=horizon), rows, returns[rows])
         for estimate in scoring.due(ended[horizon].estimates, horizon):
             score = scoring.score(estimate, rows, returns[rows], len(instruments), ended[horizon].regime)
             if score is not None:
@@ -111,7 +113,7 @@ def _hear(decision: decision_pb2.Decision, answers: Mapping[str, Sequence[Said] 
             decision.missing.add(service=service, reason=answer.reason, cause=answer.cause)
             continue
         for said in answer:
-            fill_signal(decision.signals.add(), said.forecast)
+            fill_signal(decision.signals.add(), said)
             estimates.append(said.estimate)
     return estimates
 
@@ -151,22 +153,9 @@ def _evidence(
 ) -> None:
     """Evidence as it is while it is small; of those that are not heard, and of a large decision, by its hash."""
     said = [one for answer in answers.values() if not isinstance(answer, Missing) for one in answer]
-    values = sum(len(one.forecast.estimates.evidence) * len(one.estimate.instrument_index) for one in said)
+    values = sum(len(one.evidence) * len(one.estimate.instrument_index) for one in said)
     for signal, one in zip(decision.signals, said, strict=True):
-        evidence = one.forecast.estimates.evidence
-        signal.evidence_name.extend(each.name for each in evidence)
-        if values <= MOST_EVIDENCE and weights[signal.agent_id] > 0:
-            for each in evidence:
-                signal.evidence_value.extend(each.value)
-        elif evidence:
-            signal.evidence_sha256 = _hash(evidence)
-
-
-def _hash(evidence: Sequence[agent_pb2.Evidence]) -> str:
-    digest = hashlib.sha256()
-    for each in evidence:
-        digest.update(np.array(each.value, "<f8").tobytes())
-    return digest.hexdigest()
+        fill_evidence(signal, one, whole=values <= MOST_EVIDENCE and weights[signal.agent_id] > 0)
 
 
 def _quorum(policy: policy_pb2.CoordinationPolicy, kinds: Sequence[str]) -> str:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from alphamesh.decision.v1 import decision_pb2, events_pb2, policy_pb2
 
+from . import wire
 from .estimates import Estimate
 from .record import Record
 from .roster import Roster
@@ -88,15 +87,15 @@ class Memory:
 
 def estimate_of(signal: decision_pb2.Signal) -> Estimate:
     """A recorded signal as arrays."""
-    version = signal.agent_version
+    version, columns = signal.agent_version, wire.columns(signal)
     return Estimate(
         agent_id=signal.agent_id,
         version=f"{version}+{signal.model_version}" if signal.HasField("model_version") else version,
         horizon_bars=signal.horizon_bars,
-        instrument_index=np.array(signal.instrument_index, np.int64),
-        expected_return=np.array(signal.expected_return, np.float64),
-        volatility=np.array(signal.volatility, np.float64),
-        confidence=np.array(signal.confidence, np.float64),
+        instrument_index=wire.integers(columns.get(signal.INSTRUMENT_INDEX_FIELD_NUMBER, b"")),
+        expected_return=wire.doubles(columns.get(signal.EXPECTED_RETURN_FIELD_NUMBER, b"")),
+        volatility=wire.doubles(columns.get(signal.VOLATILITY_FIELD_NUMBER, b"")),
+        confidence=wire.doubles(columns.get(signal.CONFIDENCE_FIELD_NUMBER, b"")),
     )
 
 

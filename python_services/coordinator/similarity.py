@@ -49,11 +49,13 @@ class Similarity:
             row = place[estimate.agent_id]
             said[row, estimate.instrument_index] = estimate.expected_return / estimate.volatility
             spoke[row, estimate.instrument_index] = 1.0
-        keep, grown = 0.5 ** (1.0 / half_life), len(ids) - len(self.agent_ids)
+        keep, known = 0.5 ** (1.0 / half_life), len(self.agent_ids)
 
         def add(before: Floats, left: Floats, right: Floats) -> Floats:
             # einsum, not BLAS: the same bits whatever number of threads BLAS has in this process
-            return np.asarray(keep * np.pad(before, (0, grown)) + np.einsum("ai,bi->ab", left, right))
+            now = np.asarray(np.einsum("ai,bi->ab", left, right))
+            now[:known, :known] += keep * before
+            return now
 
         return Similarity(
             agent_ids=ids,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 from alphamesh.agent.v1 import agent_pb2
 from alphamesh.decision.v1 import decision_pb2, roster_pb2
 from alphamesh.portfolio.v1 import portfolio_pb2
 
+from . import wire
 from .aggregate import METHOD, Combined
-from .estimates import Estimate
+from .answers import Said
+from .estimates import Estimate, Floats, Integers
 from .record import Skill
 from .rules import Applied
 from .scoring import Score
@@ -17,24 +21,45 @@ from .scoring import Score
 _REASONS = {number: name.removeprefix("REASON_") for name, number in agent_pb2.Abstention.Reason.items()}
 
 
-def fill_signal(signal: decision_pb2.Signal, forecast: agent_pb2.AgentForecast) -> None:
+_COLUMNS = {  # of Estimates to those of Signal
+    agent_pb2.Estimates.INSTRUMENT_INDEX_FIELD_NUMBER: decision_pb2.Signal.INSTRUMENT_INDEX_FIELD_NUMBER,
+    agent_pb2.Estimates.EXPECTED_RETURN_FIELD_NUMBER: decision_pb2.Signal.EXPECTED_RETURN_FIELD_NUMBER,
+    agent_pb2.Estimates.VOLATILITY_FIELD_NUMBER: decision_pb2.Signal.VOLATILITY_FIELD_NUMBER,
+    agent_pb2.Estimates.CONFIDENCE_FIELD_NUMBER: decision_pb2.Signal.CONFIDENCE_FIELD_NUMBER,
+}
+
+
+def fill_signal(signal: decision_pb2.Signal, said: Said) -> None:
     """Copies a forecast into the decision's record, but for its evidence."""
-    columns = forecast.estimates
+    forecast = said.forecast
     signal.agent_id, signal.agent_version = forecast.agent_id, forecast.agent_version
     signal.horizon_bars = forecast.horizon_bars
     if forecast.HasField("model_version"):
         signal.model_version = forecast.model_version
     if forecast.HasField("degraded"):
         signal.degraded = forecast.degraded
-    signal.instrument_index.extend(columns.instrument_index)
-    signal.expected_return.extend(columns.expected_return)
-    signal.volatility.extend(columns.volatility)
-    signal.confidence.extend(columns.confidence)
+    signal.MergeFromString(b"".join(wire.field(to, said.columns.get(number, b"")) for number, to in _COLUMNS.items()))
     groups: dict[tuple[int, str], list[int]] = {}
     for abstention in forecast.abstentions:
         groups.setdefault((abstention.reason, abstention.detail), []).append(abstention.instrument_index)
     for (reason, detail), rows in groups.items():
         signal.abstained.add(reason=_REASONS.get(reason, str(reason)), detail=detail, instrument_index=rows)
+
+
+def fill_evidence(signal: decision_pb2.Signal, said: Said, *, whole: bool) -> None:
+    """What the estimates were made from: the values, or their hash."""
+    signal.evidence_name.extend(name for name, _ in said.evidence)
+    values = b"".join(payload for _, payload in said.evidence)
+    if whole:
+        signal.MergeFromString(wire.field(signal.EVIDENCE_VALUE_FIELD_NUMBER, values))
+    elif said.evidence:
+        signal.evidence_sha256 = hashlib.sha256(values).hexdigest()
+
+
+def fill_realised(message: decision_pb2.RealisedReturns, rows: Integers, returns: Floats) -> None:
+    """Returns over a horizon that ended."""
+    message.instrument_index.extend(rows.tolist())
+    message.MergeFromString(wire.field(message.VALUE_FIELD_NUMBER, wire.packed(returns)))
 
 
 def fill_voice(
@@ -78,11 +103,13 @@ def fill_aggregate(message: decision_pb2.Aggregate, combined: Combined, horizon_
     """The combined view, with everyone's share in it."""
     message.method = METHOD
     message.instrument_index.extend(combined.instrument_index.tolist())
-    message.expected_return.extend(combined.expected_return.tolist())
-    message.volatility.extend(combined.volatility.tolist())
-    message.confidence.extend(combined.confidence.tolist())
     message.agent_id.extend(combined.agent_ids)
-    message.contribution.extend(np.ravel(combined.contribution).tolist())
+    message.MergeFromString(
+        wire.field(message.EXPECTED_RETURN_FIELD_NUMBER, wire.packed(combined.expected_return))
+        + wire.field(message.VOLATILITY_FIELD_NUMBER, wire.packed(combined.volatility))
+        + wire.field(message.CONFIDENCE_FIELD_NUMBER, wire.packed(combined.confidence))
+        + wire.field(message.CONTRIBUTION_FIELD_NUMBER, wire.packed(np.ravel(combined.contribution)))
+    )
     message.horizon_bars = horizon_bars
 
 

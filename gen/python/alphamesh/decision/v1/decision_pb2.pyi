@@ -1047,7 +1047,7 @@ class StepLatency(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     ELAPSED_NS_FIELD_NUMBER: _builtins.int
     step: _builtins.str
-    """Output only. Step: "advance_market", "snapshot", "sync_market", "forecast", "aggregate",
+    """Output only. Step: "advance_market", "snapshot", "sync_market", "forecast", "score" (meanwhile), "aggregate",
     "portfolio", "risk", "record", "submit", "cycle".
     """
     elapsed_ns: _builtins.int
