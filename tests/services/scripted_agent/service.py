@@ -21,11 +21,12 @@ AGENT, KIND = "scripted.one", agent_pb2.Agent.KIND_SENTIMENT
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """`expected_return` of every instrument, and how sure it is."""
+    """`expected_return` of every instrument, and how sure it is. With `instruments` it looks at no snapshot."""
 
     expected_return: float = 0.02
     confidence: float = 0.8
     horizon_bars: int = 2
+    instruments: int = 0
 
 
 class ScriptedAgent(agent_pb2_grpc.AgentServiceServicer):
@@ -34,8 +35,10 @@ class ScriptedAgent(agent_pb2_grpc.AgentServiceServicer):
     def __init__(self, context: Context[Config]) -> None:
         self._config = context.config
         self._script = context.data_dir / BEHAVIOUR
-        market_data = context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")
-        self._snapshots = SnapshotClient(market_data)
+        self._snapshots = None
+        if not context.config.instruments:
+            market_data = context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")
+            self._snapshots = SnapshotClient(market_data)
 
     async def ListAgents(self, request: agent_pb2.ListAgentsRequest, context: Any) -> agent_pb2.ListAgentsResponse:
         """One agent."""
@@ -54,7 +57,10 @@ class ScriptedAgent(agent_pb2_grpc.AgentServiceServicer):
             raise ServiceError(grpc.StatusCode.UNAVAILABLE, "DEAD", "dead for a test")
         if behaviour in ("slow", "hangs"):
             await asyncio.sleep(float(detail) if behaviour == "slow" else 3600)
-        rows = list(range(len((await self._snapshots.get(request.snapshot_id)).instrument_ids)))
+        count = self._config.instruments
+        if self._snapshots is not None:
+            count = len((await self._snapshots.get(request.snapshot_id)).instrument_ids)
+        rows = list(range(count))
         forecast = agent_pb2.AgentForecast(
             agent_id=AGENT,
             agent_version="1",
