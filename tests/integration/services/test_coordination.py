@@ -226,13 +226,14 @@ async def test_without_its_kind_there_is_no_quorum(tmp_path: Path) -> None:
 async def test_a_late_answer_is_recorded_by_itself_and_no_part_of_the_decision(tmp_path: Path) -> None:
     def late(policy: policy_pb2.CoordinationPolicy) -> None:
         impatient(policy)
-        policy.deadline_ns, policy.late_ns = 200_000_000, 5_000_000_000
+        policy.deadline_ns, policy.late_ns = 700_000_000, 5_000_000_000
 
     async with desk(tmp_path) as one:
-        one.script.write_text("slow:0.35")
-        decisions = await one.trade(late)
+        one.script.write_text("slow:0.9")
+        decisions = await one.trade(late, replace(WISH, end=date(2009, 7, 6)))
         found = await one.events(events_pb2.AnswerLate)
-    assert decisions[0].missing[0].cause == Cause.CAUSE_LATE
+    found = [late for late in found if late.service == "scripted_agent"]
+    assert {m.service: m.cause for m in decisions[0].missing}["scripted_agent"] == Cause.CAUSE_LATE
     assert AGENT not in {signal.agent_id for signal in decisions[0].signals}
     assert found[0] == events_pb2.AnswerLate(
         decision_id=decisions[0].decision_id, service="scripted_agent", agent_ids=[AGENT], result="ANSWERED"

@@ -71,7 +71,7 @@ def test_mistakes_are_refused_with_file_and_line(tmp_path: Path, old: str, new: 
     line = int(message.removeprefix(f"{path}:").partition(":")[0])
     pairs = zip(TEXT.splitlines(), text.splitlines(), strict=False)
     changed = next(number for number, (before, after) in enumerate(pairs, 1) if before != after)
-    assert line == (1 if said.startswith("hedge_after_ns") else changed), "a rule about all of it has no line of its own"
+    assert line == (1 if said.startswith("hedge_after_ns") else changed)  # a rule about all of it has no line
 
 
 def test_what_is_no_file_no_yaml_and_no_policy_is_refused(tmp_path: Path) -> None:
