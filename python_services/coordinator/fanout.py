@@ -58,6 +58,7 @@ class Fanout:
         self._late_s = policy.late_ns / 1e9 if policy.HasField("late_ns") else 0.0
         self._budget_ns = policy.deadline_ns
         self._late = late
+        self._causes: dict[str, int | None] = {}
         self._waiting: set[asyncio.Task[None]] = set()
         self.listings: dict[str, dict[str, tuple[str, str]]] = {}  # service -> agent_id -> kind, version
 
@@ -67,9 +68,12 @@ class Fanout:
         found = await asyncio.gather(*(self._ask(name, question) for name in names))
         answers = without_duplicates(dict(zip(names, found, strict=True)))
         for name, answer in answers.items():
+            cause = answer.cause if isinstance(answer, Missing) else None
             if isinstance(answer, Missing):
                 counts.missing[Cause.Name(answer.cause)] += 1
-                telemetry.logger().warning("agents missing", agents=name, reason=answer.reason)
+                if self._causes.get(name) != cause:  # once, not in every decision until it is back
+                    telemetry.logger().warning("agents missing", agents=name, reason=answer.reason)
+            self._causes[name] = cause
         return answers
 
     async def close(self) -> None:
