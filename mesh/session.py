@@ -62,7 +62,7 @@ def spec(wish: Wish) -> decision_pb2.SessionSpec:
             minimum_trade=money(MINIMUM_TRADE_E9, wish.currency),
         ),
         seed=wish.seed,
-        policy=policies.load(wish.policy),
+        policy=policies.load(wish.policy or policies.DEFAULT_PATH),
     )
 
 

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from .policy import DEFAULT_PATH
-
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """`end` is the last trading day; turnover is one-way and of one day; `policy` is a file: see policy.yaml."""
+    """`end` is the last trading day; turnover is one-way and of one day; `policy` is a file like policy.yaml, the default."""
 
     start: date = date(2009, 7, 1)
     end: date = date(2010, 6, 30)
@@ -25,5 +23,5 @@ class Wish:
     maximum_weight: float = 0.35
     maximum_turnover: float = 0.25
     short_allowed: bool = False
-    policy: Path = DEFAULT_PATH
+    policy: Path | None = None
     seed: int = 7

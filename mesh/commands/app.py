@@ -150,7 +150,7 @@ def session(
     maximum_turnover: Annotated[float, typer.Option(help="Largest one-way turnover of a day.")] = Wish.maximum_turnover,
     short: Annotated[bool, typer.Option("--short", help="Allow short positions.")] = False,
     policy: Annotated[
-        Path, typer.Option(metavar="FILE", show_default="mesh/policy.yaml", help="How the agents decide together.")
+        Path | None, typer.Option(metavar="FILE", help="How the agents decide together. Default: mesh/policy.yaml.")
     ] = Wish.policy,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random number.")] = Wish.seed,
     data: Annotated[Path | None, typer.Option(metavar="FILE", help="Your bars (CSV or Parquet).")] = None,
