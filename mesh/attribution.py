@@ -21,6 +21,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from alphamesh.decision.v1 import decision_pb2
 from alphamesh.execution.v1 import events_pb2, order_pb2
 from alphamesh.marketdata.v1 import marketdata_pb2
@@ -57,8 +59,9 @@ class _Shares:
     """Of one decision about one instrument, in billionths. `side` is the combined view's."""
 
     side: int
-    signed: Mapping[Agent, int]
-    absolute: Mapping[Agent, int]
+    agents: Sequence[Agent]
+    signed: Sequence[int]
+    absolute: Sequence[int]
 
 
 def build(
@@ -130,36 +133,37 @@ def _money(
                 shares = current.get(name)
                 side = _side(held[name]) or _side(before.get(name, 0))
                 if made and shares is not None and shares.side == side:
-                    for agent, share in shares.signed.items():
+                    for agent, share in zip(shares.agents, shares.signed, strict=True):
                         rows[agent].pnl_e9 += made * share // NANO
             for fill in fills:
                 ordered = by_id.get(fill.decision_id, {}).get(fill.instrument_id)
                 multiplier = instruments[fill.instrument_id].multiplier_e9
                 value = worth(fill.instrument_id, notional_e9(fill.price_e9, fill.quantity_e9, multiplier))
-                for agent, share in ordered.absolute.items() if ordered is not None else ():
-                    rows[agent].traded_e9 += value * share // NANO
+                if ordered is not None:
+                    for agent, share in zip(ordered.agents, ordered.absolute, strict=True):
+                        rows[agent].traded_e9 += value * share // NANO
             before, moved, fills = after, Counter(), []
             current = at_snapshot.get(fact.snapshot_id, current)
 
 
 def _shares(decision: decision_pb2.Decision) -> dict[str, _Shares]:
     """By instrument, where the combined view has a direction."""
-    aggregate, width = decision.aggregate, len(decision.aggregate.agent_id)
+    aggregate, width = decision.aggregate, max(len(decision.aggregate.agent_id), 1)
     versions = {voice.agent_id: voice.version for voice in decision.voices}
     agents = [(name, versions[name]) for name in aggregate.agent_id]
-    found = {}
-    for row, index in enumerate(aggregate.instrument_index):
-        contributions = aggregate.contribution[row * width : (row + 1) * width]
-        total, gross = math.fsum(contributions), math.fsum(map(abs, contributions))
-        if not total:
-            continue
-        base = math.copysign(max(abs(total), LEAST_AGREEMENT * gross), total)
-        found[decision.instrument_ids[index]] = _Shares(
-            side=1 if total > 0 else -1,
-            signed={a: round(c / base * NANO) for a, c in zip(agents, contributions, strict=True) if c},
-            absolute={a: int(abs(c) / gross * NANO) for a, c in zip(agents, contributions, strict=True) if c},
+    contributions = np.array(aggregate.contribution, np.float64).reshape(-1, width)
+    total, gross = contributions.sum(axis=1), np.abs(contributions).sum(axis=1)
+    rows = np.flatnonzero(total)
+    base = np.copysign(np.maximum(np.abs(total), LEAST_AGREEMENT * gross), total)[rows, None]
+    signed = np.rint(contributions[rows] / base * NANO).astype(np.int64).tolist()
+    absolute = (np.abs(contributions[rows]) / gross[rows, None] * NANO).astype(np.int64).tolist()
+    indices = list(aggregate.instrument_index)
+    return {
+        decision.instrument_ids[indices[row]]: _Shares(
+            side=1 if total[row] > 0 else -1, agents=agents, signed=signed[place], absolute=absolute[place]
         )
-    return found
+        for place, row in enumerate(rows.tolist())
+    }
 
 
 def _foresight(decision: decision_pb2.Decision, rows: defaultdict[Agent, Row]) -> None:

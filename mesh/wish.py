@@ -9,7 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """`end` is the last trading day; turnover is one-way and of one day; `policy` is a file like policy.yaml, the default."""
+    """`end` is the last trading day; turnover is one-way and of one day; `policy` is a file like policy.yaml."""
 
     start: date = date(2009, 7, 1)
     end: date = date(2010, 6, 30)

@@ -20,6 +20,7 @@ from .roster_messages import to_message
 from .sessions import Sessions
 
 HEARTBEAT_S = 5.0
+PAGE_BYTES = 16 * 1024 * 1024  # decisions about hundreds of instruments are half a megabyte each
 State = decision_pb2.Session.State
 EndReason = decision_pb2.WatchSessionResponse.EndReason
 
@@ -109,7 +110,9 @@ class Coordinator(decision_pb2_grpc.DecisionServiceServicer):
         self._sessions.get(request.session_id)
         decisions = [d for d, _, _ in self._sessions.decisions.values() if d.session_id == request.session_id]
         scope = f"ListDecisions.{request.session_id}"
-        listed, token = paging.page(decisions, request.page_size, request.page_token, scope=scope, default=100)
+        largest = max((decision.ByteSize() for decision in decisions), default=1)
+        size = min(request.page_size or 100, max(PAGE_BYTES // largest, 1))
+        listed, token = paging.page(decisions, size, request.page_token, scope=scope)
         return decision_pb2.ListDecisionsResponse(decisions=listed, next_page_token=token)
 
     async def ListAgents(

@@ -12,7 +12,7 @@ from mesh import policy
 
 from .conftest import Run, alphamesh, run_session
 
-VETOED = "vetoes: [{name: model-first, who: learned.direction, forbids: LONG, minimum_confidence: 0}]"
+VETOED = "vetoes: [{name: doubts, who: TECHNICAL, forbids: LONG, minimum_confidence: 0.5}]"
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +54,13 @@ def test_the_report_shares_out_the_whole_profit(run: Run) -> None:
 
 
 def test_explain_shows_voices_regime_and_the_rules_that_applied(run: Run) -> None:
-    decisions = json.loads(alphamesh("decisions", "--data-dir", run.data_dir, "--json").stdout)
-    for number in range(len(decisions), 0, -1):
+    for number in range(run.report["cycles"], 0, -1):
         identifier = f"{run.report['session']['session_id']}-{number:04d}"
         explained = json.loads(alphamesh("explain", identifier, "--data-dir", run.data_dir, "--json").stdout)
         if explained["rules"]:
             break
     (rule,) = explained["rules"]
-    assert (rule["rule"], rule["kind"], rule["agents"]) == ("model-first", "VETO", ["learned.direction"])
+    assert (rule["rule"], rule["kind"], rule["agents"]) == ("doubts", "VETO", ["technical.mean_reversion"])
     names = {line["instrument_id"]: line for line in explained["portfolio"]["targets"]}
     for order in explained["planned_orders"]:
         assert order["side"] == "SELL" or order["instrument_id"] not in rule["instruments"]
@@ -69,7 +68,7 @@ def test_explain_shows_voices_regime_and_the_rules_that_applied(run: Run) -> Non
     assert explained["regime"]["label"] in ("CALM", "NORMAL", "TURBULENT")
     text = alphamesh("explain", identifier, "--data-dir", run.data_dir).stdout
     assert "Voices" in text
-    assert "rule model-first (VETO)" in text
+    assert "rule doubts (VETO)" in text
 
 
 def test_a_policy_with_a_mistake_starts_nothing(tmp_path: Path) -> None:

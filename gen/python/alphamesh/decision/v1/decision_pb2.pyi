@@ -1463,7 +1463,7 @@ class ListDecisionsRequest(_message.Message):
     session_id: _builtins.str
     """Required. Session."""
     page_size: _builtins.int
-    """Optional. At most this many; 0 means 100."""
+    """Optional. At most this many; 0 means 100. Fewer come where decisions are large."""
     page_token: _builtins.str
     """Optional. next_page_token of the page before."""
     def __init__(
