@@ -171,8 +171,8 @@ class Cycle:
 
         async def look_back() -> None:
             """While the agents think: the market's regime, and what became of earlier forecasts."""
-            snapshot = await persist(lambda: self._snapshots.get(header.snapshot_id), patience)
-            with steps.timed("score"):
+            async with steps.step("score"):
+                snapshot = await persist(lambda: self._snapshots.get(header.snapshot_id), patience)
                 learn(decision, snapshot.close, self._memory)
 
         if decided:
