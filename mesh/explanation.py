@@ -11,7 +11,7 @@ from alphamesh.execution.v1 import order_pb2
 from alphamesh.type.v1 import trading_pb2
 from python_services.kit.convert import NANO, decimal, money_e9
 
-from . import tables
+from . import deciding, tables
 
 
 def build(
@@ -31,8 +31,19 @@ def build(
         "explanation": decision.explanation,
         "event": {"stream": "coordinator", "seq": answer.seq, "hash": answer.event_hash.hex()},
         "snapshot": {"snapshot_id": decision.snapshot_id, "instruments": names, "ledger_seq": decision.ledger_seq},
+        "regime": deciding.regime(decision),
         "signals": [_signal(signal, names) for signal in decision.signals],
-        "missing": [{"service": missing.service, "reason": missing.reason} for missing in decision.missing],
+        "missing": [
+            {
+                "service": missing.service,
+                "cause": decision_pb2.MissingAgent.Cause.Name(missing.cause).removeprefix("CAUSE_"),
+                "reason": missing.reason,
+            }
+            for missing in decision.missing
+        ],
+        "voices": [deciding.voice(voice) for voice in decision.voices],
+        "rules": [deciding.rule(rule, names) for rule in decision.rules],
+        "scores": [deciding.score(score) for score in decision.scores],
         "aggregate": _aggregate(decision.aggregate, names) if decision.HasField("aggregate") else None,
         "portfolio": _portfolio(decision.portfolio, names) if decision.HasField("portfolio") else None,
         "risk": _risk(decision.risk) if decision.HasField("risk") else None,
@@ -75,11 +86,14 @@ def show(content: Mapping[str, Any]) -> None:
                 evidence,
             )
         for abstention in signal["abstentions"]:
-            instrument, _, reason = abstention.partition(": ")
-            rows.add_row(signal["agent_id"], signal["agent_version"], instrument, "abstains", "", "", reason)
+            why = f"{abstention['reason']}{f' ({detail})' if (detail := abstention['detail']) else ''}"
+            rows.add_row(
+                signal["agent_id"], signal["agent_version"], abstention["instrument_id"], "abstains", "", "", why
+            )
     console.print(rows)
     for missing in content["missing"]:
         console.print(f"missing: {missing['service']}: {missing['reason']}", markup=False)
+    deciding.show(content)
     if content["aggregate"]:
         _show_aggregate(content["aggregate"])
     if content["portfolio"]:
@@ -161,7 +175,9 @@ def _signal(signal: decision_pb2.Signal, names: list[str]) -> dict[str, Any]:
             "volatility": signal.volatility[row],
             "confidence": signal.confidence[row],
             "evidence": {
-                name: signal.evidence_value[feature * count + row] for feature, name in enumerate(signal.evidence_name)
+                name: signal.evidence_value[feature * count + row]
+                for feature, name in enumerate(signal.evidence_name)
+                if signal.evidence_value
             },
         }
         for row, index in enumerate(signal.instrument_index)
@@ -173,7 +189,11 @@ def _signal(signal: decision_pb2.Signal, names: list[str]) -> dict[str, Any]:
         "horizon_bars": signal.horizon_bars,
         "degraded": signal.degraded if signal.HasField("degraded") else None,
         "estimates": estimates,
-        "abstentions": list(signal.abstentions),
+        "abstentions": [
+            {"instrument_id": names[index], "reason": group.reason, "detail": group.detail}
+            for group in signal.abstained
+            for index in group.instrument_index
+        ],
     }
 
 

@@ -71,13 +71,13 @@ def show(content: Mapping[str, Any]) -> None:
     if decision is not None:
         rows = tables.table(
             f"Why: decision {decision['decision_id']}, {decision['as_of']}", "agent", "return", "share", "confidence",
-            numbers=frozenset({"return", "share", "confidence"}),
+            "weight", numbers=frozenset({"return", "share", "confidence", "weight"}),
         )  # fmt: skip
         for line in decision["signals"]:
             numbers = (line["expected_return"], line["contribution"])
             texts = ["" if value is None else f"{value:.2%}" for value in numbers]
             confidence = "abstains" if line["confidence"] is None else f"{line['confidence']:.2f}"
-            rows.add_row(line["agent_id"], *texts, confidence)
+            rows.add_row(line["agent_id"], *texts, confidence, f"{line['weight']:.2f}")
         console.print(rows)
     rows = tables.table("What happened", "seq", "when", "event", "what", numbers=frozenset({"seq"}))
     for event in content["events"]:
@@ -137,7 +137,7 @@ def _reasons(decision: decision_pb2.Decision, instrument_id: str) -> dict[str, A
     if index in list(combined.instrument_index):
         row, agents = list(combined.instrument_index).index(index), list(combined.agent_id)
         shares = dict(zip(agents, combined.contribution[row * len(agents) : (row + 1) * len(agents)], strict=True))
-    signals = []
+    signals, weights = [], {voice.agent_id: voice.weight for voice in decision.voices}
     for signal in decision.signals:
         rows = list(signal.instrument_index)
         row = rows.index(index) if index in rows else -1
@@ -147,6 +147,7 @@ def _reasons(decision: decision_pb2.Decision, instrument_id: str) -> dict[str, A
                 "expected_return": signal.expected_return[row] if row >= 0 and signal.expected_return else None,
                 "confidence": signal.confidence[row] if row >= 0 else None,
                 "contribution": shares.get(signal.agent_id),
+                "weight": weights[signal.agent_id],
             }
         )
     return {

@@ -19,7 +19,7 @@ from alphamesh.type.v1 import money_pb2, trading_pb2
 from python_services.kit.convert import decimal, money_e9, notional_e9
 from python_services.kit.currency import Pairs, rate_missing
 
-from . import risk_report
+from . import attribution, risk_report
 from .connect import System
 from .session import Watched, day_of
 
@@ -48,6 +48,7 @@ class Facts:
     orders: list[order_pb2.Order]
     fills: list[order_pb2.Fill]
     actions: list[tuple[int, events_pb2.CorporateActionApplied]]
+    valuations: list[tuple[int, events_pb2.AccountValued]]
     account: execution_pb2.Account
     performance: portfolio_pb2.Performance
     findings: list[marketdata_pb2.Finding]
@@ -65,12 +66,14 @@ async def collect(system: System, session: decision_pb2.Session) -> Facts:
     performance = await view.GetPerformance(
         portfolio_pb2.GetPerformanceRequest(account_id=account_id, min_seq=account.applied_seq)
     )
+    actions, valuations = await _ledger(system, account_id)
     risk, backtest = await risk_report.read(system, account_id, account.applied_seq)
     return Facts(
         decisions=[decision async for decision in list_decisions(system, session.session_id)],
         orders=[order async for order in list_orders(system, account_id)],
         fills=[fill async for fill in list_fills(system, account_id)],
-        actions=[action async for action in _actions(system, account_id)],
+        actions=actions,
+        valuations=valuations,
         account=account.account,
         performance=performance.performance,
         findings=[finding async for finding in _findings(system)],
@@ -99,7 +102,7 @@ def build(watched: Watched, facts: Facts, around: Surroundings) -> dict[str, Any
             "initial_cash": _text(spec.initial_cash),
             "lookback_bars": spec.lookback_bars,
             "method": spec.mandate.method,
-            "quorum": spec.quorum,
+            "quorum": {rule.kind: rule.at_least for rule in spec.policy.quorum},
             "seed": spec.seed,
             "elapsed_s": round(around.elapsed_s, 3),
             "cycles_per_second": round(len(watched.cycles) / around.elapsed_s, 2) if around.elapsed_s else None,
@@ -112,6 +115,14 @@ def build(watched: Watched, facts: Facts, around: Surroundings) -> dict[str, Any
         "signals_by_agent": signals,
         "abstentions_by_agent": abstentions,
         "agent_versions": _versions(facts.decisions),
+        "agents": attribution.build(
+            facts.decisions,
+            happened(facts),
+            facts.instruments,
+            spec.initial_cash.currency_code,
+            money_e9(performance.pnl),
+            money_e9(performance.traded_notional),
+        ),
         "missing_agents": _counted(missing.service for decision in facts.decisions for missing in decision.missing),
         "orders": len(facts.orders),
         "orders_by_outcome": _counted(
@@ -253,16 +264,33 @@ async def list_fills(system: System, account_id: str, decision_id: str = "") -> 
         request.page_token = page.next_page_token
 
 
-async def _actions(system: System, account_id: str) -> AsyncIterator[tuple[int, events_pb2.CorporateActionApplied]]:
-    """With their sequence numbers, from the ledger's own events."""
-    wanted = events_pb2.CorporateActionApplied.DESCRIPTOR.full_name
+async def _ledger(
+    system: System, account_id: str
+) -> tuple[list[tuple[int, events_pb2.CorporateActionApplied]], list[tuple[int, events_pb2.AccountValued]]]:
+    """Corporate actions and valuations with their sequence numbers, from the ledger's own events."""
+    actions, valuations = [], []
     stub = system.stub(execution_pb2_grpc.ExecutionServiceStub, "execution")
     async for response in stub.StreamEvents(execution_pb2.StreamEventsRequest(from_seq=1, stop_at_end=True)):
         for envelope in response.frame.events:
-            if envelope.schema == wanted:
-                event = events_pb2.CorporateActionApplied.FromString(envelope.payload)
-                if event.account_id == account_id:
-                    yield envelope.seq, event
+            if envelope.schema == events_pb2.CorporateActionApplied.DESCRIPTOR.full_name:
+                action = events_pb2.CorporateActionApplied.FromString(envelope.payload)
+                if action.account_id == account_id:
+                    actions.append((envelope.seq, action))
+            elif envelope.schema == events_pb2.AccountValued.DESCRIPTOR.full_name:
+                valued = events_pb2.AccountValued.FromString(envelope.payload)
+                if valued.account_id == account_id:
+                    valuations.append((envelope.seq, valued))
+    return actions, valuations
+
+
+def happened(facts: Facts) -> list[tuple[int, attribution.Fact]]:
+    """Fills, corporate actions and valuations in the order of the ledger."""
+    found: list[tuple[int, attribution.Fact]] = [
+        *((fill.seq, fill) for fill in facts.fills),
+        *facts.actions,
+        *facts.valuations,
+    ]
+    return sorted(found, key=lambda pair: pair[0])
 
 
 async def _findings(system: System) -> AsyncIterator[marketdata_pb2.Finding]:
@@ -295,7 +323,7 @@ def _signals(decisions: Iterable[decision_pb2.Decision]) -> tuple[dict[str, int]
     for decision in decisions:
         for signal in decision.signals:
             given[signal.agent_id] += len(signal.instrument_index)
-            withheld[signal.agent_id] += len(signal.abstentions)
+            withheld[signal.agent_id] += sum(len(group.instrument_index) for group in signal.abstained)
     return dict(sorted(given.items())), dict(sorted(withheld.items()))
 
 

@@ -16,6 +16,7 @@ from python_services.kit.convert import NANO, money
 from python_services.kit.errors import invalid, is_away
 from python_services.kit.ids import request_id
 
+from . import policy as policies
 from .connect import System
 from .errors import MeshError
 from .wish import Wish
@@ -23,7 +24,6 @@ from .wish import Wish
 COST_PER_NOTIONAL = 0.0005
 MAXIMUM_GROSS = 1.0
 MINIMUM_TRADE_E9 = 500 * NANO
-FORECAST_TIMEOUT_NS = 2_000_000_000
 RECONNECT_S = 30.0
 _DAY_NS = 86_400 * NANO
 
@@ -39,7 +39,7 @@ class Watched:
 
 
 def spec(wish: Wish) -> decision_pb2.SessionSpec:
-    """The contract's form of a wish. Raises ServiceError that names the option."""
+    """The contract's form of a wish. Raises ServiceError that names the option, or PolicyError."""
     if wish.end < wish.start:
         raise invalid("end", f"{wish.end} is before start {wish.start}", "give a later --end")
     if not wish.instruments:
@@ -61,9 +61,8 @@ def spec(wish: Wish) -> decision_pb2.SessionSpec:
             maximum_turnover=wish.maximum_turnover,
             minimum_trade=money(MINIMUM_TRADE_E9, wish.currency),
         ),
-        quorum=wish.quorum,
-        forecast_timeout_ns=FORECAST_TIMEOUT_NS,
         seed=wish.seed,
+        policy=policies.load(wish.policy or policies.DEFAULT_PATH),
     )
 
 

@@ -112,6 +112,7 @@ def summary(report: Mapping[str, Any]) -> None:
     ):
         facts.add_row(name, value)
     console.print(facts)
+    _agents(report["agents"], currency)
     if report["latency_ms"]:
         steps = table("Latency", "step", "p50 ms", "p99 ms", numbers=_NUMBERS)
         for step, values in report["latency_ms"].items():
@@ -123,6 +124,25 @@ def summary(report: Mapping[str, Any]) -> None:
             value = money(position["value"], position["currency"]) if position["value"] else "not marked"
             held.add_row(position["instrument_id"], position["quantity"], position["mark"] or "", value)
         console.print(held)
+
+
+def _agents(agents: Mapping[str, Any], currency: str) -> None:
+    rows = table(
+        "Agents", "agent", "version", "P&L", "traded", "weight", "scored", "right", "IC", "Brier", numbers=_NUMBERS
+    )
+    for row in agents["by_agent"]:
+        rows.add_row(
+            row["agent_id"],
+            row["version"],
+            money(row["pnl"], currency),
+            money(row["traded_notional"], currency),
+            number(row["mean_weight"]),
+            str(row["forecasts_scored"]),
+            *("" if row[name] is None else format(row[name], form) for name, form in _FORESIGHT),
+        )
+    rest = agents["unattributed"]
+    rows.add_row("unattributed", "", money(rest["pnl"], currency), money(rest["traded_notional"], currency))
+    console.print(rows)
 
 
 def counts(values: Mapping[str, int]) -> str:
@@ -146,4 +166,10 @@ def number(value: float | None) -> str:
     return "not computed" if value is None else f"{value:.2f}"
 
 
-_NUMBERS = frozenset({"quantity", "mark", "value", "p50 ms", "p99 ms"})
+_NUMBERS = frozenset(
+    {
+        *("quantity", "mark", "value", "p50 ms", "p99 ms"),
+        *("P&L", "traded", "weight", "scored", "right", "IC", "Brier"),
+    }
+)
+_FORESIGHT = (("hit_rate", ".1%"), ("information_coefficient", ".3f"), ("brier", ".3f"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """`end` is the last trading day; turnover is one-way and of one day."""
+    """`end` is the last trading day; turnover is one-way and of one day; `policy` is a file like policy.yaml."""
 
     start: date = date(2009, 7, 1)
     end: date = date(2010, 6, 30)
@@ -22,5 +23,5 @@ class Wish:
     maximum_weight: float = 0.35
     maximum_turnover: float = 0.25
     short_allowed: bool = False
-    quorum: int = 2
+    policy: Path | None = None
     seed: int = 7

@@ -10,6 +10,7 @@ import typer
 
 from ..wish import Wish
 from . import agent_app, control_app, train
+from .agents_app import app as agents_app
 from .features_app import app as features_app
 from .log_app import app as log_app
 from .models_app import app as models_app
@@ -30,6 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(agents_app, name="agents")
 app.add_typer(features_app, name="features")
 app.add_typer(log_app, name="log")
 app.add_typer(models_app, name="models")
@@ -150,7 +152,9 @@ def session(
     maximum_weight: Annotated[float, typer.Option(help="Largest weight of one instrument.")] = Wish.maximum_weight,
     maximum_turnover: Annotated[float, typer.Option(help="Largest one-way turnover of a day.")] = Wish.maximum_turnover,
     short: Annotated[bool, typer.Option("--short", help="Allow short positions.")] = False,
-    quorum: Annotated[int, typer.Option(min=1, help="Agents that must answer.")] = Wish.quorum,
+    policy: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="How the agents decide together. Default: mesh/policy.yaml.")
+    ] = Wish.policy,
     seed: Annotated[int, typer.Option(min=0, help="Seed of every random number.")] = Wish.seed,
     data: Annotated[Path | None, typer.Option(metavar="FILE", help="Your bars (CSV or Parquet).")] = None,
     instruments_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Your instruments (YAML).")] = None,
@@ -169,6 +173,8 @@ def session(
     alphamesh session --up --report report.json
 
     alphamesh session --local --method RISK_PARITY --start 2010-01-04 --end 2010-03-31
+
+    alphamesh session --local --policy my-policy.yaml
     """
     from . import session as commands
 
@@ -185,7 +191,7 @@ def session(
         maximum_weight=maximum_weight,
         maximum_turnover=maximum_turnover,
         short_allowed=short,
-        quorum=quorum,
+        policy=policy,
         seed=seed,
     )
     how = commands.How(

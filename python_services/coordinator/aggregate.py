@@ -1,12 +1,12 @@
 """Combining the agents' forecasts. Pure: no gRPC, no clock.
 
-Method "confidence_weighted": every estimate is first brought to one horizon (returns grow with the
-number of bars, standard deviations with its square root). For each instrument, with confidence c,
+Method "skill_weighted": every estimate is first brought to one horizon (returns grow with the number of bars, standard
+deviations with its square root). For each instrument, with confidence c, voice weight k (skill x effective share),
 return r and volatility v of the agents that estimated it,
 
-    return      sum(c r) / sum(c)
-    volatility  sqrt(sum(c v^2) / sum(c))        over all agents, also those without a return
-    confidence  mean(c) * |sum(c r)| / sum(c |r|)
+    return      sum(k c r) / sum(k c)
+    volatility  sqrt(sum(k c v^2) / sum(k c))    over all agents that are heard, also those without a return
+    confidence  sum(k c) / sum(k) * |sum(k c r)| / sum(k c |r|)
 
 so that agents who contradict each other lower the confidence (1 when they all point one way, 0 when
 they cancel out). An instrument without any expected return has no combined forecast.
@@ -14,28 +14,15 @@ they cancel out). An instrument without any expected return has no combined fore
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-METHOD = "confidence_weighted"
+from .estimates import Estimate, Floats, Integers
 
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """One agent's estimates, in columns over the instruments it estimated."""
-
-    agent_id: str
-    horizon_bars: int
-    instrument_index: Integers
-    expected_return: Floats  # empty when the agent does not forecast returns
-    volatility: Floats
-    confidence: Floats
+METHOD = "skill_weighted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,38 +37,50 @@ class Combined:
     contribution: Floats
 
 
-def combine(estimates: Sequence[Estimate], instruments: int, horizon_bars: int) -> Combined:
+def combine(
+    estimates: Sequence[Estimate],
+    instruments: int,
+    horizon_bars: int,
+    weights: Mapping[str, float],
+    unheard: Mapping[str, NDArray[np.bool_]] | None = None,
+) -> Combined:
     """Combines `estimates` over `instruments` rows at `horizon_bars`.
 
+    weights: of each agent, 0 for one that is not heard. unheard: rows for which an agent's return does not count.
     contribution[i, a] is agent a's share of the combined return of row i: the shares of a row sum to
     the combined return.
     """
-    voices = [estimate for estimate in estimates if len(estimate.expected_return)]
-    weight = np.zeros((instruments, len(voices)))
+    heard = [estimate for estimate in estimates if weights[estimate.agent_id] > 0]
+    voices = [estimate for estimate in heard if estimate.speaks]
+    weight = np.zeros((instruments, len(voices)))  # k c
+    present = np.zeros((instruments, len(voices)))  # k
     returns = np.zeros((instruments, len(voices)))
     variance = np.zeros(instruments)
     variance_weight = np.zeros(instruments)
-    for estimate in estimates:
+    for estimate in heard:
         rows, scale = estimate.instrument_index, horizon_bars / estimate.horizon_bars
-        variance[rows] += estimate.confidence * estimate.volatility**2 * scale
-        variance_weight[rows] += estimate.confidence
+        counts = weights[estimate.agent_id] * estimate.confidence
+        variance[rows] += counts * estimate.volatility**2 * scale
+        variance_weight[rows] += counts
     for column, estimate in enumerate(voices):
         rows, scale = estimate.instrument_index, horizon_bars / estimate.horizon_bars
-        weight[rows, column] = estimate.confidence
+        own = np.full(len(rows), weights[estimate.agent_id])
+        if unheard and estimate.agent_id in unheard:
+            own[unheard[estimate.agent_id][rows]] = 0.0
+        present[rows, column] = np.where(estimate.confidence > 0, own, 0.0)
+        weight[rows, column] = own * estimate.confidence
         returns[rows, column] = estimate.expected_return * scale
     total = weight.sum(axis=1)
     rows = np.flatnonzero((total > 0) & (variance > 0))
     weighted = weight[rows] * returns[rows]
     contribution = weighted / total[rows, None]
-    combined = contribution.sum(axis=1)
     strength = np.abs(weighted).sum(axis=1)
     agreement = np.divide(np.abs(weighted.sum(axis=1)), strength, out=np.zeros(len(rows)), where=strength > 0)
-    voices_per_row = (weight[rows] > 0).sum(axis=1)
     return Combined(
         instrument_index=rows.astype(np.int64),
-        expected_return=combined,
+        expected_return=contribution.sum(axis=1),
         volatility=np.sqrt(variance[rows] / variance_weight[rows]),
-        confidence=np.minimum(total[rows] / voices_per_row * agreement, 1.0),
+        confidence=np.minimum(total[rows] / present[rows].sum(axis=1) * agreement, 1.0),
         agent_ids=tuple(estimate.agent_id for estimate in voices),
         contribution=contribution,
     )

@@ -7,58 +7,31 @@ again: the services answer what they answered before.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-import grpc
-import numpy as np
-
-from alphamesh.agent.v1 import agent_pb2
 from alphamesh.decision.v1 import decision_pb2, events_pb2
-from alphamesh.execution.v1 import execution_pb2, order_pb2
+from alphamesh.execution.v1 import execution_pb2
 from alphamesh.marketdata.v1 import marketdata_pb2
-from alphamesh.portfolio.v1 import portfolio_pb2
-from alphamesh.risk.v1 import risk_pb2
-from alphamesh.type.v1 import money_pb2, trading_pb2
+from alphamesh.type.v1 import money_pb2
 from alphamesh.venue.v1 import venue_pb2
-from python_services.kit import tracing
-from python_services.kit.breaker import BreakerOpenError
+from python_services.kit import telemetry, tracing
 from python_services.kit.client import persist
 from python_services.kit.ids import request_id
 from python_services.kit.journal import Event, Journal
+from python_services.kit.snapshots import SnapshotClient
 
-from . import aggregate
 from .actions import act
+from .answers import Missing, Said
 from .clients import Clients
 from .config import Config
-from .plan import planned_changes
-from .translate import combined_forecast, estimate, fill_signal, mandate
+from .deliberation import deliberate, learn
+from .desk import Desk
+from .fanout import Fanout, Late, Question
+from .memory import Memory
+from .steps import Steps
 
 D = decision_pb2.Decision
-
-
-@dataclass
-class Steps:
-    """How long each step took: measured for people, never part of an event."""
-
-    elapsed_ns: dict[str, int] = field(default_factory=dict)
-
-    @asynccontextmanager
-    async def step(self, name: str) -> AsyncIterator[None]:
-        """Times the block, which is a span of the decision's trace too."""
-        with self.timed(name), tracing.step(name):
-            yield
-
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """Times the block."""
-        started = time.perf_counter_ns()
-        try:
-            yield
-        finally:
-            self.elapsed_ns[name] = time.perf_counter_ns() - started
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +52,18 @@ class Cycle:
         clients: Clients,
         journal: Journal,
         session: decision_pb2.Session,
+        memory: Memory,
     ) -> None:
         self._config = config
         self._clients = clients
         self._journal = journal
         self._session = session
         self._spec = session.spec
+        self._memory = memory
+        self._fanout = Fanout(clients, session.spec.policy, self._record_late)
+        self._desk = Desk(config, clients, session.spec)
+        self._snapshots = SnapshotClient(clients.market_data)
+        self._now_ns = session.spec.start_ns
 
     async def run(
         self, number: int, close_ns: int, previous_ns: int | None, recorded: decision_pb2.Decision | None
@@ -93,6 +72,7 @@ class Cycle:
 
         `previous_ns`: the close before, after which corporate actions are due; None for the first cycle.
         """
+        self._now_ns = close_ns
         decision_id = f"{self._session.session_id}-{number:04d}"
         facts: dict[str, str | int] = {"alphamesh.session_id": self._session.session_id, "alphamesh.cycle": number}
         with tracing.decision(decision_id, facts):
@@ -111,41 +91,29 @@ class Cycle:
     ) -> Outcome:
         steps = Steps()
         with steps.timed("cycle"):
-            snapshot, sync, answers = await self._observe(decision_id, close_ns, previous_ns, steps)
-            decision = recorded
-            if decision is None:
-                decision = decision_pb2.Decision(
-                    decision_id=decision_id,
-                    session_id=self._session.session_id,
-                    cycle=number,
-                    as_of_ns=close_ns,
-                    account_id=self._spec.account_id,
-                    snapshot_id=snapshot.snapshot_id,
-                    instrument_ids=snapshot.instrument_ids,
-                    ledger_seq=sync.applied_seq,
-                )
+            decision = recorded or decision_pb2.Decision(
+                decision_id=decision_id,
+                session_id=self._session.session_id,
+                cycle=number,
+                as_of_ns=close_ns,
+                account_id=self._spec.account_id,
+            )
+            synced, answers = await self._observe(decision, previous_ns, steps, decided=recorded is not None)
+            if recorded is None:
+                decision.ledger_seq = synced.applied_seq
                 await self._decide(decision, answers, steps)
-                async with steps.step("record"):
-                    event = Event(
-                        payload=events_pb2.DecisionMade(decision=decision),
-                        ts_event_ns=close_ns,
-                        ts_init_ns=close_ns,
-                        correlation_id=decision_id,
-                    )
-                    self._journal.add([event])
-                    await self._journal.commit()
             async with steps.step("submit"):
-                await self._submit(decision)
-        return Outcome(decision=decision, equity=sync.account.equity, steps=steps)
+                await self._desk.submit(decision)
+        return Outcome(decision=decision, equity=synced.account.equity, steps=steps)
 
     async def _observe(
-        self, decision_id: str, close_ns: int, previous_ns: int | None, steps: Steps
-    ) -> tuple[
-        marketdata_pb2.SnapshotHeader,
-        execution_pb2.SyncMarketResponse,
-        dict[str, agent_pb2.ComputeForecastsResponse | str],
-    ]:
-        patience = self._config.step_retry_s
+        self, decision: decision_pb2.Decision, previous_ns: int | None, steps: Steps, *, decided: bool
+    ) -> tuple[execution_pb2.SyncMarketResponse, Mapping[str, Sequence[Said] | Missing]]:
+        """The account, and the agents' answers; puts the snapshot and what it teaches into the decision.
+
+        `decided`: an interrupted run made the decision already, so that nobody is asked.
+        """
+        patience, decision_id, close_ns = self._config.step_retry_s, decision.decision_id, decision.as_of_ns
 
         async def advance() -> venue_pb2.AdvanceMarketResponse:
             if previous_ns is not None:
@@ -176,183 +144,95 @@ class Cycle:
             async with steps.step("snapshot"):
                 return (await persist(lambda: self._clients.market_data.CutSnapshot(request), patience)).header
 
-        advanced, snapshot = await asyncio.gather(advance(), cut())
+        advanced, header = await asyncio.gather(advance(), cut())
+        if not decided:
+            decision.snapshot_id = header.snapshot_id
+            decision.instrument_ids.extend(header.instrument_ids)
 
         async def sync() -> execution_pb2.SyncMarketResponse:
             request = execution_pb2.SyncMarketRequest(
                 request_id=request_id(decision_id, "sync"),
                 account_id=self._spec.account_id,
-                snapshot_id=snapshot.snapshot_id,
+                snapshot_id=header.snapshot_id,
                 min_venue_seq=advanced.last_seq,
                 decision_id=decision_id,
             )
             async with steps.step("sync_market"):
                 return await persist(lambda: self._clients.execution.SyncMarket(request), patience)
 
-        async def forecast() -> dict[str, agent_pb2.ComputeForecastsResponse | str]:
+        async def forecast() -> dict[str, Sequence[Said] | Missing]:
+            question = Question(
+                decision_id=decision_id,
+                snapshot_id=header.snapshot_id,
+                instruments=len(header.instrument_ids),
+            )
             async with steps.step("forecast"):
-                names = list(self._clients.agents)
-                answers = await asyncio.gather(*(self._ask(name, decision_id, snapshot.snapshot_id) for name in names))
-                return dict(zip(names, answers, strict=True))
+                return await self._fanout.ask(question)
 
-        synced, answers = await asyncio.gather(sync(), forecast())
-        return snapshot, synced, answers
+        async def look_back() -> None:
+            """While the agents think: the market's regime, and what became of earlier forecasts."""
+            async with steps.step("score"):
+                snapshot = await persist(lambda: self._snapshots.get(header.snapshot_id), patience)
+                learn(decision, snapshot.close, self._memory)
 
-    async def _ask(self, service: str, decision_id: str, snapshot_id: str) -> agent_pb2.ComputeForecastsResponse | str:
-        """The answer of an agent service, or why there is none: an agent never stops the cycle.
-
-        One that is away is asked again until the deadline: a restart within it costs no vote. One that stayed away
-        for several decisions is not waited for any more, until a trial finds it back.
-        """
-        request = agent_pb2.ComputeForecastsRequest(decision_id=decision_id, snapshot_id=snapshot_id)
-        patience = self._spec.forecast_timeout_ns / 1e9
-        compute = self._clients.agents[service].ComputeForecasts
-
-        async def ask() -> agent_pb2.ComputeForecastsResponse:
-            async with asyncio.timeout(patience):
-                return await persist(lambda: compute(request, timeout=patience), patience)
-
-        try:
-            response = await self._clients.breakers[service].call(ask)
-        except TimeoutError:
-            return f"DEADLINE_EXCEEDED: no answer within {patience:g} s"
-        except BreakerOpenError as error:
-            return f"{error.reason}: {error.message}"
-        except grpc.aio.AioRpcError as error:
-            return f"{error.code().name}: {error.details()}"
-        if response.snapshot_id != snapshot_id or response.data_sha256 != snapshot_id:
-            return f"refused: it read snapshot {response.snapshot_id} with hash {response.data_sha256}"
-        return response
+        if decided:
+            return await sync(), {}
+        synced, answers, _ = await asyncio.gather(sync(), forecast(), look_back())
+        return synced, answers
 
     async def _decide(
-        self,
-        decision: decision_pb2.Decision,
-        answers: Mapping[str, agent_pb2.ComputeForecastsResponse | str],
-        steps: Steps,
+        self, decision: decision_pb2.Decision, answers: Mapping[str, Sequence[Said] | Missing], steps: Steps
     ) -> None:
-        estimates = []
+        """Fills the decision, and makes it durable together with what it says about the agents."""
+        policy, close_ns = self._spec.policy, decision.as_of_ns
+        seen = self._memory.roster.news(self._listings())
         async with steps.step("aggregate"):
-            for service, answer in answers.items():
-                if isinstance(answer, str):
-                    decision.missing.add(service=service, reason=answer)
-                    continue
-                for forecast in answer.forecasts:
-                    fill_signal(decision.signals.add(), forecast, decision.instrument_ids)
-                    if forecast.HasField("estimates"):
-                        estimates.append(estimate(forecast))
-            combined = aggregate.combine(estimates, len(decision.instrument_ids), self._config.horizon_bars)
-        if len(decision.signals) < self._spec.quorum:
+            memory = replace(self._memory)
+            for registered in seen:
+                memory.registered(registered, close_ns)
+            view = deliberate(decision, answers, policy, memory, self._config.horizon_bars)
+        if view.combined is None:
             decision.outcome = D.OUTCOME_HOLD_NO_QUORUM
-            decision.explanation = (
-                f"{len(decision.signals)} agents answered, the quorum is {self._spec.quorum}: positions are held"
-            )
-            return
-        self._fill_aggregate(decision.aggregate, combined)
-        async with steps.step("portfolio"):
-            proposal = await self._propose(decision, combined)
-        async with steps.step("risk"):
-            assessment = await self._assess(decision, proposal)
-        self._plan(decision, proposal, assessment)
-
-    def _fill_aggregate(self, message: decision_pb2.Aggregate, combined: aggregate.Combined) -> None:
-        message.method = aggregate.METHOD
-        message.instrument_index.extend(combined.instrument_index.tolist())
-        message.expected_return.extend(combined.expected_return.tolist())
-        message.volatility.extend(combined.volatility.tolist())
-        message.confidence.extend(combined.confidence.tolist())
-        message.agent_id.extend(combined.agent_ids)
-        message.contribution.extend(np.ravel(combined.contribution).tolist())
-        message.horizon_bars = self._config.horizon_bars
-
-    async def _propose(self, decision: decision_pb2.Decision, combined: aggregate.Combined) -> portfolio_pb2.Proposal:
-        request = portfolio_pb2.ProposeTargetsRequest(
-            request_id=request_id(decision.decision_id, "portfolio"),
-            decision_id=decision.decision_id,
-            account_id=decision.account_id,
-            snapshot_id=decision.snapshot_id,
-            min_seq=decision.ledger_seq,
-            mandate=mandate(self._spec.mandate),
-            forecast=combined_forecast(combined, self._config.horizon_bars),
-        )
-        response = await persist(lambda: self._clients.portfolio.ProposeTargets(request), self._config.step_retry_s)
-        proposal = response.proposal
-        message = decision.portfolio
-        message.target_id, message.turnover, message.solver = proposal.target_id, proposal.turnover, proposal.solver
-        for target in proposal.targets:
-            message.current_weight.append(target.current_weight)
-            message.target_weight.append(target.target_weight)
-            message.current_quantity_e9.append(target.current_quantity_e9)
-            message.target_quantity_e9.append(target.target_quantity_e9)
-        return proposal
-
-    async def _assess(self, decision: decision_pb2.Decision, proposal: portfolio_pb2.Proposal) -> risk_pb2.Assessment:
-        request = risk_pb2.AssessPortfolioRequest(
-            request_id=request_id(decision.decision_id, "risk"),
-            decision_id=decision.decision_id,
-            account_id=decision.account_id,
-            snapshot_id=decision.snapshot_id,
-            min_seq=decision.ledger_seq,
-            instrument_ids=[target.instrument_id for target in proposal.targets],
-            target_quantity_e9=[target.target_quantity_e9 for target in proposal.targets],
-        )
-        response = await persist(lambda: self._clients.risk.AssessPortfolio(request), self._config.step_retry_s)
-        assessment = response.assessment
-        verdict = risk_pb2.Assessment.Verdict.Name(assessment.verdict).removeprefix("VERDICT_")
-        decision.risk.assessment_id, decision.risk.verdict = assessment.assessment_id, verdict
-        decision.risk.scale, decision.risk.policy_version = assessment.scale, assessment.policy_version
-        for use in assessment.limit_uses:
-            if use.violated:
-                decision.risk.violations.append(f"{use.limit}: {use.used_bps:.1f} of {use.limit_bps:.1f} bps")
-        return assessment
-
-    def _plan(
-        self, decision: decision_pb2.Decision, proposal: portfolio_pb2.Proposal, assessment: risk_pb2.Assessment
-    ) -> None:
-        changes = planned_changes(
-            [target.instrument_id for target in proposal.targets],
-            [target.current_quantity_e9 for target in proposal.targets],
-            assessment.approved_quantity_e9,
-        )
-        for instrument_id, quantity_e9 in changes:
-            decision.orders.add(
-                client_order_id=f"{decision.decision_id}-{instrument_id}",
-                instrument_id=instrument_id,
-                side=trading_pb2.SIDE_BUY if quantity_e9 > 0 else trading_pb2.SIDE_SELL,
-                quantity_e9=abs(quantity_e9),
-            )
-        verdict = decision.risk.verdict.lower()
-        if decision.orders:
-            decision.outcome = D.OUTCOME_TRADE
-            decision.explanation = f"{len(decision.orders)} orders towards {proposal.target_id}; risk: {verdict}"
-        elif assessment.verdict == risk_pb2.Assessment.VERDICT_REJECTED:
-            decision.outcome = D.OUTCOME_HOLD_RISK
-            decision.explanation = "risk rejected the portfolio and nothing reduces it: positions are held"
+            decision.explanation = f"{view.problem}: positions are held"
         else:
-            decision.outcome = D.OUTCOME_NO_TRADE
-            decision.explanation = "holdings are at their targets, or every trade is below the minimum"
+            await self._desk.trade(decision, view, steps)
+        async with steps.step("record"):
+            self._memory.draft = view.draft
+            roster = self._memory.roster  # a person may have changed it meanwhile
+            for registered in seen:
+                roster = roster.registered(registered, close_ns)
+            changes = roster.decided(decision).judged(policy.lifecycle, view.draft.record, decision.decision_id)
+            facts = [*seen, events_pb2.DecisionMade(decision=decision), *changes]
+            self._journal.add(
+                [
+                    Event(payload=fact, ts_event_ns=close_ns, ts_init_ns=close_ns, correlation_id=decision.decision_id)
+                    for fact in facts
+                ]
+            )
+            await self._journal.commit()
 
-    async def _submit(self, decision: decision_pb2.Decision) -> None:
-        if not decision.orders:
-            return
-        request = execution_pb2.SubmitOrdersRequest(
-            request_id=request_id(decision.decision_id, "submit"),
-            account_id=decision.account_id,
-            basket_mode=execution_pb2.BASKET_MODE_AS_MUCH_AS_FITS,
-            orders=_order_specs(decision),
+    def _listings(self) -> dict[str, list[tuple[str, str, str]]]:
+        return {
+            service: [(name, kind, version) for name, (kind, version) in sorted(agents.items())]
+            for service, agents in sorted(self._fanout.listings.items())
+        }
+
+    async def _record_late(self, late: Late) -> None:
+        """An answer after the deadline: recorded, and no part of any decision."""
+        refused = isinstance(late.answer, Missing)
+        event = events_pb2.AnswerLate(
+            decision_id=late.decision_id,
+            service=late.service,
+            agent_ids=[] if isinstance(late.answer, Missing) else [said.estimate.agent_id for said in late.answer],
+            result=late.answer.reason if isinstance(late.answer, Missing) else "ANSWERED",
         )
-        await persist(lambda: self._clients.execution.SubmitOrders(request), self._config.step_retry_s)
-
-
-def _order_specs(decision: decision_pb2.Decision) -> Sequence[order_pb2.OrderSpec]:
-    return [
-        order_pb2.OrderSpec(
-            client_order_id=planned.client_order_id,
-            instrument_id=planned.instrument_id,
-            side=planned.side,
-            order_type=trading_pb2.ORDER_TYPE_MARKET,
-            time_in_force=trading_pb2.TIME_IN_FORCE_DAY,
-            quantity_e9=planned.quantity_e9,
-            decision_id=decision.decision_id,
+        telemetry.logger().warning("late answer", agents=late.service, decision=late.decision_id, refused=refused)
+        now_ns = self._now_ns
+        self._journal.add(
+            [Event(payload=event, ts_event_ns=now_ns, ts_init_ns=now_ns, correlation_id=late.decision_id)]
         )
-        for planned in decision.orders
-    ]
+        await self._journal.commit()
+
+    async def close(self) -> None:
+        """Waits for no late answer any more."""
+        await self._fanout.close()

@@ -14,9 +14,13 @@ from python_services.kit.signal import within
 
 from .clients import connect
 from .config import Config
+from .fanout import show_counts
+from .roster import ACTIVE, PAUSED
+from .roster_messages import to_message
 from .sessions import Sessions
 
 HEARTBEAT_S = 5.0
+PAGE_BYTES = 16 * 1024 * 1024  # decisions about hundreds of instruments are half a megabyte each
 State = decision_pb2.Session.State
 EndReason = decision_pb2.WatchSessionResponse.EndReason
 
@@ -106,8 +110,50 @@ class Coordinator(decision_pb2_grpc.DecisionServiceServicer):
         self._sessions.get(request.session_id)
         decisions = [d for d, _, _ in self._sessions.decisions.values() if d.session_id == request.session_id]
         scope = f"ListDecisions.{request.session_id}"
-        listed, token = paging.page(decisions, request.page_size, request.page_token, scope=scope, default=100)
+        largest = max((decision.ByteSize() for decision in decisions), default=1)
+        size = min(request.page_size or 100, max(PAGE_BYTES // largest, 1))
+        listed, token = paging.page(decisions, size, request.page_token, scope=scope)
         return decision_pb2.ListDecisionsResponse(decisions=listed, next_page_token=token)
+
+    async def ListAgents(
+        self, request: decision_pb2.ListAgentsRequest, context: object
+    ) -> decision_pb2.ListAgentsResponse:
+        """All agents that were seen, by agent_id."""
+        memory = self._sessions.memory
+        found = [to_message(member, memory.record) for _, member in sorted(memory.roster.members.items())]
+        listed, token = paging.page(found, request.page_size, request.page_token, scope="ListAgents")
+        return decision_pb2.ListAgentsResponse(agents=listed, next_page_token=token)
+
+    async def GetAgent(self, request: decision_pb2.GetAgentRequest, context: object) -> decision_pb2.GetAgentResponse:
+        """One agent."""
+        member = self._sessions.member(request.agent_id)
+        return decision_pb2.GetAgentResponse(agent=to_message(member, self._sessions.memory.record))
+
+    async def PauseAgent(
+        self, request: decision_pb2.PauseAgentRequest, context: object
+    ) -> decision_pb2.PauseAgentResponse:
+        """Recorded and without weight from the next decision on."""
+        await self._journal.barrier()
+        member = self._sessions.member(request.agent_id)
+        if member.state == PAUSED:
+            raise precondition("AGENT_PAUSED", f"agent {member.agent_id} is paused already: {member.reason}")
+        agent = self._sessions.set_state(member, PAUSED, request.reason)
+        response = decision_pb2.PauseAgentResponse(agent=to_message(agent, self._sessions.memory.record))
+        await self._journal.commit(response)
+        return response
+
+    async def ResumeAgent(
+        self, request: decision_pb2.ResumeAgentRequest, context: object
+    ) -> decision_pb2.ResumeAgentResponse:
+        """Heard again from the next decision on."""
+        await self._journal.barrier()
+        member = self._sessions.member(request.agent_id)
+        if member.state == ACTIVE:
+            raise precondition("AGENT_ACTIVE", f"agent {member.agent_id} is active; there is nothing to resume")
+        agent = self._sessions.set_state(member, ACTIVE, request.reason)
+        response = decision_pb2.ResumeAgentResponse(agent=to_message(agent, self._sessions.memory.record))
+        await self._journal.commit(response)
+        return response
 
 
 async def build(context: Context[Config]) -> None:
@@ -116,6 +162,7 @@ async def build(context: Context[Config]) -> None:
     instruments = await list_instruments(clients.market_data)
     journal = context.open_journal()
     sessions = Sessions(context.config, clients, journal, instruments, context.signal())
+    show_counts()
     if sessions.running is not None:
         context.spawn(sessions.run(sessions.running), "resumed-session")
     servicer = Coordinator(context, sessions, journal)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import grpc
 
 from alphamesh.audit.v1 import event_pb2
-from alphamesh.decision.v1 import decision_pb2, events_pb2
+from alphamesh.decision.v1 import decision_pb2, events_pb2, roster_pb2
 from alphamesh.execution.v1 import execution_pb2
 from alphamesh.marketdata.v1 import marketdata_pb2
 from python_services.kit import telemetry
@@ -20,6 +20,8 @@ from python_services.kit.signal import Signal
 from .clients import Clients
 from .config import Config
 from .cycle import Cycle, Outcome
+from .memory import Memory
+from .roster import Member
 
 SESSION_ID_LENGTH = 12
 State = decision_pb2.Session.State
@@ -45,6 +47,7 @@ class Sessions:
         self.decisions: dict[str, tuple[decision_pb2.Decision, int, bytes]] = {}
         self.progress: list[decision_pb2.CycleProgress] = []
         self.changed = changed
+        self.memory = Memory()
         for frame in journal.read(1):
             self._take(frame)
         journal.listen(self._take)
@@ -54,6 +57,24 @@ class Sessions:
         if identifier not in self.sessions:
             raise not_found("session", identifier)
         return self.sessions[identifier]
+
+    def member(self, agent_id: str) -> Member:
+        """An agent. Raises ServiceError (NOT_FOUND)."""
+        found = self.memory.roster.members.get(agent_id)
+        if found is None:
+            known = ", ".join(sorted(self.memory.roster.members)) or "none yet; a session's first decision finds them"
+            raise not_found("agent", agent_id, f"there are {known}")
+        return found
+
+    def set_state(self, member: Member, state: roster_pb2.AgentState.ValueType, reason: str) -> Member:
+        """Records what a person wants of an agent, at the market time of the latest decision; as it then is."""
+        started = max(session.spec.start_ns for session in self.sessions.values())
+        ts_ns = self.progress[-1].as_of_ns if self.progress else started
+        changed = events_pb2.AgentStateChanged(
+            agent_id=member.agent_id, from_state=member.state, to_state=state, reason=reason
+        )
+        self._journal.add([Event(payload=changed, ts_event_ns=ts_ns, ts_init_ns=ts_ns)])
+        return self.memory.roster.changed(changed, ts_ns).members[member.agent_id]
 
     @property
     def running(self) -> decision_pb2.Session | None:
@@ -94,7 +115,7 @@ class Sessions:
         """Runs the cycles that are left, then ends the session. Never raises for a failed cycle."""
         spec = session.spec
         days = await persist(lambda: self._trading_days(spec), self._config.step_retry_s)
-        cycle = Cycle(self._config, self._clients, self._journal, session)
+        cycle = Cycle(self._config, self._clients, self._journal, session, self.memory)
         done = max((d.cycle for d, _, _ in self.decisions.values() if d.session_id == session.session_id), default=0)
         state, reason, last_ns = State.STATE_SUCCEEDED, "", days[0]
         try:
@@ -110,6 +131,8 @@ class Sessions:
             details = error.details() if isinstance(error, grpc.aio.AioRpcError) else error.message
             telemetry.logger().error("session failed", session_id=session.session_id, exc_info=error)
             state, reason = State.STATE_FAILED, f"cycle of {last_ns}: {details}"
+        finally:
+            await cycle.close()
         await self._end(session, state, reason, last_ns)
 
     def cancel(self) -> None:
@@ -191,6 +214,11 @@ class Sessions:
                     outcome=decision.outcome,
                 )
             )
+            self.memory.decided(decision, self.sessions[decision.session_id].spec.policy.weighting)
+        elif name == "AgentRegistered":
+            self.memory.registered(events_pb2.AgentRegistered.FromString(envelope.payload), envelope.ts_event_ns)
+        elif name == "AgentStateChanged":
+            self.memory.changed(events_pb2.AgentStateChanged.FromString(envelope.payload), envelope.ts_event_ns)
         elif name == "SessionEnded":
             ended = events_pb2.SessionEnded.FromString(envelope.payload).session
             ended.final_event_hash = envelope.hash

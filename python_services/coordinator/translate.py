@@ -2,50 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
 
 import numpy as np
 
 from alphamesh.agent.v1 import agent_pb2
-from alphamesh.decision.v1 import decision_pb2
+from alphamesh.decision.v1 import decision_pb2, roster_pb2
 from alphamesh.portfolio.v1 import portfolio_pb2
 
-from .aggregate import Combined, Estimate
+from . import wire
+from .aggregate import METHOD, Combined
+from .answers import Said
+from .estimates import Estimate, Floats, Integers
+from .record import Skill
+from .rules import Applied
+from .scoring import Score
+
+_REASONS = {number: name.removeprefix("REASON_") for name, number in agent_pb2.Abstention.Reason.items()}
 
 
-def estimate(forecast: agent_pb2.AgentForecast) -> Estimate:
-    """An agent's estimates as arrays."""
-    columns = forecast.estimates
-    return Estimate(
-        agent_id=forecast.agent_id,
-        horizon_bars=forecast.horizon_bars,
-        instrument_index=np.array(columns.instrument_index, np.int64),
-        expected_return=np.array(columns.expected_return, np.float64),
-        volatility=np.array(columns.volatility, np.float64),
-        confidence=np.array(columns.confidence, np.float64),
-    )
+_COLUMNS = {  # of Estimates to those of Signal
+    agent_pb2.Estimates.INSTRUMENT_INDEX_FIELD_NUMBER: decision_pb2.Signal.INSTRUMENT_INDEX_FIELD_NUMBER,
+    agent_pb2.Estimates.EXPECTED_RETURN_FIELD_NUMBER: decision_pb2.Signal.EXPECTED_RETURN_FIELD_NUMBER,
+    agent_pb2.Estimates.VOLATILITY_FIELD_NUMBER: decision_pb2.Signal.VOLATILITY_FIELD_NUMBER,
+    agent_pb2.Estimates.CONFIDENCE_FIELD_NUMBER: decision_pb2.Signal.CONFIDENCE_FIELD_NUMBER,
+}
 
 
-def fill_signal(signal: decision_pb2.Signal, forecast: agent_pb2.AgentForecast, instrument_ids: Sequence[str]) -> None:
-    """Copies a forecast into the decision's record."""
-    columns = forecast.estimates
+def fill_signal(signal: decision_pb2.Signal, said: Said) -> None:
+    """Copies a forecast into the decision's record, but for its evidence."""
+    forecast = said.forecast
     signal.agent_id, signal.agent_version = forecast.agent_id, forecast.agent_version
     signal.horizon_bars = forecast.horizon_bars
     if forecast.HasField("model_version"):
         signal.model_version = forecast.model_version
     if forecast.HasField("degraded"):
         signal.degraded = forecast.degraded
-    signal.instrument_index.extend(columns.instrument_index)
-    signal.expected_return.extend(columns.expected_return)
-    signal.volatility.extend(columns.volatility)
-    signal.confidence.extend(columns.confidence)
-    for evidence in columns.evidence:
-        signal.evidence_name.append(evidence.name)
-        signal.evidence_value.extend(evidence.value)
+    signal.MergeFromString(b"".join(wire.field(to, said.columns.get(number, b"")) for number, to in _COLUMNS.items()))
+    groups: dict[tuple[int, str], list[int]] = {}
     for abstention in forecast.abstentions:
-        reason = agent_pb2.Abstention.Reason.Name(abstention.reason).removeprefix("REASON_")
-        detail = f" ({abstention.detail})" if abstention.detail else ""
-        signal.abstentions.append(f"{instrument_ids[abstention.instrument_index]}: {reason}{detail}")
+        groups.setdefault((abstention.reason, abstention.detail), []).append(abstention.instrument_index)
+    for (reason, detail), rows in groups.items():
+        signal.abstained.add(reason=_REASONS.get(reason, str(reason)), detail=detail, instrument_index=rows)
+
+
+def fill_evidence(signal: decision_pb2.Signal, said: Said, *, whole: bool) -> None:
+    """What the estimates were made from: the values, or their hash."""
+    signal.evidence_name.extend(name for name, _ in said.evidence)
+    values = b"".join(payload for _, payload in said.evidence)
+    if whole:
+        signal.MergeFromString(wire.field(signal.EVIDENCE_VALUE_FIELD_NUMBER, values))
+    elif said.evidence:
+        signal.evidence_sha256 = hashlib.sha256(values).hexdigest()
+
+
+def fill_realised(message: decision_pb2.RealisedReturns, rows: Integers, returns: Floats) -> None:
+    """Returns over a horizon that ended."""
+    message.instrument_index.extend(rows.tolist())
+    message.MergeFromString(wire.field(message.VALUE_FIELD_NUMBER, wire.packed(returns)))
+
+
+def fill_voice(
+    voice: decision_pb2.Voice,
+    estimate: Estimate,
+    state: roster_pb2.AgentState.ValueType,
+    record: Skill,
+    skill: float,
+    share: float,
+    weight: float,
+) -> None:
+    """What a voice weighed."""
+    voice.agent_id, voice.version, voice.state = estimate.agent_id, estimate.version, state
+    voice.observations, voice.information_coefficient = record.observations, record.information_coefficient
+    voice.brier, voice.skill, voice.share, voice.weight = record.brier, skill, share, weight
+
+
+def fill_score(message: decision_pb2.ForecastScore, score: Score) -> None:
+    """What became of one agent's forecasts."""
+    message.agent_id, message.version, message.horizon_bars = score.agent_id, score.version, score.horizon_bars
+    if score.regime is not None:
+        message.regime = score.regime
+    message.forecasts = score.forecasts
+    message.sum_xy, message.sum_xx, message.sum_yy = score.sum_xy, score.sum_xx, score.sum_yy
+    if score.cross_sectional is not None:
+        message.cross_sectional = score.cross_sectional
+    message.sum_brier, message.sum_absolute_error = score.sum_brier, score.sum_absolute_error
+    message.stated.extend(score.stated)
+    message.hits.extend(score.hits)
+    message.sum_p.extend(score.sum_p)
+
+
+def fill_rule(message: decision_pb2.AppliedRule, rule: Applied) -> None:
+    """A conflict rule that applied."""
+    message.rule, message.kind, message.effect = rule.rule, rule.kind, rule.effect
+    message.agent_id.extend(rule.agent_ids)
+    message.instrument_index.extend(np.flatnonzero(rule.rows).tolist())
+
+
+def fill_aggregate(message: decision_pb2.Aggregate, combined: Combined, horizon_bars: int) -> None:
+    """The combined view, with everyone's share in it."""
+    message.method = METHOD
+    message.instrument_index.extend(combined.instrument_index.tolist())
+    message.agent_id.extend(combined.agent_ids)
+    message.MergeFromString(
+        wire.field(message.EXPECTED_RETURN_FIELD_NUMBER, wire.packed(combined.expected_return))
+        + wire.field(message.VOLATILITY_FIELD_NUMBER, wire.packed(combined.volatility))
+        + wire.field(message.CONFIDENCE_FIELD_NUMBER, wire.packed(combined.confidence))
+        + wire.field(message.CONTRIBUTION_FIELD_NUMBER, wire.packed(np.ravel(combined.contribution)))
+    )
+    message.horizon_bars = horizon_bars
 
 
 def combined_forecast(combined: Combined, horizon_bars: int) -> portfolio_pb2.CombinedForecast:

@@ -12,7 +12,18 @@ from python_services.kit.tracing import decision_ids
 
 from .conftest import Run, alphamesh
 
-STEPS = ["advance_market", "snapshot", "sync_market", "forecast", "aggregate", "portfolio", "risk", "record", "submit"]
+STEPS = [
+    "advance_market",
+    "snapshot",
+    "sync_market",
+    "forecast",
+    "score",
+    "aggregate",
+    "portfolio",
+    "risk",
+    "record",
+    "submit",
+]
 
 
 @pytest.fixture(scope="module")

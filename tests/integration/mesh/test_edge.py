@@ -364,7 +364,7 @@ async def test_the_kill_ladder_from_outside(outside: Outside) -> None:
     wish = Wish(
         start=date(2010, 1, 4), end=date(2010, 1, 6), instruments=("AAPL", "IBM"), account="demo", cash="100000",
         currency="USD", method="MEAN_VARIANCE", lookback=63, risk_aversion=5.0, maximum_weight=0.35,
-        maximum_turnover=0.25, short_allowed=False, quorum=1, seed=7,
+        maximum_turnover=0.25, short_allowed=False, seed=7,
     )  # fmt: skip
     async with outside.channel(outside.token("trader", "tom")) as channel:
         decisions = decision_pb2_grpc.DecisionServiceStub(channel)

@@ -16,7 +16,7 @@ from .conftest import without_models
 WISH = session.Wish(
     start=date(2009, 7, 1), end=date(2010, 6, 30), instruments=("AAPL", "MSFT"), account="demo", cash="1000000",
     currency="USD", method="RISK_PARITY", lookback=60, risk_aversion=5.0, maximum_weight=0.5, maximum_turnover=0.5,
-    short_allowed=False, quorum=2, seed=7,
+    short_allowed=False, seed=7,
 )  # fmt: skip
 RESET_S = 0.5
 CANCELED = decision_pb2.Session.STATE_CANCELED
@@ -27,7 +27,8 @@ async def test_decisions_say_that_the_breaker_is_open_and_the_agents_return(tmp_
     mesh = without_models().with_config("coordinator", {"breaker_failures": 2, "breaker_reset_s": RESET_S})
     async with asyncio.timeout(100), LocalSystem(tmp_path, mesh) as system:
         spec = session.spec(WISH)
-        spec.forecast_timeout_ns = 150_000_000
+        spec.policy.deadline_ns = 150_000_000
+        spec.policy.ClearField("hedge_after_ns")
         stub = system.stub(decision_pb2_grpc.DecisionServiceStub, "coordinator")
         await system.stop("technical_agent")
         created = await stub.CreateSession(decision_pb2.CreateSessionRequest(request_id=request_id("b"), spec=spec))

@@ -166,3 +166,14 @@ def test_the_key_stays_when_it_is_there_and_the_set_has_its_public_half_only(tmp
     (key,) = json.loads(tokens.jwks)["keys"]
     assert (key["kty"], key["crv"], key["alg"]) == ("EC", "P-256", "ES256")
     assert "d" not in key
+
+
+def test_a_viewer_sees_the_agents_and_a_trader_pauses_them():
+    roles, decisions = topology.load().edge.roles, "alphamesh.decision.v1.DecisionService"
+    reads, changes = (
+        {f"{decisions}/{name}" for name in names}
+        for names in (("ListAgents", "GetAgent"), ("PauseAgent", "ResumeAgent"))
+    )
+    for name, role in roles.items():
+        assert reads <= set(role.methods)
+        assert changes & set(role.methods) == (changes if name == "trader" else set())

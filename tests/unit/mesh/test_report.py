@@ -47,7 +47,7 @@ def facts() -> report.Facts:
                         agent_id="technical.trend",
                         agent_version="2",
                         instrument_index=[0, 1],
-                        abstentions=["IBM: REASON_NO_SIGNAL"],
+                        abstained=[decision_pb2.Abstained(reason="NO_SIGNAL", instrument_index=[2])],
                     )
                 ],
                 missing=[decision_pb2.MissingAgent(service="llm_agent", reason="deadline")],
@@ -62,6 +62,7 @@ def facts() -> report.Facts:
         ],
         fills=[fill(trading_pb2.SIDE_BUY, 10, 100, 1.5), fill(trading_pb2.SIDE_SELL, 4, 110, 1.0)],
         actions=[],
+        valuations=[],
         account=execution_pb2.Account(
             cash=usd(999_437.5),
             currencies=[execution_pb2.CurrencyBooks(cash=usd(999_437.5), funding=usd(1_000_000))],
@@ -300,6 +301,6 @@ def keys_of(value: object) -> set[str]:
 def test_every_key_is_documented(built):
     text = DOCUMENT.read_text()
     keys = {*built, *built["session"], *built["trades"][0], *built["positions"][0], *built["services"]["risk"]}
-    keys |= keys_of(built["risk"]) | keys_of(built["var_backtest"])
+    keys |= keys_of(built["agents"]) | keys_of(built["risk"]) | keys_of(built["var_backtest"])
     missing = sorted(key for key in keys if f"`{key}`" not in text)
     assert missing == []

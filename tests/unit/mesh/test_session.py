@@ -21,7 +21,6 @@ DEMO = Wish(
     maximum_weight=0.35,
     maximum_turnover=0.25,
     short_allowed=False,
-    quorum=2,
     seed=7,
 )
 

@@ -346,10 +346,15 @@ class ComputeForecastsRequest(_message.Message):
     DECISION_ID_FIELD_NUMBER: _builtins.int
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     AGENT_IDS_FIELD_NUMBER: _builtins.int
+    BUDGET_NS_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """Required. The decision that this serves."""
     snapshot_id: _builtins.str
     """Required. The one snapshot to read."""
+    budget_ns: _builtins.int
+    """Optional. Time within which the answer counts, in nanoseconds from the call's start. The call's own deadline may be
+    later, so that a late answer can be recorded; an agent that fits its work to the time left uses this.
+    """
     @_builtins.property
     def agent_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Optional. Only these agents; empty means all."""
@@ -360,12 +365,15 @@ class ComputeForecastsRequest(_message.Message):
         decision_id: _builtins.str = ...,
         snapshot_id: _builtins.str = ...,
         agent_ids: _abc.Iterable[_builtins.str] | None = ...,
+        budget_ns: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_ns", b"_budget_ns", "budget_ns", b"budget_ns"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ids", b"agent_ids", "decision_id", b"decision_id", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_ns", b"_budget_ns", "agent_ids", b"agent_ids", "budget_ns", b"budget_ns", "decision_id", b"decision_id", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__budget_ns: _TypeAlias = _typing.Literal["budget_ns"]  # noqa: Y015
+    _WhichOneofArgType__budget_ns: _TypeAlias = _typing.Literal["_budget_ns", b"_budget_ns"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__budget_ns) -> _WhichOneofReturnType__budget_ns | None: ...
 
 Global___ComputeForecastsRequest: _TypeAlias = ComputeForecastsRequest  # noqa: Y015
 

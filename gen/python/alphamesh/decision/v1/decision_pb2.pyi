@@ -3,6 +3,8 @@
 isort:skip_file
 """
 
+from alphamesh.decision.v1 import policy_pb2 as _policy_pb2
+from alphamesh.decision.v1 import roster_pb2 as _roster_pb2
 from alphamesh.type.v1 import money_pb2 as _money_pb2
 from alphamesh.type.v1 import trading_pb2 as _trading_pb2
 from collections import abc as _abc
@@ -34,9 +36,8 @@ class SessionSpec(_message.Message):
     INITIAL_CASH_FIELD_NUMBER: _builtins.int
     LOOKBACK_BARS_FIELD_NUMBER: _builtins.int
     MANDATE_FIELD_NUMBER: _builtins.int
-    QUORUM_FIELD_NUMBER: _builtins.int
-    FORECAST_TIMEOUT_NS_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
     start_ns: _builtins.int
     """Required. First trading day's start, Unix nanoseconds UTC, inclusive."""
     end_ns: _builtins.int
@@ -45,10 +46,6 @@ class SessionSpec(_message.Message):
     """Required. Account; opened with initial_cash."""
     lookback_bars: _builtins.int
     """Required. Bars of history in each snapshot; also the warm-up before start_ns."""
-    quorum: _builtins.int
-    """Required. Agents that must answer, else the cycle holds its positions."""
-    forecast_timeout_ns: _builtins.int
-    """Required. Time that agents have to answer."""
     seed: _builtins.int
     """Required. Seed of every random number in the session."""
     @_builtins.property
@@ -63,6 +60,10 @@ class SessionSpec(_message.Message):
     def mandate(self) -> Global___PortfolioMandate:
         """Required. How targets are made."""
 
+    @_builtins.property
+    def policy(self) -> _policy_pb2.CoordinationPolicy:
+        """Required. How its agents decide together."""
+
     def __init__(
         self,
         *,
@@ -73,13 +74,12 @@ class SessionSpec(_message.Message):
         initial_cash: _money_pb2.Money | None = ...,
         lookback_bars: _builtins.int = ...,
         mandate: Global___PortfolioMandate | None = ...,
-        quorum: _builtins.int = ...,
-        forecast_timeout_ns: _builtins.int = ...,
         seed: _builtins.int = ...,
+        policy: _policy_pb2.CoordinationPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["initial_cash", b"initial_cash", "mandate", b"mandate"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["initial_cash", b"initial_cash", "mandate", b"mandate", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "end_ns", b"end_ns", "forecast_timeout_ns", b"forecast_timeout_ns", "initial_cash", b"initial_cash", "instrument_ids", b"instrument_ids", "lookback_bars", b"lookback_bars", "mandate", b"mandate", "quorum", b"quorum", "seed", b"seed", "start_ns", b"start_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "end_ns", b"end_ns", "initial_cash", b"initial_cash", "instrument_ids", b"instrument_ids", "lookback_bars", b"lookback_bars", "mandate", b"mandate", "policy", b"policy", "seed", b"seed", "start_ns", b"start_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -238,6 +238,8 @@ class Decision(_message.Message):
         """Too few agents answered: positions are held."""
         OUTCOME_HOLD_RISK: Decision._Outcome.ValueType  # 4
         """Risk rejected the portfolio: positions are held or reduced."""
+        OUTCOME_HOLD_NO_RISK_VIEW: Decision._Outcome.ValueType  # 5
+        """The risk service gave no verdict, or has no policy in force: positions are held."""
 
     class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
         """What was decided."""
@@ -252,6 +254,8 @@ class Decision(_message.Message):
     """Too few agents answered: positions are held."""
     OUTCOME_HOLD_RISK: Decision.Outcome.ValueType  # 4
     """Risk rejected the portfolio: positions are held or reduced."""
+    OUTCOME_HOLD_NO_RISK_VIEW: Decision.Outcome.ValueType  # 5
+    """The risk service gave no verdict, or has no policy in force: positions are held."""
 
     DECISION_ID_FIELD_NUMBER: _builtins.int
     SESSION_ID_FIELD_NUMBER: _builtins.int
@@ -269,6 +273,11 @@ class Decision(_message.Message):
     ORDERS_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
+    REGIME_FIELD_NUMBER: _builtins.int
+    REALISED_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    VOICES_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """Output only. "<session_id>-<cycle>"."""
     session_id: _builtins.str
@@ -315,6 +324,26 @@ class Decision(_message.Message):
     def orders(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedOrder]:
         """Output only. Orders to submit; executed only after this event is durable."""
 
+    @_builtins.property
+    def regime(self) -> Global___MarketRegime:
+        """Optional. The market's regime; absent where it could not be told."""
+
+    @_builtins.property
+    def realised(self) -> _containers.RepeatedCompositeFieldContainer[Global___RealisedReturns]:
+        """Output only. What became of earlier forecasts: returns of the horizons that ended with this bar."""
+
+    @_builtins.property
+    def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___ForecastScore]:
+        """Output only. Scores of the forecasts that ended with this bar, on `realised`."""
+
+    @_builtins.property
+    def voices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Voice]:
+        """Output only. What each agent's voice weighed, and why."""
+
+    @_builtins.property
+    def rules(self) -> _containers.RepeatedCompositeFieldContainer[Global___AppliedRule]:
+        """Output only. Conflict rules of the policy that applied."""
+
     def __init__(
         self,
         *,
@@ -334,12 +363,19 @@ class Decision(_message.Message):
         orders: _abc.Iterable[Global___PlannedOrder] | None = ...,
         outcome: Global___Decision.Outcome.ValueType = ...,
         explanation: _builtins.str = ...,
+        regime: Global___MarketRegime | None = ...,
+        realised: _abc.Iterable[Global___RealisedReturns] | None = ...,
+        scores: _abc.Iterable[Global___ForecastScore] | None = ...,
+        voices: _abc.Iterable[Global___Voice] | None = ...,
+        rules: _abc.Iterable[Global___AppliedRule] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["aggregate", b"aggregate", "portfolio", b"portfolio", "risk", b"risk"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_regime", b"_regime", "aggregate", b"aggregate", "portfolio", b"portfolio", "regime", b"regime", "risk", b"risk"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "aggregate", b"aggregate", "as_of_ns", b"as_of_ns", "cycle", b"cycle", "decision_id", b"decision_id", "explanation", b"explanation", "instrument_ids", b"instrument_ids", "ledger_seq", b"ledger_seq", "missing", b"missing", "orders", b"orders", "outcome", b"outcome", "portfolio", b"portfolio", "risk", b"risk", "session_id", b"session_id", "signals", b"signals", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_regime", b"_regime", "account_id", b"account_id", "aggregate", b"aggregate", "as_of_ns", b"as_of_ns", "cycle", b"cycle", "decision_id", b"decision_id", "explanation", b"explanation", "instrument_ids", b"instrument_ids", "ledger_seq", b"ledger_seq", "missing", b"missing", "orders", b"orders", "outcome", b"outcome", "portfolio", b"portfolio", "realised", b"realised", "regime", b"regime", "risk", b"risk", "rules", b"rules", "scores", b"scores", "session_id", b"session_id", "signals", b"signals", "snapshot_id", b"snapshot_id", "voices", b"voices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__regime: _TypeAlias = _typing.Literal["regime"]  # noqa: Y015
+    _WhichOneofArgType__regime: _TypeAlias = _typing.Literal["_regime", b"_regime"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__regime) -> _WhichOneofReturnType__regime | None: ...
 
 Global___Decision: _TypeAlias = Decision  # noqa: Y015
 
@@ -357,10 +393,11 @@ class Signal(_message.Message):
     EXPECTED_RETURN_FIELD_NUMBER: _builtins.int
     VOLATILITY_FIELD_NUMBER: _builtins.int
     CONFIDENCE_FIELD_NUMBER: _builtins.int
-    ABSTENTIONS_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
     EVIDENCE_NAME_FIELD_NUMBER: _builtins.int
     EVIDENCE_VALUE_FIELD_NUMBER: _builtins.int
+    ABSTAINED_FIELD_NUMBER: _builtins.int
+    EVIDENCE_SHA256_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """Output only. Agent."""
     agent_version: _builtins.str
@@ -371,6 +408,10 @@ class Signal(_message.Message):
     """Output only. Horizon, in bars."""
     degraded: _builtins.str
     """Optional. What was missing when a fallback answered."""
+    evidence_sha256: _builtins.str
+    """Optional. In place of evidence_value where the decision's evidence would be too large: hex sha256 of the values,
+    row after row, as little-endian doubles. The same agent version on the same snapshot gives them again.
+    """
     @_builtins.property
     def instrument_index(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Output only. Rows with an estimate."""
@@ -388,16 +429,16 @@ class Signal(_message.Message):
         """Output only. Confidences."""
 
     @_builtins.property
-    def abstentions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Output only. Abstentions: "<instrument_id>: <reason>"."""
-
-    @_builtins.property
     def evidence_name(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Output only. Features used: names."""
 
     @_builtins.property
     def evidence_value(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Output only. Features used: values, one row of instrument_index.size() per name."""
+
+    @_builtins.property
+    def abstained(self) -> _containers.RepeatedCompositeFieldContainer[Global___Abstained]:
+        """Output only. What it did not estimate, and why."""
 
     def __init__(
         self,
@@ -410,25 +451,319 @@ class Signal(_message.Message):
         expected_return: _abc.Iterable[_builtins.float] | None = ...,
         volatility: _abc.Iterable[_builtins.float] | None = ...,
         confidence: _abc.Iterable[_builtins.float] | None = ...,
-        abstentions: _abc.Iterable[_builtins.str] | None = ...,
         degraded: _builtins.str | None = ...,
         evidence_name: _abc.Iterable[_builtins.str] | None = ...,
         evidence_value: _abc.Iterable[_builtins.float] | None = ...,
+        abstained: _abc.Iterable[Global___Abstained] | None = ...,
+        evidence_sha256: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_degraded", b"_degraded", "_model_version", b"_model_version", "degraded", b"degraded", "model_version", b"model_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_degraded", b"_degraded", "_evidence_sha256", b"_evidence_sha256", "_model_version", b"_model_version", "degraded", b"degraded", "evidence_sha256", b"evidence_sha256", "model_version", b"model_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_degraded", b"_degraded", "_model_version", b"_model_version", "abstentions", b"abstentions", "agent_id", b"agent_id", "agent_version", b"agent_version", "confidence", b"confidence", "degraded", b"degraded", "evidence_name", b"evidence_name", "evidence_value", b"evidence_value", "expected_return", b"expected_return", "horizon_bars", b"horizon_bars", "instrument_index", b"instrument_index", "model_version", b"model_version", "volatility", b"volatility"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_degraded", b"_degraded", "_evidence_sha256", b"_evidence_sha256", "_model_version", b"_model_version", "abstained", b"abstained", "agent_id", b"agent_id", "agent_version", b"agent_version", "confidence", b"confidence", "degraded", b"degraded", "evidence_name", b"evidence_name", "evidence_sha256", b"evidence_sha256", "evidence_value", b"evidence_value", "expected_return", b"expected_return", "horizon_bars", b"horizon_bars", "instrument_index", b"instrument_index", "model_version", b"model_version", "volatility", b"volatility"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__degraded: _TypeAlias = _typing.Literal["degraded"]  # noqa: Y015
     _WhichOneofArgType__degraded: _TypeAlias = _typing.Literal["_degraded", b"_degraded"]  # noqa: Y015
+    _WhichOneofReturnType__evidence_sha256: _TypeAlias = _typing.Literal["evidence_sha256"]  # noqa: Y015
+    _WhichOneofArgType__evidence_sha256: _TypeAlias = _typing.Literal["_evidence_sha256", b"_evidence_sha256"]  # noqa: Y015
     _WhichOneofReturnType__model_version: _TypeAlias = _typing.Literal["model_version"]  # noqa: Y015
     _WhichOneofArgType__model_version: _TypeAlias = _typing.Literal["_model_version", b"_model_version"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__degraded) -> _WhichOneofReturnType__degraded | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__evidence_sha256) -> _WhichOneofReturnType__evidence_sha256 | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__model_version) -> _WhichOneofReturnType__model_version | None: ...
 
 Global___Signal: _TypeAlias = Signal  # noqa: Y015
+
+@_typing.final
+class Abstained(_message.Message):
+    """Instruments that an agent abstained from for one reason."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_INDEX_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Output only. Reason, as agent.v1.Abstention.Reason without its prefix."""
+    detail: _builtins.str
+    """Output only. What is missing, for a person."""
+    @_builtins.property
+    def instrument_index(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Rows."""
+
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        detail: _builtins.str = ...,
+        instrument_index: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "instrument_index", b"instrument_index", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Abstained: _TypeAlias = Abstained  # noqa: Y015
+
+@_typing.final
+class MarketRegime(_message.Message):
+    """The market as a whole, from the snapshot alone. docs/coordination.md has the model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    PROBABILITY_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    """Output only. The most probable regime."""
+    model: _builtins.str
+    """Output only. Model and its version."""
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. All regimes, calmest first."""
+
+    @_builtins.property
+    def probability(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Output only. Filtered probability of each."""
+
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        probability: _abc.Iterable[_builtins.float] | None = ...,
+        model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "labels", b"labels", "model", b"model", "probability", b"probability"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarketRegime: _TypeAlias = MarketRegime  # noqa: Y015
+
+@_typing.final
+class RealisedReturns(_message.Message):
+    """Returns over a horizon that ended with this bar: close now / close then - 1, from this snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HORIZON_BARS_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_INDEX_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    horizon_bars: _builtins.int
+    """Output only. Horizon, in bars."""
+    @_builtins.property
+    def instrument_index(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Rows with both closes."""
+
+    @_builtins.property
+    def value(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Output only. Simple returns."""
+
+    def __init__(
+        self,
+        *,
+        horizon_bars: _builtins.int = ...,
+        instrument_index: _abc.Iterable[_builtins.int] | None = ...,
+        value: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["horizon_bars", b"horizon_bars", "instrument_index", b"instrument_index", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RealisedReturns: _TypeAlias = RealisedReturns  # noqa: Y015
+
+@_typing.final
+class ForecastScore(_message.Message):
+    """Sums over the forecasts of one agent that ended with this bar: what its track record is made of. x is the expected
+    return and y the realised one, both in units of the forecast volatility; p = (1 + confidence) / 2.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    HORIZON_BARS_FIELD_NUMBER: _builtins.int
+    REGIME_FIELD_NUMBER: _builtins.int
+    FORECASTS_FIELD_NUMBER: _builtins.int
+    SUM_XY_FIELD_NUMBER: _builtins.int
+    SUM_XX_FIELD_NUMBER: _builtins.int
+    SUM_YY_FIELD_NUMBER: _builtins.int
+    CROSS_SECTIONAL_FIELD_NUMBER: _builtins.int
+    SUM_BRIER_FIELD_NUMBER: _builtins.int
+    SUM_ABSOLUTE_ERROR_FIELD_NUMBER: _builtins.int
+    STATED_FIELD_NUMBER: _builtins.int
+    HITS_FIELD_NUMBER: _builtins.int
+    SUM_P_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    """Output only. Agent."""
+    version: _builtins.str
+    """Output only. Version that forecast: "<agent version>", or "<agent version>+<model version>"."""
+    horizon_bars: _builtins.int
+    """Output only. Horizon, in bars."""
+    regime: _builtins.str
+    """Optional. Regime when it forecast."""
+    forecasts: _builtins.int
+    """Output only. Forecasts scored."""
+    sum_xy: _builtins.float
+    """Output only. Sum of x y."""
+    sum_xx: _builtins.float
+    """Output only. Sum of x x."""
+    sum_yy: _builtins.float
+    """Output only. Sum of y y."""
+    cross_sectional: _builtins.float
+    """Optional. Cross-sectional correlation; absent below five instruments, or without variation."""
+    sum_brier: _builtins.float
+    """Output only. Sum of (p - hit)^2 over stated directions."""
+    sum_absolute_error: _builtins.float
+    """Output only. Sum of absolute errors of the expected return."""
+    @_builtins.property
+    def stated(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Stated directions by calibration bin: five equal ones from p = 0.5 to 1."""
+
+    @_builtins.property
+    def hits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Those that came true, by bin."""
+
+    @_builtins.property
+    def sum_p(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Output only. Sum of p, by bin."""
+
+    def __init__(
+        self,
+        *,
+        agent_id: _builtins.str = ...,
+        version: _builtins.str = ...,
+        horizon_bars: _builtins.int = ...,
+        regime: _builtins.str | None = ...,
+        forecasts: _builtins.int = ...,
+        sum_xy: _builtins.float = ...,
+        sum_xx: _builtins.float = ...,
+        sum_yy: _builtins.float = ...,
+        cross_sectional: _builtins.float | None = ...,
+        sum_brier: _builtins.float = ...,
+        sum_absolute_error: _builtins.float = ...,
+        stated: _abc.Iterable[_builtins.int] | None = ...,
+        hits: _abc.Iterable[_builtins.int] | None = ...,
+        sum_p: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cross_sectional", b"_cross_sectional", "_regime", b"_regime", "cross_sectional", b"cross_sectional", "regime", b"regime"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cross_sectional", b"_cross_sectional", "_regime", b"_regime", "agent_id", b"agent_id", "cross_sectional", b"cross_sectional", "forecasts", b"forecasts", "hits", b"hits", "horizon_bars", b"horizon_bars", "regime", b"regime", "stated", b"stated", "sum_absolute_error", b"sum_absolute_error", "sum_brier", b"sum_brier", "sum_p", b"sum_p", "sum_xx", b"sum_xx", "sum_xy", b"sum_xy", "sum_yy", b"sum_yy", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cross_sectional: _TypeAlias = _typing.Literal["cross_sectional"]  # noqa: Y015
+    _WhichOneofArgType__cross_sectional: _TypeAlias = _typing.Literal["_cross_sectional", b"_cross_sectional"]  # noqa: Y015
+    _WhichOneofReturnType__regime: _TypeAlias = _typing.Literal["regime"]  # noqa: Y015
+    _WhichOneofArgType__regime: _TypeAlias = _typing.Literal["_regime", b"_regime"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cross_sectional) -> _WhichOneofReturnType__cross_sectional | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__regime) -> _WhichOneofReturnType__regime | None: ...
+
+Global___ForecastScore: _TypeAlias = ForecastScore  # noqa: Y015
+
+@_typing.final
+class Voice(_message.Message):
+    """What an agent's voice weighed in a decision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    OBSERVATIONS_FIELD_NUMBER: _builtins.int
+    INFORMATION_COEFFICIENT_FIELD_NUMBER: _builtins.int
+    BRIER_FIELD_NUMBER: _builtins.int
+    SKILL_FIELD_NUMBER: _builtins.int
+    SHARE_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    """Output only. Agent."""
+    version: _builtins.str
+    """Output only. Version: "<agent version>", or "<agent version>+<model version>"."""
+    state: _roster_pb2.AgentState.ValueType
+    """Output only. Whether it is heard."""
+    observations: _builtins.float
+    """Output only. Independent observations of its version, in all regimes."""
+    information_coefficient: _builtins.float
+    """Output only. Information coefficient, shrunk: measured in this regime towards all regimes, those towards the prior."""
+    brier: _builtins.float
+    """Output only. Brier score, shrunk towards a coin's 0.25."""
+    skill: _builtins.float
+    """Output only. Skill within floor and cap."""
+    share: _builtins.float
+    """Output only. Effective share: 1 for an idea of its own, a fifth for one of five copies."""
+    weight: _builtins.float
+    """Output only. skill x share, 0 when it is not heard: what its confidences are multiplied with."""
+    def __init__(
+        self,
+        *,
+        agent_id: _builtins.str = ...,
+        version: _builtins.str = ...,
+        state: _roster_pb2.AgentState.ValueType = ...,
+        observations: _builtins.float = ...,
+        information_coefficient: _builtins.float = ...,
+        brier: _builtins.float = ...,
+        skill: _builtins.float = ...,
+        share: _builtins.float = ...,
+        weight: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "brier", b"brier", "information_coefficient", b"information_coefficient", "observations", b"observations", "share", b"share", "skill", b"skill", "state", b"state", "version", b"version", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Voice: _TypeAlias = Voice  # noqa: Y015
+
+@_typing.final
+class AppliedRule(_message.Message):
+    """A conflict rule that applied."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RULE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_INDEX_FIELD_NUMBER: _builtins.int
+    EFFECT_FIELD_NUMBER: _builtins.int
+    rule: _builtins.str
+    """Output only. Its name in the policy."""
+    kind: _builtins.str
+    """Output only. "PRIORITY" or "VETO"."""
+    effect: _builtins.str
+    """Output only. What it did, in one sentence."""
+    @_builtins.property
+    def agent_id(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. Agents that it spoke for."""
+
+    @_builtins.property
+    def instrument_index(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Rows that it applied to."""
+
+    def __init__(
+        self,
+        *,
+        rule: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        agent_id: _abc.Iterable[_builtins.str] | None = ...,
+        instrument_index: _abc.Iterable[_builtins.int] | None = ...,
+        effect: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "effect", b"effect", "instrument_index", b"instrument_index", "kind", b"kind", "rule", b"rule"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AppliedRule: _TypeAlias = AppliedRule  # noqa: Y015
 
 @_typing.final
 class MissingAgent(_message.Message):
@@ -436,21 +771,76 @@ class MissingAgent(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Cause:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _CauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[MissingAgent._Cause.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        CAUSE_UNSPECIFIED: MissingAgent._Cause.ValueType  # 0
+        """Not stated."""
+        CAUSE_LATE: MissingAgent._Cause.ValueType  # 1
+        """No answer within the deadline."""
+        CAUSE_AWAY: MissingAgent._Cause.ValueType  # 2
+        """The service is away, or its breaker is open."""
+        CAUSE_FAILED: MissingAgent._Cause.ValueType  # 3
+        """The call failed."""
+        CAUSE_OTHER_SNAPSHOT: MissingAgent._Cause.ValueType  # 4
+        """Another snapshot, or data with another hash."""
+        CAUSE_UNKNOWN_INSTRUMENT: MissingAgent._Cause.ValueType  # 5
+        """A row that the snapshot does not have."""
+        CAUSE_INCONSISTENT: MissingAgent._Cause.ValueType  # 6
+        """An instrument both estimated and abstained from, twice, or neither."""
+        CAUSE_UNKNOWN_AGENT: MissingAgent._Cause.ValueType  # 7
+        """An agent that the service does not list."""
+        CAUSE_DUPLICATE_AGENT: MissingAgent._Cause.ValueType  # 8
+        """An agent twice, or one that another service answers for."""
+        CAUSE_INVALID: MissingAgent._Cause.ValueType  # 9
+        """A value that the contract forbids: not finite, out of range, columns of different length."""
+
+    class Cause(_Cause, metaclass=_CauseEnumTypeWrapper):
+        """Kinds of failures."""
+
+    CAUSE_UNSPECIFIED: MissingAgent.Cause.ValueType  # 0
+    """Not stated."""
+    CAUSE_LATE: MissingAgent.Cause.ValueType  # 1
+    """No answer within the deadline."""
+    CAUSE_AWAY: MissingAgent.Cause.ValueType  # 2
+    """The service is away, or its breaker is open."""
+    CAUSE_FAILED: MissingAgent.Cause.ValueType  # 3
+    """The call failed."""
+    CAUSE_OTHER_SNAPSHOT: MissingAgent.Cause.ValueType  # 4
+    """Another snapshot, or data with another hash."""
+    CAUSE_UNKNOWN_INSTRUMENT: MissingAgent.Cause.ValueType  # 5
+    """A row that the snapshot does not have."""
+    CAUSE_INCONSISTENT: MissingAgent.Cause.ValueType  # 6
+    """An instrument both estimated and abstained from, twice, or neither."""
+    CAUSE_UNKNOWN_AGENT: MissingAgent.Cause.ValueType  # 7
+    """An agent that the service does not list."""
+    CAUSE_DUPLICATE_AGENT: MissingAgent.Cause.ValueType  # 8
+    """An agent twice, or one that another service answers for."""
+    CAUSE_INVALID: MissingAgent.Cause.ValueType  # 9
+    """A value that the contract forbids: not finite, out of range, columns of different length."""
+
     SERVICE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """Output only. Service."""
     reason: _builtins.str
     """Output only. Why."""
+    cause: Global___MissingAgent.Cause.ValueType
+    """Output only. What kind of failure it was."""
     def __init__(
         self,
         *,
         service: _builtins.str = ...,
         reason: _builtins.str = ...,
+        cause: Global___MissingAgent.Cause.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "service", b"service"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "reason", b"reason", "service", b"service"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -657,7 +1047,7 @@ class StepLatency(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     ELAPSED_NS_FIELD_NUMBER: _builtins.int
     step: _builtins.str
-    """Output only. Step: "advance_market", "snapshot", "sync_market", "forecast", "aggregate",
+    """Output only. Step: "advance_market", "snapshot", "sync_market", "forecast", "score" (meanwhile), "aggregate",
     "portfolio", "risk", "record", "submit", "cycle".
     """
     elapsed_ns: _builtins.int
@@ -1073,7 +1463,7 @@ class ListDecisionsRequest(_message.Message):
     session_id: _builtins.str
     """Required. Session."""
     page_size: _builtins.int
-    """Optional. At most this many; 0 means 100."""
+    """Optional. At most this many; 0 means 100. Fewer come where decisions are large."""
     page_token: _builtins.str
     """Optional. next_page_token of the page before."""
     def __init__(
@@ -1118,3 +1508,211 @@ class ListDecisionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListDecisionsResponse: _TypeAlias = ListDecisionsResponse  # noqa: Y015
+
+@_typing.final
+class ListAgentsRequest(_message.Message):
+    """Request of ListAgents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Optional. At most this many; 0 means 500."""
+    page_token: _builtins.str
+    """Optional. next_page_token of the page before."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAgentsRequest: _TypeAlias = ListAgentsRequest  # noqa: Y015
+
+@_typing.final
+class ListAgentsResponse(_message.Message):
+    """Response of ListAgents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Output only. Empty on the last page."""
+    @_builtins.property
+    def agents(self) -> _containers.RepeatedCompositeFieldContainer[_roster_pb2.RegisteredAgent]:
+        """Output only. One page."""
+
+    def __init__(
+        self,
+        *,
+        agents: _abc.Iterable[_roster_pb2.RegisteredAgent] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents", b"agents", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAgentsResponse: _TypeAlias = ListAgentsResponse  # noqa: Y015
+
+@_typing.final
+class GetAgentRequest(_message.Message):
+    """Request of GetAgent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    """Required. Agent."""
+    def __init__(
+        self,
+        *,
+        agent_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAgentRequest: _TypeAlias = GetAgentRequest  # noqa: Y015
+
+@_typing.final
+class GetAgentResponse(_message.Message):
+    """Response of GetAgent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def agent(self) -> _roster_pb2.RegisteredAgent:
+        """Output only. The agent."""
+
+    def __init__(
+        self,
+        *,
+        agent: _roster_pb2.RegisteredAgent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAgentResponse: _TypeAlias = GetAgentResponse  # noqa: Y015
+
+@_typing.final
+class PauseAgentRequest(_message.Message):
+    """Request of PauseAgent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required. Idempotency key."""
+    agent_id: _builtins.str
+    """Required. Agent."""
+    reason: _builtins.str
+    """Required. Why; it is recorded."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseAgentRequest: _TypeAlias = PauseAgentRequest  # noqa: Y015
+
+@_typing.final
+class PauseAgentResponse(_message.Message):
+    """Response of PauseAgent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def agent(self) -> _roster_pb2.RegisteredAgent:
+        """Output only. The agent as it is now."""
+
+    def __init__(
+        self,
+        *,
+        agent: _roster_pb2.RegisteredAgent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseAgentResponse: _TypeAlias = PauseAgentResponse  # noqa: Y015
+
+@_typing.final
+class ResumeAgentRequest(_message.Message):
+    """Request of ResumeAgent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required. Idempotency key."""
+    agent_id: _builtins.str
+    """Required. Agent."""
+    reason: _builtins.str
+    """Required. Why; it is recorded."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeAgentRequest: _TypeAlias = ResumeAgentRequest  # noqa: Y015
+
+@_typing.final
+class ResumeAgentResponse(_message.Message):
+    """Response of ResumeAgent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def agent(self) -> _roster_pb2.RegisteredAgent:
+        """Output only. The agent as it is now."""
+
+    def __init__(
+        self,
+        *,
+        agent: _roster_pb2.RegisteredAgent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeAgentResponse: _TypeAlias = ResumeAgentResponse  # noqa: Y015

@@ -71,6 +71,26 @@ class DecisionServiceStub:
                 request_serializer=alphamesh_dot_decision_dot_v1_dot_decision__pb2.ListDecisionsRequest.SerializeToString,
                 response_deserializer=alphamesh_dot_decision_dot_v1_dot_decision__pb2.ListDecisionsResponse.FromString,
                 _registered_method=True)
+        self.ListAgents = channel.unary_unary(
+                '/alphamesh.decision.v1.DecisionService/ListAgents',
+                request_serializer=alphamesh_dot_decision_dot_v1_dot_decision__pb2.ListAgentsRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_decision_dot_v1_dot_decision__pb2.ListAgentsResponse.FromString,
+                _registered_method=True)
+        self.GetAgent = channel.unary_unary(
+                '/alphamesh.decision.v1.DecisionService/GetAgent',
+                request_serializer=alphamesh_dot_decision_dot_v1_dot_decision__pb2.GetAgentRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_decision_dot_v1_dot_decision__pb2.GetAgentResponse.FromString,
+                _registered_method=True)
+        self.PauseAgent = channel.unary_unary(
+                '/alphamesh.decision.v1.DecisionService/PauseAgent',
+                request_serializer=alphamesh_dot_decision_dot_v1_dot_decision__pb2.PauseAgentRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_decision_dot_v1_dot_decision__pb2.PauseAgentResponse.FromString,
+                _registered_method=True)
+        self.ResumeAgent = channel.unary_unary(
+                '/alphamesh.decision.v1.DecisionService/ResumeAgent',
+                request_serializer=alphamesh_dot_decision_dot_v1_dot_decision__pb2.ResumeAgentRequest.SerializeToString,
+                response_deserializer=alphamesh_dot_decision_dot_v1_dot_decision__pb2.ResumeAgentResponse.FromString,
+                _registered_method=True)
 
 
 class DecisionServiceServicer:
@@ -133,6 +153,37 @@ class DecisionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAgents(self, request, context):
+        """Lists the agents that were seen, by agent_id, with state and track record.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAgent(self, request, context):
+        """Reads one agent.
+        Errors: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseAgent(self, request, context):
+        """From the next decision on the agent is recorded and weighs nothing, until it is resumed.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (it is paused).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeAgent(self, request, context):
+        """The agent is active again, whether a person paused it or it was quarantined.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (it is active).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DecisionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -170,6 +221,26 @@ def add_DecisionServiceServicer_to_server(servicer, server):
                     servicer.ListDecisions,
                     request_deserializer=alphamesh_dot_decision_dot_v1_dot_decision__pb2.ListDecisionsRequest.FromString,
                     response_serializer=alphamesh_dot_decision_dot_v1_dot_decision__pb2.ListDecisionsResponse.SerializeToString,
+            ),
+            'ListAgents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAgents,
+                    request_deserializer=alphamesh_dot_decision_dot_v1_dot_decision__pb2.ListAgentsRequest.FromString,
+                    response_serializer=alphamesh_dot_decision_dot_v1_dot_decision__pb2.ListAgentsResponse.SerializeToString,
+            ),
+            'GetAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAgent,
+                    request_deserializer=alphamesh_dot_decision_dot_v1_dot_decision__pb2.GetAgentRequest.FromString,
+                    response_serializer=alphamesh_dot_decision_dot_v1_dot_decision__pb2.GetAgentResponse.SerializeToString,
+            ),
+            'PauseAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseAgent,
+                    request_deserializer=alphamesh_dot_decision_dot_v1_dot_decision__pb2.PauseAgentRequest.FromString,
+                    response_serializer=alphamesh_dot_decision_dot_v1_dot_decision__pb2.PauseAgentResponse.SerializeToString,
+            ),
+            'ResumeAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeAgent,
+                    request_deserializer=alphamesh_dot_decision_dot_v1_dot_decision__pb2.ResumeAgentRequest.FromString,
+                    response_serializer=alphamesh_dot_decision_dot_v1_dot_decision__pb2.ResumeAgentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -363,6 +434,114 @@ class DecisionService:
             '/alphamesh.decision.v1.DecisionService/ListDecisions',
             alphamesh_dot_decision_dot_v1_dot_decision__pb2.ListDecisionsRequest.SerializeToString,
             alphamesh_dot_decision_dot_v1_dot_decision__pb2.ListDecisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAgents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.decision.v1.DecisionService/ListAgents',
+            alphamesh_dot_decision_dot_v1_dot_decision__pb2.ListAgentsRequest.SerializeToString,
+            alphamesh_dot_decision_dot_v1_dot_decision__pb2.ListAgentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.decision.v1.DecisionService/GetAgent',
+            alphamesh_dot_decision_dot_v1_dot_decision__pb2.GetAgentRequest.SerializeToString,
+            alphamesh_dot_decision_dot_v1_dot_decision__pb2.GetAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.decision.v1.DecisionService/PauseAgent',
+            alphamesh_dot_decision_dot_v1_dot_decision__pb2.PauseAgentRequest.SerializeToString,
+            alphamesh_dot_decision_dot_v1_dot_decision__pb2.PauseAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/alphamesh.decision.v1.DecisionService/ResumeAgent',
+            alphamesh_dot_decision_dot_v1_dot_decision__pb2.ResumeAgentRequest.SerializeToString,
+            alphamesh_dot_decision_dot_v1_dot_decision__pb2.ResumeAgentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -60,6 +60,20 @@ class DecisionServiceStub:
     """
     ListDecisions: _grpc.UnaryUnaryMultiCallable[_decision_pb2.ListDecisionsRequest, _decision_pb2.ListDecisionsResponse]
     """Lists decisions, oldest first."""
+    ListAgents: _grpc.UnaryUnaryMultiCallable[_decision_pb2.ListAgentsRequest, _decision_pb2.ListAgentsResponse]
+    """Lists the agents that were seen, by agent_id, with state and track record."""
+    GetAgent: _grpc.UnaryUnaryMultiCallable[_decision_pb2.GetAgentRequest, _decision_pb2.GetAgentResponse]
+    """Reads one agent.
+    Errors: NOT_FOUND.
+    """
+    PauseAgent: _grpc.UnaryUnaryMultiCallable[_decision_pb2.PauseAgentRequest, _decision_pb2.PauseAgentResponse]
+    """From the next decision on the agent is recorded and weighs nothing, until it is resumed.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (it is paused).
+    """
+    ResumeAgent: _grpc.UnaryUnaryMultiCallable[_decision_pb2.ResumeAgentRequest, _decision_pb2.ResumeAgentResponse]
+    """The agent is active again, whether a person paused it or it was quarantined.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (it is active).
+    """
 
 @_typing.type_check_only
 class DecisionServiceAsyncStub(DecisionServiceStub):
@@ -93,6 +107,20 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     """
     ListDecisions: _aio.UnaryUnaryMultiCallable[_decision_pb2.ListDecisionsRequest, _decision_pb2.ListDecisionsResponse]  # type: ignore[assignment]
     """Lists decisions, oldest first."""
+    ListAgents: _aio.UnaryUnaryMultiCallable[_decision_pb2.ListAgentsRequest, _decision_pb2.ListAgentsResponse]  # type: ignore[assignment]
+    """Lists the agents that were seen, by agent_id, with state and track record."""
+    GetAgent: _aio.UnaryUnaryMultiCallable[_decision_pb2.GetAgentRequest, _decision_pb2.GetAgentResponse]  # type: ignore[assignment]
+    """Reads one agent.
+    Errors: NOT_FOUND.
+    """
+    PauseAgent: _aio.UnaryUnaryMultiCallable[_decision_pb2.PauseAgentRequest, _decision_pb2.PauseAgentResponse]  # type: ignore[assignment]
+    """From the next decision on the agent is recorded and weighs nothing, until it is resumed.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (it is paused).
+    """
+    ResumeAgent: _aio.UnaryUnaryMultiCallable[_decision_pb2.ResumeAgentRequest, _decision_pb2.ResumeAgentResponse]  # type: ignore[assignment]
+    """The agent is active again, whether a person paused it or it was quarantined.
+    Errors: NOT_FOUND, FAILED_PRECONDITION (it is active).
+    """
 
 class DecisionServiceServicer(metaclass=_abc_1.ABCMeta):
     """One decision at a time: one snapshot for all, forecasts within a deadline, one aggregation, one
@@ -165,5 +193,43 @@ class DecisionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_decision_pb2.ListDecisionsResponse, _abc.Awaitable[_decision_pb2.ListDecisionsResponse]]:
         """Lists decisions, oldest first."""
+
+    @_abc_1.abstractmethod
+    def ListAgents(
+        self,
+        request: _decision_pb2.ListAgentsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_decision_pb2.ListAgentsResponse, _abc.Awaitable[_decision_pb2.ListAgentsResponse]]:
+        """Lists the agents that were seen, by agent_id, with state and track record."""
+
+    @_abc_1.abstractmethod
+    def GetAgent(
+        self,
+        request: _decision_pb2.GetAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_decision_pb2.GetAgentResponse, _abc.Awaitable[_decision_pb2.GetAgentResponse]]:
+        """Reads one agent.
+        Errors: NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def PauseAgent(
+        self,
+        request: _decision_pb2.PauseAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_decision_pb2.PauseAgentResponse, _abc.Awaitable[_decision_pb2.PauseAgentResponse]]:
+        """From the next decision on the agent is recorded and weighs nothing, until it is resumed.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (it is paused).
+        """
+
+    @_abc_1.abstractmethod
+    def ResumeAgent(
+        self,
+        request: _decision_pb2.ResumeAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_decision_pb2.ResumeAgentResponse, _abc.Awaitable[_decision_pb2.ResumeAgentResponse]]:
+        """The agent is active again, whether a person paused it or it was quarantined.
+        Errors: NOT_FOUND, FAILED_PRECONDITION (it is active).
+        """
 
 def add_DecisionServiceServicer_to_server(servicer: DecisionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

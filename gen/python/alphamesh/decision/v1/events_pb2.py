@@ -23,19 +23,26 @@ _sym_db = _symbol_database.Default()
 
 
 from alphamesh.decision.v1 import decision_pb2 as alphamesh_dot_decision_dot_v1_dot_decision__pb2
+from alphamesh.decision.v1 import roster_pb2 as alphamesh_dot_decision_dot_v1_dot_roster__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"alphamesh/decision/v1/events.proto\x12\x15\x61lphamesh.decision.v1\x1a$alphamesh/decision/v1/decision.proto\"V\n\x0eSessionStarted\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.alphamesh.decision.v1.Session\x12\x13\n\x0bledger_hash\x18\x02 \x01(\x0c\"A\n\x0c\x44\x65\x63isionMade\x12\x31\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1f.alphamesh.decision.v1.Decision\"h\n\x0cSessionEnded\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.alphamesh.decision.v1.Session\x12\x13\n\x0bledger_hash\x18\x02 \x01(\x0c\x12\x12\n\nledger_seq\x18\x03 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"alphamesh/decision/v1/events.proto\x12\x15\x61lphamesh.decision.v1\x1a$alphamesh/decision/v1/decision.proto\x1a\"alphamesh/decision/v1/roster.proto\"V\n\x0eSessionStarted\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.alphamesh.decision.v1.Session\x12\x13\n\x0bledger_hash\x18\x02 \x01(\x0c\"A\n\x0c\x44\x65\x63isionMade\x12\x31\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1f.alphamesh.decision.v1.Decision\"U\n\nAnswerLate\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x11\n\tagent_ids\x18\x03 \x03(\t\x12\x0e\n\x06result\x18\x04 \x01(\t\"S\n\x0f\x41gentRegistered\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\"\xb6\x01\n\x11\x41gentStateChanged\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x35\n\nfrom_state\x18\x02 \x01(\x0e\x32!.alphamesh.decision.v1.AgentState\x12\x33\n\x08to_state\x18\x03 \x01(\x0e\x32!.alphamesh.decision.v1.AgentState\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x05 \x01(\t\"h\n\x0cSessionEnded\x12/\n\x07session\x18\x01 \x01(\x0b\x32\x1e.alphamesh.decision.v1.Session\x12\x13\n\x0bledger_hash\x18\x02 \x01(\x0c\x12\x12\n\nledger_seq\x18\x03 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'alphamesh.decision.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SESSIONSTARTED']._serialized_start=99
-  _globals['_SESSIONSTARTED']._serialized_end=185
-  _globals['_DECISIONMADE']._serialized_start=187
-  _globals['_DECISIONMADE']._serialized_end=252
-  _globals['_SESSIONENDED']._serialized_start=254
-  _globals['_SESSIONENDED']._serialized_end=358
+  _globals['_SESSIONSTARTED']._serialized_start=135
+  _globals['_SESSIONSTARTED']._serialized_end=221
+  _globals['_DECISIONMADE']._serialized_start=223
+  _globals['_DECISIONMADE']._serialized_end=288
+  _globals['_ANSWERLATE']._serialized_start=290
+  _globals['_ANSWERLATE']._serialized_end=375
+  _globals['_AGENTREGISTERED']._serialized_start=377
+  _globals['_AGENTREGISTERED']._serialized_end=460
+  _globals['_AGENTSTATECHANGED']._serialized_start=463
+  _globals['_AGENTSTATECHANGED']._serialized_end=645
+  _globals['_SESSIONENDED']._serialized_start=647
+  _globals['_SESSIONENDED']._serialized_end=751
 # @@protoc_insertion_point(module_scope)

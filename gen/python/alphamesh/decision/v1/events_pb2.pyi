@@ -4,8 +4,11 @@ isort:skip_file
 """
 
 from alphamesh.decision.v1 import decision_pb2 as _decision_pb2
+from alphamesh.decision.v1 import roster_pb2 as _roster_pb2
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -68,6 +71,114 @@ class DecisionMade(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DecisionMade: _TypeAlias = DecisionMade  # noqa: Y015
+
+@_typing.final
+class AnswerLate(_message.Message):
+    """An answer came after the deadline. It is no part of the decision, and nothing depends on it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    AGENT_IDS_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    decision_id: _builtins.str
+    """Output only. Decision that it was for."""
+    service: _builtins.str
+    """Output only. Service that answered."""
+    result: _builtins.str
+    """Output only. What became of it: "ANSWERED", or why it would have been refused."""
+    @_builtins.property
+    def agent_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. Agents in the answer; none when it would have been refused."""
+
+    def __init__(
+        self,
+        *,
+        decision_id: _builtins.str = ...,
+        service: _builtins.str = ...,
+        agent_ids: _abc.Iterable[_builtins.str] | None = ...,
+        result: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ids", b"agent_ids", "decision_id", b"decision_id", "result", b"result", "service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerLate: _TypeAlias = AnswerLate  # noqa: Y015
+
+@_typing.final
+class AgentRegistered(_message.Message):
+    """An agent was seen for the first time, or with another version, service or kind."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    """Output only. Agent."""
+    service: _builtins.str
+    """Output only. Service that it answers from."""
+    kind: _builtins.str
+    """Output only. Kind, as agent.v1.Agent.Kind without its prefix."""
+    version: _builtins.str
+    """Output only. Version, as ListAgents states it."""
+    def __init__(
+        self,
+        *,
+        agent_id: _builtins.str = ...,
+        service: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "kind", b"kind", "service", b"service", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgentRegistered: _TypeAlias = AgentRegistered  # noqa: Y015
+
+@_typing.final
+class AgentStateChanged(_message.Message):
+    """An agent is heard from now on, or is not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    FROM_STATE_FIELD_NUMBER: _builtins.int
+    TO_STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    """Output only. Agent."""
+    from_state: _roster_pb2.AgentState.ValueType
+    """Output only. State before."""
+    to_state: _roster_pb2.AgentState.ValueType
+    """Output only. State now."""
+    reason: _builtins.str
+    """Output only. Why: a person's words, or what was measured."""
+    decision_id: _builtins.str
+    """Output only. Decision after which it was changed; empty when a person did it."""
+    def __init__(
+        self,
+        *,
+        agent_id: _builtins.str = ...,
+        from_state: _roster_pb2.AgentState.ValueType = ...,
+        to_state: _roster_pb2.AgentState.ValueType = ...,
+        reason: _builtins.str = ...,
+        decision_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "decision_id", b"decision_id", "from_state", b"from_state", "reason", b"reason", "to_state", b"to_state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgentStateChanged: _TypeAlias = AgentStateChanged  # noqa: Y015
 
 @_typing.final
 class SessionEnded(_message.Message):

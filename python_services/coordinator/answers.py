@@ -1,0 +1,161 @@
+"""Reading an agent service's answer: taken whole, or refused whole with a cause. Pure.
+
+An agent is not trusted: its answer is checked as a request is, in vectors, for 25 agents speak about 500 instruments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from alphamesh.agent.v1 import agent_pb2
+from alphamesh.decision.v1 import decision_pb2
+
+from . import wire
+from .estimates import Estimate
+
+_Estimates, _Evidence = agent_pb2.Estimates, agent_pb2.Evidence
+Cause = decision_pb2.MissingAgent.Cause
+LONGEST_NAME = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Missing:
+    """Why an agent service has no part in a decision."""
+
+    cause: decision_pb2.MissingAgent.Cause.ValueType
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """One agent's forecast: as it came, and in arrays."""
+
+    forecast: agent_pb2.AgentForecast
+    estimate: Estimate
+    columns: Mapping[int, bytes]  # of forecast.estimates, packed, by field number
+    evidence: Sequence[tuple[str, bytes]]  # name, packed values
+
+
+def version_of(forecast: agent_pb2.AgentForecast) -> str:
+    """What a track record belongs to: the agent's version, with that of its model when it has one."""
+    if forecast.HasField("model_version"):
+        return f"{forecast.agent_version}+{forecast.model_version}"
+    return forecast.agent_version
+
+
+def read(
+    response: agent_pb2.ComputeForecastsResponse, snapshot_id: str, instruments: int, listed: Collection[str]
+) -> list[Said] | Missing:
+    """The forecasts of `response`. `listed`: agents that the service says it has."""
+    if response.snapshot_id != snapshot_id or response.data_sha256 != snapshot_id:
+        seen = f"{response.snapshot_id} with hash {response.data_sha256}"
+        return Missing(cause=Cause.CAUSE_OTHER_SNAPSHOT, reason=f"refused: it read snapshot {seen[:160]}")
+    names = [forecast.agent_id for forecast in response.forecasts]
+    for name in names:
+        if name not in listed:
+            return _refused(Cause.CAUSE_UNKNOWN_AGENT, name, "the service does not list it")
+    for name in names:
+        if names.count(name) > 1:
+            return _refused(Cause.CAUSE_DUPLICATE_AGENT, name, "it stands in the answer twice")
+    said = []
+    for forecast in response.forecasts:
+        found = _forecast(forecast, instruments)
+        if isinstance(found, Missing):
+            return found
+        said.append(found)
+    return said
+
+
+def without_duplicates(answers: Mapping[str, Sequence[Said] | Missing]) -> dict[str, Sequence[Said] | Missing]:
+    """Refuses every service that answers for an agent which an earlier one answers for."""
+    owners: dict[str, str] = {}
+    found: dict[str, Sequence[Said] | Missing] = {}
+    for service, answer in answers.items():
+        if not isinstance(answer, Missing):
+            names = [said.estimate.agent_id for said in answer]
+            taken = next((name for name in names if name in owners), None)
+            if taken is not None:
+                answer = _refused(Cause.CAUSE_DUPLICATE_AGENT, taken, f"{owners[taken]} answers for it")
+            else:
+                owners.update(dict.fromkeys(names, service))
+        found[service] = answer
+    return found
+
+
+def _forecast(forecast: agent_pb2.AgentForecast, instruments: int) -> Said | Missing:
+    name = forecast.agent_id
+    columns: dict[int, bytes] = {}
+    evidence: list[tuple[str, bytes]] = []
+    for number, payload in wire.fields(forecast.estimates.SerializeToString()):
+        if number == _Estimates.EVIDENCE_FIELD_NUMBER:
+            evidence.append(_evidence(payload))
+        else:
+            columns[number] = payload
+    estimate = Estimate(
+        agent_id=name,
+        version=version_of(forecast),
+        horizon_bars=forecast.horizon_bars,
+        instrument_index=wire.integers(columns.get(_Estimates.INSTRUMENT_INDEX_FIELD_NUMBER, b"")),
+        expected_return=wire.doubles(columns.get(_Estimates.EXPECTED_RETURN_FIELD_NUMBER, b"")),
+        volatility=wire.doubles(columns.get(_Estimates.VOLATILITY_FIELD_NUMBER, b"")),
+        confidence=wire.doubles(columns.get(_Estimates.CONFIDENCE_FIELD_NUMBER, b"")),
+    )
+    problem = _forbidden(estimate) or _forbidden_evidence(evidence, len(estimate.instrument_index))
+    if problem:
+        return _refused(Cause.CAUSE_INVALID, name, problem)
+    abstained = []
+    for abstention in forecast.abstentions:
+        if not abstention.reason:
+            return _refused(Cause.CAUSE_INVALID, name, "it abstains without a reason")
+        abstained.append(abstention.instrument_index)
+    rows = np.concatenate((estimate.instrument_index, np.array(abstained, np.int64)))
+    if len(rows) and rows.max() >= instruments:
+        problem = f"it speaks about row {rows.max()}, the snapshot has {instruments} instruments"
+        return _refused(Cause.CAUSE_UNKNOWN_INSTRUMENT, name, problem)
+    times = np.bincount(rows, minlength=instruments)
+    if (times != 1).any():
+        row = int(np.argmax(times != 1))
+        what = "neither estimated nor abstained from" if times[row] == 0 else f"answered for {times[row]} times"
+        return _refused(Cause.CAUSE_INCONSISTENT, name, f"row {row} is {what}")
+    return Said(forecast=forecast, estimate=estimate, columns=columns, evidence=evidence)
+
+
+def _forbidden(estimate: Estimate) -> str:
+    """What the contract forbids in it; empty when nothing."""
+    count = len(estimate.instrument_index)
+    if len(estimate.agent_id) > LONGEST_NAME or not 1 <= estimate.horizon_bars <= 10_000:
+        return f"horizon_bars {estimate.horizon_bars} is not in 1..10000, or its name is too long"
+    if len(estimate.volatility) != count or len(estimate.confidence) != count:
+        return "its columns differ in length"
+    if len(estimate.expected_return) not in (0, count):
+        return "its expected returns are not as many as its estimates"
+    # Comparisons with NaN are false, so that it is refused, too.
+    if not (np.abs(estimate.expected_return) < 1e6).all():
+        return "an expected return is not finite, or beyond all reason"
+    if not ((estimate.volatility > 0) & (estimate.volatility < 1e6)).all():
+        return "a volatility is not a positive finite number"
+    if not ((estimate.confidence >= 0) & (estimate.confidence <= 1)).all():
+        return "a confidence is not in [0, 1]"
+    return ""
+
+
+def _evidence(content: bytes) -> tuple[str, bytes]:
+    found = dict(wire.fields(content))
+    return found.get(_Evidence.NAME_FIELD_NUMBER, b"").decode(), found.get(_Evidence.VALUE_FIELD_NUMBER, b"")
+
+
+def _forbidden_evidence(evidence: Sequence[tuple[str, bytes]], count: int) -> str:
+    for name, payload in evidence:
+        values = wire.doubles(payload)
+        if len(values) != count:
+            return f"evidence {name[:40]!r} has {len(values)} values for {count} estimates"
+        if not np.isfinite(values).all():
+            return f"evidence {name[:40]!r} is not finite"
+    return ""
+
+
+def _refused(cause: decision_pb2.MissingAgent.Cause.ValueType, agent_id: str, problem: str) -> Missing:
+    return Missing(cause=cause, reason=f"refused: agent {agent_id[:LONGEST_NAME]!r}: {problem}")

@@ -1,0 +1,5 @@
+from python_services.kit.server import serve
+
+from .service import DEFINITION
+
+serve(DEFINITION)
