@@ -61,7 +61,7 @@ def of_forecast(forecast: agent_pb2.AgentForecast, vector: Vector, agent: agent_
     if forecast.horizon_bars != agent.horizon_bars:
         yield f"{name}: horizon {forecast.horizon_bars} bars, listed as {agent.horizon_bars}"
     estimated = list(forecast.estimates.instrument_index)
-    abstained = [abstention.instrument_index for abstention in forecast.abstentions]
+    abstained = [row for abstention in forecast.abstentions for row in abstention.instrument_index]
     if sorted(estimated + abstained) != list(range(len(vector.header.instrument_ids))):
         yield f"{name}: every instrument is estimated or abstained from, once: {estimated} and {abstained}"
     for evidence in forecast.estimates.evidence:
@@ -69,7 +69,7 @@ def of_forecast(forecast: agent_pb2.AgentForecast, vector: Vector, agent: agent_
             yield f"{name}: evidence {evidence.name!r} has {len(evidence.value)} values for {len(estimated)} estimates"
     for abstention in forecast.abstentions:
         if not abstention.reason or not abstention.detail:
-            yield f"{name}: abstains from row {abstention.instrument_index} without a reason and a detail"
+            yield f"{name}: abstains from rows {list(abstention.instrument_index)} without a reason and a detail"
     spoke = sorted(set(estimated) & set(vector.unable))
     if spoke:
         yield f"{name}: estimates rows {spoke}, about which nothing can be known: {vector.why}"

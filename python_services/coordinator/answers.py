@@ -106,11 +106,11 @@ def _forecast(forecast: agent_pb2.AgentForecast, instruments: int) -> Said | Mis
     problem = _forbidden(estimate) or _forbidden_evidence(evidence, len(estimate.instrument_index))
     if problem:
         return _refused(Cause.CAUSE_INVALID, name, problem)
-    abstained = []
+    abstained: list[int] = []
     for abstention in forecast.abstentions:
         if not abstention.reason:
             return _refused(Cause.CAUSE_INVALID, name, "it abstains without a reason")
-        abstained.append(abstention.instrument_index)
+        abstained.extend(abstention.instrument_index)
     rows = np.concatenate((estimate.instrument_index, np.array(abstained, np.int64)))
     if len(rows) and rows.max() >= instruments:
         problem = f"it speaks about row {rows.max()}, the snapshot has {instruments} instruments"

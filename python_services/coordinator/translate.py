@@ -39,11 +39,12 @@ def fill_signal(signal: decision_pb2.Signal, said: Said) -> None:
     if forecast.HasField("degraded"):
         signal.degraded = forecast.degraded
     signal.MergeFromString(b"".join(wire.field(to, said.columns.get(number, b"")) for number, to in _COLUMNS.items()))
-    groups: dict[tuple[int, str], list[int]] = {}
     for abstention in forecast.abstentions:
-        groups.setdefault((abstention.reason, abstention.detail), []).append(abstention.instrument_index)
-    for (reason, detail), rows in groups.items():
-        signal.abstained.add(reason=_REASONS.get(reason, str(reason)), detail=detail, instrument_index=rows)
+        signal.abstained.add(
+            reason=_REASONS.get(abstention.reason, str(abstention.reason)),
+            detail=abstention.detail,
+            instrument_index=abstention.instrument_index,
+        )
 
 
 def fill_evidence(signal: decision_pb2.Signal, said: Said, *, whole: bool) -> None:

@@ -81,8 +81,11 @@ class AgentService(agent_pb2_grpc.AgentServiceServicer):
         )
         table = await self._table(version, snapshot)
         rows = table.complete()
+        silent: dict[str, list[int]] = {}
         for row in sorted(set(range(len(snapshot.instrument_ids))) - set(rows.tolist())):
-            message.abstentions.add(instrument_index=row, reason=_MISSING, detail=f"no {table.missing(row)}")
+            silent.setdefault(f"no {table.missing(row)}", []).append(row)
+        for detail, index in silent.items():
+            message.abstentions.add(instrument_index=index, reason=_MISSING, detail=detail)
         if len(rows):
             begun = time.perf_counter_ns()
             answer = await logic.ask(
@@ -143,8 +146,7 @@ def _degrade(message: agent_pb2.AgentForecast, rows: NDArray[np.int64], error: I
     reason = f"{message.model_version} did not answer: {error.reason}: {error.message}"
     telemetry.logger().warning("degraded", agent=AGENT_ID, reason=reason)
     message.degraded = reason
-    for row in rows.tolist():
-        message.abstentions.add(instrument_index=row, reason=_UNAVAILABLE, detail=reason)
+    message.abstentions.add(instrument_index=rows.tolist(), reason=_UNAVAILABLE, detail=reason)
 
 
 async def build(context: Context[Config]) -> None:

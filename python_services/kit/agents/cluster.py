@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from alphamesh.agent.v1 import agent_pb2, agent_pb2_grpc
@@ -111,26 +110,7 @@ def fill(message: agent_pb2.AgentForecast, found: Forecast) -> None:
     for name, values in found.evidence.items():
         columns.evidence.add(name=name, value=values.tolist())
     for group in found.withheld:
-        encoded = _encoded(_REASONS[group.reason], group.detail)
-        message.MergeFromString(b"".join([encoded[row] for row in group.index]))
-
-
-class _Encoded(dict[int, bytes]):
-    """By row: a forecast that holds one abstention, encoded. Encodings that are joined are messages that are merged.
-
-    Of 500 instruments most agents are silent about 400, each time in the same words: this takes a tenth of the time.
-    """
-
-    def __init__(self, reason: agent_pb2.Abstention.Reason.ValueType, detail: str) -> None:
-        self._reason, self._detail = reason, detail
-
-    def __missing__(self, row: int) -> bytes:
-        abstention = agent_pb2.Abstention(instrument_index=row, reason=self._reason, detail=self._detail)
-        self[row] = agent_pb2.AgentForecast(abstentions=[abstention]).SerializeToString()
-        return self[row]
-
-
-_encoded = lru_cache(maxsize=256)(_Encoded)
+        message.abstentions.add(instrument_index=group.index, reason=_REASONS[group.reason], detail=group.detail)
 
 
 def chosen(agents: Iterable[Agent[V]], wanted: Iterable[str], service: str) -> dict[str, Agent[V]]:

@@ -64,7 +64,7 @@ class Asker:
         protovalidate.validate(response)
         assert response.data_sha256 == response.snapshot_id == snapshot_id
         (found,) = response.forecasts
-        spoken = [*found.estimates.instrument_index, *(a.instrument_index for a in found.abstentions)]
+        spoken = [*found.estimates.instrument_index, *(row for a in found.abstentions for row in a.instrument_index)]
         assert sorted(spoken) == [0, 1, 2, 3]
         return found
 
@@ -295,7 +295,7 @@ async def test_a_session_decides_with_it_and_again_from_the_recording(tmp_path: 
     for decision in live:
         (said,) = [signal for signal in decision.signals if signal.agent_id == "llm.analyst"]
         assert said.model_version == "thinker-1 prompt:1"
-        assert len(said.instrument_index) + len(said.abstentions) == 2
+        assert len(said.instrument_index) + sum(len(each.instrument_index) for each in said.abstained) == 2
     assert any("llm.analyst" in decision.aggregate.agent_id for decision in live)
     model.kill()
     try:

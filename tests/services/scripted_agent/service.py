@@ -91,7 +91,7 @@ def _spoil(response: agent_pb2.ComputeForecastsResponse, behaviour: str) -> None
         case "unknown_row":
             estimates.instrument_index[0] = 4_000_000_000
         case "both":
-            forecast.abstentions.add(instrument_index=0, reason=agent_pb2.Abstention.REASON_NO_SIGNAL)
+            forecast.abstentions.add(instrument_index=[0], reason=agent_pb2.Abstention.REASON_NO_SIGNAL)
         case "neither":
             forecast.ClearField("estimates")
         case "duplicate":
@@ -104,7 +104,7 @@ def _spoil(response: agent_pb2.ComputeForecastsResponse, behaviour: str) -> None
             count = len(estimates.instrument_index)
             forecast.ClearField("estimates")
             for row in range(count):
-                forecast.abstentions.add(instrument_index=row, reason=agent_pb2.Abstention.REASON_STALE_DATA)
+                forecast.abstentions.add(instrument_index=[row], reason=agent_pb2.Abstention.REASON_STALE_DATA)
 
 
 async def build(context: Context[Config]) -> None:

@@ -29,7 +29,7 @@ def forecast(agent_id: str = "x.one") -> agent_pb2.AgentForecast:
             confidence=[0.5, 0.6],
             evidence=[agent_pb2.Evidence(name="rsi", value=[40.0, 60.0])],
         ),
-        abstentions=[agent_pb2.Abstention(instrument_index=1, reason=NO_SIGNAL)],
+        abstentions=[agent_pb2.Abstention(instrument_index=[1], reason=NO_SIGNAL)],
     )
 
 
@@ -44,7 +44,7 @@ def test_a_good_answer_is_taken() -> None:
     assert said[0].estimate.instrument_index.tolist() == [0, 2]
     all_abstain = agent_pb2.AgentForecast(
         agent_id="x.one", agent_version="1", horizon_bars=5,
-        abstentions=[agent_pb2.Abstention(instrument_index=row, reason=NO_SIGNAL) for row in range(3)],
+        abstentions=[agent_pb2.Abstention(instrument_index=range(3), reason=NO_SIGNAL)],
     )  # fmt: skip
     assert not isinstance(read(answer(all_abstain), SNAPSHOT, INSTRUMENTS, LISTED), Missing)
 
@@ -62,9 +62,9 @@ REFUSED: list[tuple[str, agent_pb2.ComputeForecastsResponse, int, str]] = [
      Cause.CAUSE_OTHER_SNAPSHOT, "with hash ccc"),
     ("row beyond", bad(lambda f: f.estimates.instrument_index.__setitem__(1, 3)),
      Cause.CAUSE_UNKNOWN_INSTRUMENT, "row 3, the snapshot has 3"),
-    ("abstains beyond", bad(lambda f: f.abstentions.add(instrument_index=9, reason=NO_SIGNAL)),
+    ("abstains beyond", bad(lambda f: f.abstentions.add(instrument_index=[9], reason=NO_SIGNAL)),
      Cause.CAUSE_UNKNOWN_INSTRUMENT, "row 9"),
-    ("both", bad(lambda f: f.abstentions.add(instrument_index=2, reason=NO_SIGNAL)),
+    ("both", bad(lambda f: f.abstentions.add(instrument_index=[2], reason=NO_SIGNAL)),
      Cause.CAUSE_INCONSISTENT, "row 2 is answered for 2 times"),
     ("twice", bad(lambda f: f.estimates.instrument_index.__setitem__(1, 0)),
      Cause.CAUSE_INCONSISTENT, "row 0 is answered for 2 times"),

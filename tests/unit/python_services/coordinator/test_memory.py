@@ -33,7 +33,7 @@ def answer(rng: np.random.Generator, instruments: int, evidence: int = 2) -> age
                 confidence=rng.uniform(0, 1, len(rows)).tolist(),
                 evidence=[agent_pb2.Evidence(name=f"e{n}", value=[float(n)] * len(rows)) for n in range(evidence)],
             ),
-            abstentions=[agent_pb2.Abstention(instrument_index=len(rows), reason=1, detail="needs more")],
+            abstentions=[agent_pb2.Abstention(instrument_index=[len(rows)], reason=1, detail="needs more")],
         )  # fmt: skip
     return response
 

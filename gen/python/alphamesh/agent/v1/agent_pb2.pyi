@@ -127,7 +127,7 @@ class AgentForecast(_message.Message):
 
     @_builtins.property
     def abstentions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Abstention]:
-        """Output only. What was not, and why."""
+        """Output only. What was not, and why: one for each reason."""
 
     def __init__(
         self,
@@ -233,7 +233,7 @@ Global___Evidence: _TypeAlias = Evidence  # noqa: Y015
 
 @_typing.final
 class Abstention(_message.Message):
-    """No forecast for an instrument."""
+    """No forecast for some instruments, all for one reason: most agents are silent about most instruments."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -275,16 +275,18 @@ class Abstention(_message.Message):
     INSTRUMENT_INDEX_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     DETAIL_FIELD_NUMBER: _builtins.int
-    instrument_index: _builtins.int
-    """Output only. Row in the request's instruments."""
     reason: Global___Abstention.Reason.ValueType
     """Output only. Why."""
     detail: _builtins.str
     """Output only. What is missing, for a person."""
+    @_builtins.property
+    def instrument_index(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Rows in the snapshot's instruments."""
+
     def __init__(
         self,
         *,
-        instrument_index: _builtins.int = ...,
+        instrument_index: _abc.Iterable[_builtins.int] | None = ...,
         reason: Global___Abstention.Reason.ValueType = ...,
         detail: _builtins.str = ...,
     ) -> None: ...
