@@ -269,7 +269,7 @@ async def test_a_debate_that_costs_too_much_ends_in_silence(tmp_path: Path, mode
 WISH = session.Wish(
     start=date(2009, 7, 1), end=date(2009, 7, 10), instruments=("AAPL", "MSFT"), account="demo", cash="1000000",
     currency="USD", method="MEAN_VARIANCE", lookback=126, risk_aversion=5.0, maximum_weight=0.5, maximum_turnover=0.5,
-    short_allowed=False, quorum=2, seed=7,
+    short_allowed=False, seed=7,
 )  # fmt: skip
 
 
@@ -278,7 +278,8 @@ async def decisions_of(folder: Path, config: dict[str, Any]) -> list[decision_pb
     async with asyncio.timeout(100), LocalSystem(folder, with_analyst(folder, config)) as system:
         stub = system.stub(decision_pb2_grpc.DecisionServiceStub, "coordinator")
         spec = session.spec(WISH)
-        spec.forecast_timeout_ns = 20 * 10**9  # a busy machine must not cost an answer
+        spec.policy.deadline_ns = 20 * 10**9  # a busy machine must not cost an answer
+        spec.policy.ClearField("hedge_after_ns")  # and no question is asked twice
         request = decision_pb2.CreateSessionRequest(request_id=request_id("s"), spec=spec)
         created = await stub.CreateSession(request)
         watch = decision_pb2.WatchSessionRequest(session_id=created.session.session_id, from_seq=1)
