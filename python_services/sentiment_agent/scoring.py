@@ -63,12 +63,15 @@ class Scorer:
         self._known: OrderedDict[bytes, float] = OrderedDict()
         self._asking: dict[bytes, asyncio.Task[InferenceError | None]] = {}
         self._free = asyncio.Semaphore(AT_ONCE)
+        self._asked = 0  # forecasts that wait for scores
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def score(self, texts: Sequence[str]) -> Scores:
         """Never waits longer than the caller. What did not come in time goes on being asked, for the next forecast."""
         keys = [hashlib.sha256(text.encode()).digest() for text in texts]
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
-        problem = await self._ask_all(missing) if missing else None
+        problem = await self._wait_for(missing) if missing else None
         value, lexical = np.empty(len(texts)), np.zeros(len(texts), dtype=np.bool_)
         for i, key in enumerate(keys):
             known = self._known.get(key)
@@ -84,6 +87,14 @@ class Scorer:
         telemetry.logger().warning("degraded", reason=said)
         return Scores(value=value, lexical=lexical, problem=said)
 
+    async def ahead(self, text: str) -> InferenceError | None:
+        """Scores a text that nobody has asked about yet, after those that somebody waits for."""
+        key = hashlib.sha256(text.encode()).digest()
+        await self._idle.wait()
+        if key in self._known or key in self._asking:
+            return None
+        return await self._begin(key, text)
+
     async def close(self) -> None:
         """Ends what is being asked."""
         tasks = list(self._asking.values())
@@ -91,12 +102,27 @@ class Scorer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _wait_for(self, missing: dict[bytes, str]) -> str:
+        """Asks; what is scored ahead waits meanwhile."""
+        self._asked += 1
+        self._idle.clear()
+        try:
+            return await self._ask_all(missing)
+        finally:
+            self._asked -= 1
+            if not self._asked:
+                self._idle.set()
+
+    def _begin(self, key: bytes, text: str) -> asyncio.Task[InferenceError | None]:
+        self._asking[key] = task = asyncio.create_task(self._ask(key, text))
+        task.add_done_callback(lambda _: self._asking.pop(key, None))
+        return task
+
     async def _ask_all(self, missing: dict[bytes, str]) -> str:
         """What to say of those that are not known afterwards."""
         for key, text in missing.items():
             if key not in self._asking and len(self._asking) < WAITING:
-                self._asking[key] = task = asyncio.create_task(self._ask(key, text))
-                task.add_done_callback(lambda _, key=key: self._asking.pop(key, None))  # type: ignore[misc]
+                self._begin(key, text)
         tasks = [self._asking[key] for key in missing if key in self._asking]
         left = deadline.bounded(self._patience_s + RESERVE_S) or 0.0
         done = (await asyncio.wait(tasks, timeout=max(left - RESERVE_S, 0.0)))[0] if tasks else set()

@@ -17,6 +17,7 @@ from python_services.kit.snapshots import Snapshot
 from python_services.kit.texts import TextClient
 
 from .agents import AGENTS
+from .ahead import follow
 from .config import Config
 from .logic import View, distinct
 from .scoring import Lexicon, Scorer
@@ -64,6 +65,7 @@ async def build(context: Context[Config]) -> None:
         timeout_s=config.inference_s,
     )
     context.on_close(scorer.close)
+    context.spawn(follow(context.events, scorer), "ahead")
     credibility = config.credibility()
 
     async def look(snapshot: Snapshot, window: Window) -> View:
