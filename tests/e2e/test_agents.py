@@ -37,7 +37,8 @@ def test_agents_are_listed_and_shown_when_the_system_is_down(run: Run) -> None:
     assert "Calibration" in shown.stdout
     nobody = alphamesh("agents", "show", "nobody", "--data-dir", run.data_dir)
     assert nobody.returncode == 1
-    assert "'nobody' is not known; there are learned.direction, technical.mean_reversion" in nobody.stderr
+    assert "'nobody' is not known; there are fundamental.accruals, " in nobody.stderr
+    assert ", technical.mean_reversion, " in nobody.stderr
     paused = alphamesh("agents", "pause", "technical.trend", "--reason", "x", "--data-dir", run.data_dir)
     assert paused.returncode == 1, "the system is down"
 

@@ -85,7 +85,7 @@ def test_a_killed_service_changes_nothing(tmp_path: Path, quiet_run: Run, victim
 
 
 def test_a_hung_agent_stops_no_cycle(tmp_path: Path, quiet_run: Run) -> None:
-    """Decisions go on without it, say so, and hold positions for want of a quorum until it is back."""
+    """Decisions go on without it, and say so; the agents that are left make the quorum."""
     data_dir, report = tmp_path / "run", tmp_path / "report.json"
     process = start(data_dir, "--report", str(report))
     wait_for_cycles(data_dir, process)
@@ -97,7 +97,8 @@ def test_a_hung_agent_stops_no_cycle(tmp_path: Path, quiet_run: Run) -> None:
     content = json.loads(report.read_text())
     assert content["cycles"] == quiet_run.report["cycles"]
     missed = content["missing_agents"]["technical_agent"]
-    assert 1 <= missed == content["decisions_by_outcome"]["HOLD_NO_QUORUM"] < content["cycles"]
+    assert 1 <= missed < content["cycles"]
+    assert "HOLD_NO_QUORUM" not in content["decisions_by_outcome"]
 
 
 def test_a_killed_system_goes_on_where_it_was(tmp_path: Path, quiet_run: Run) -> None:

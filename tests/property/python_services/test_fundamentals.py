@@ -10,12 +10,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alphamesh.agent.v1 import agent_pb2
 from python_services.fundamental_agent.agents import agents
 from python_services.fundamental_agent.agents.dcf import Assumptions
 from python_services.fundamental_agent.view import Fundamentals, Keeper
 from python_services.kit import facts_table, snapshots
-from python_services.kit.agents import forecast
-from python_services.kit.agents.cluster import _message, window_of
+from python_services.kit.agents import Forecast, forecast
+from python_services.kit.agents.cluster import fill, window_of
 from python_services.kit.facts import Fact, read, visible_from_ns
 from python_services.kit.journal import Journal
 from python_services.market_data import dataset, instruments, reading
@@ -99,9 +100,13 @@ def said(journal: Journal, lines: list[str], facts: list[Fact], as_of_ns: int) -
     marks = np.array(snapshot.marks_e9, dtype=np.float64) / 1e9
     view = Fundamentals(window, Keeper().accounts(table, NAMES), marks)
     made = [forecast(agent, window, view) for agent in AGENTS]
-    return [_message(each).SerializeToString(deterministic=True) for each in made], {
-        each.agent_id for each in made if len(each.index)
-    }
+    return [encoded(each) for each in made], {each.agent_id for each in made if len(each.index)}
+
+
+def encoded(found: Forecast) -> bytes:
+    message = agent_pb2.AgentForecast()
+    fill(message, found)
+    return message.SerializeToString(deterministic=True)
 
 
 def test_the_future_changes_no_forecast(tmp_path: Path) -> None:
