@@ -33,6 +33,7 @@ class Process:
         self.name = name
         self.pid = pid
         self._ended = asyncio.ensure_future(ended)
+        self._swept = False
         self._capture = asyncio.create_task(_capture(name, stderr, log), name=f"stderr-{name}")
 
     @classmethod
@@ -79,8 +80,11 @@ class Process:
         return cls(name, child.pid, child.wait(), reader, log)
 
     async def wait(self) -> int:
-        """Exit status; negative is the signal that ended it. The log is complete then."""
+        """Exit status; negative is the signal that ended it. What it had started is ended too, and the log complete."""
         code = await asyncio.shield(self._ended)
+        if not self._swept:  # once: its number may be another's later
+            self._swept = True
+            self._signal_group(signal.SIGKILL)
         await asyncio.shield(self._capture)
         return code
 
@@ -106,8 +110,11 @@ class Process:
 
     def _signal(self, number: int) -> None:
         if self.running:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, number)
+            self._signal_group(number)
+
+    def _signal_group(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
 
 
 class Nursery:
