@@ -203,6 +203,7 @@ def test_the_real_topology_gives_nobody_a_stream_for_nothing():
         "feature_store": {"market_data"},
         "portfolio": {"execution"},
         "risk": {"execution"},
+        "sentiment_agent": {"market_data"},  # texts, to score them before they are asked about
         "audit": everything,
         "operator": everything,
     }
