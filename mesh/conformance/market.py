@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from alphamesh.marketdata.v1 import marketdata_pb2
+from inference import grpc_service_pb2_grpc
 from python_services.kit.client import MAX_MESSAGE_BYTES
 from python_services.kit.errors import not_found, precondition
 from python_services.kit.interceptors import Pipeline, ServerInterceptor
+from python_services.kit.local_models import LocalModels
 
 from .vectors import Vector
 
@@ -53,8 +56,8 @@ class Market:
         raise precondition("NO_TEXTS", "this snapshot was cut without texts")
 
 
-async def serve(market: Market, address: str) -> tuple[grpc.aio.Server, int]:
-    """Starts it at HOST:PORT or unix:PATH; the port that was bound."""
+async def serve(market: Market, address: str, models: Path | None = None) -> tuple[grpc.aio.Server, int]:
+    """Starts it at HOST:PORT or unix:PATH, with a model repository in Triton's place if one is given; the port."""
     server = grpc.aio.server(
         interceptors=[ServerInterceptor(Pipeline())],
         options=[("grpc.so_reuseport", 0), ("grpc.max_send_message_length", MAX_MESSAGE_BYTES)],
@@ -70,6 +73,9 @@ async def serve(market: Market, address: str) -> tuple[grpc.aio.Server, int]:
         )
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    if models is not None:
+        register: Any = grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server
+        register(LocalModels(models), server)
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     for name in ("", SERVICE):

@@ -16,10 +16,12 @@ import grpc
 from python_services.kit.client import MAX_MESSAGE_BYTES, authority
 
 from ..errors import MeshError
+from ..topology import ROOT
 from .checks import CHECKS, Bench, BrokenError
 from .market import Market, serve
 
 START_S = 60.0
+MODELS = ROOT / "triton_models"
 _STOP_S = 10.0
 
 
@@ -77,14 +79,17 @@ async def conformance(
 
 @asynccontextmanager
 async def started(module: str, config: str) -> AsyncIterator[tuple[str, Market]]:
-    """The address of a service that runs alone in a process, and the market that it reads. Raises MeshError."""
+    """The address of a service that runs alone in a process, and the market that it reads. Raises MeshError.
+
+    It may call `market_data`, and `triton`, where the models that ship are served by ONNX Runtime.
+    """
     market = Market()
     with tempfile.TemporaryDirectory(prefix="alphamesh-") as folder:
         own, theirs = f"unix:{folder}/agent.sock", f"unix:{folder}/market.sock"
-        server, _ = await serve(market, theirs)
+        server, _ = await serve(market, theirs, MODELS)
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "python_services.kit.standalone", module,
-            "--listen", own, "--callee", f"market_data={theirs}", "--config", config,
+            "--listen", own, "--callee", f"market_data={theirs}", "--callee", f"triton={theirs}", "--config", config,
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(["", *sys.path])},
         )  # fmt: skip

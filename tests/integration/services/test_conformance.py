@@ -33,7 +33,7 @@ from python_services.technical_agent.agents import AGENTS
 
 ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = sorted((ROOT / "protos/alphamesh/agent/v1/golden").glob("*.json"))
-OURS = ["python_services.technical_agent"]
+OURS = [f"python_services.{kind}_agent" for kind in ("technical", "fundamental", "sentiment")]
 EXAMPLES = [f"examples.agents.{path.parent.name}" for path in sorted((ROOT / "examples/agents").glob("*/agent.py"))]
 
 
