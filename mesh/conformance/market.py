@@ -74,8 +74,8 @@ async def serve(market: Market, address: str, models: Path | None = None) -> tup
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     if models is not None:
-        register: Any = grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server
-        register(LocalModels(models), server)
+        served = LocalModels(models)  # type: ignore[abstract]  # the calls that agents make
+        grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(served, server)
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     for name in ("", SERVICE):
