@@ -39,6 +39,19 @@ def traded(process_run: Run) -> dict[str, Any]:
     return trace
 
 
+def heard(spans: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without the attempt that lost: on a busy machine an agent that is late is asked twice, and one is cancelled."""
+    lost: set[str] = set()
+    kept = []
+    for span in sorted(spans, key=lambda span: int(span["depth"])):  # parents first
+        given_up = span["status"] == "CANCELLED" and span["name"].endswith("/ComputeForecasts")
+        if given_up or span["parent_span_id"] in lost:
+            lost.add(span["span_id"])
+        else:
+            kept.append(span)
+    return kept
+
+
 def test_one_connected_tree_leads_from_the_snapshot_to_the_fills(traded):
     spans = traded["spans"]
     known = {span["span_id"] for span in spans}
@@ -57,7 +70,7 @@ def test_one_connected_tree_leads_from_the_snapshot_to_the_fills(traded):
         ("execution", "SubmitOrders"),
         ("venue", "SubmitOrders"),
     }
-    assert {span["status"] for span in spans if span["kind"] in ("SERVER", "CLIENT")} == {"OK"}
+    assert {span["status"] for span in heard(spans) if span["kind"] in ("SERVER", "CLIENT")} == {"OK"}
     published = {
         name: (span["service"], span["span_id"])
         for span in spans
@@ -78,8 +91,9 @@ def test_every_call_is_one_that_the_topology_lists(traded):
         for call in service.calls
         for method in call.methods
     }
-    servers = {span["parent_span_id"]: span for span in traded["spans"] if span["kind"] == "SERVER"}
-    calls = [span for span in traded["spans"] if span["kind"] == "CLIENT"]
+    spans = heard(traded["spans"])
+    servers = {span["parent_span_id"]: span for span in spans if span["kind"] == "SERVER"}
+    calls = [span for span in spans if span["kind"] == "CLIENT"]
     assert len(calls) >= 8
     for call in calls:
         callee = call["attributes"]["peer.service"]
