@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from alphamesh.model.v1 import model_pb2
+from python_services.kit.ids import content_id
 
 from .errors import MeshError
 from .rundir import RunDir
@@ -33,7 +33,7 @@ def placed(run: RunDir, folder: Path) -> Iterator[model_pb2.Artifact]:
         shutil.copytree(folder, place)
         yield model_pb2.Artifact(
             path=str((place / MODEL).relative_to(inbox)),
-            sha256=hashlib.sha256(content).hexdigest(),
+            sha256=content_id(content),
             size_bytes=len(content),
             format=model_pb2.Artifact.FORMAT_ONNX,
         )

@@ -15,6 +15,7 @@ from google.protobuf.descriptor import FieldDescriptor as Field
 from google.protobuf.message import Message
 
 from alphamesh.decision.v1 import policy_pb2
+from python_services.kit.violations import field_path
 
 from .errors import MeshError
 
@@ -40,21 +41,11 @@ def load(path: Path = DEFAULT_PATH) -> policy_pb2.CoordinationPolicy:
     lines: Lines = {}
     _fill(path, policy, node, "", lines)
     for violation in protovalidate.collect_violations(policy):
-        where = _path(violation)
+        where = field_path(violation)
         line = lines.get(where) or lines.get(where.rpartition(".")[0], 1)
         said = violation.proto.message or violation.proto.rule_id
         raise PolicyError(f"{path}:{line}: {f'{where}: ' if where else ''}{said}; correct it")
     return policy
-
-
-def _path(violation: protovalidate.Violation) -> str:
-    if violation.proto.field is None:
-        return ""
-    parts = []
-    for element in violation.proto.field.elements:
-        subscript = element.subscript
-        parts.append(element.field_name + (f"[{subscript.value}]" if subscript is not None else ""))
-    return ".".join(parts)
 
 
 def _fill(path: Path, message: Message, node: yaml.Node | None, where: str, lines: Lines) -> None:

@@ -19,6 +19,7 @@ from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
 from . import deadline
 from .errors import precondition
 from .facts import Fact, FactView, view_of
+from .ids import content_id
 from .snapshots import Snapshot
 
 Ints = NDArray[np.int64]
@@ -48,11 +49,6 @@ def encode(numbers: Mapping[str, NDArray[np.generic]], texts: Mapping[str, Texts
     with pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
     return bytes(sink.getvalue())
-
-
-def digest(content: bytes) -> str:
-    """What a snapshot's facts_sha256 says of them."""
-    return hashlib.sha256(content).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +114,7 @@ def decode(content: bytes, sha256: str, instrument_ids: tuple[str, ...]) -> Fact
 
     Raises ServiceError (FAILED_PRECONDITION, FACTS_HASH_MISMATCH).
     """
-    found = digest(content)
+    found = content_id(content)
     if found != sha256:
         raise precondition(
             "FACTS_HASH_MISMATCH",

@@ -22,6 +22,7 @@ from .client import BAGGAGE_KEY, CALLER_KEY, TRACE_KEY, TRUST_DOMAIN, USER_KEY
 from .errors import ServiceError, from_exception, precondition
 from .journal import Journal, JournalError, RequestKey, current_request
 from .observed import Arrival
+from .violations import field_path
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
 # grpc.RpcMethodHandler: its functions are optional and untyped for asyncio.
@@ -176,7 +177,7 @@ class Pipeline:
     def _validate(self, request: Message) -> None:
         violations = self._validator.collect_violations(request)
         if violations:
-            listed = [(_path(v), v.proto.message or v.proto.rule_id) for v in violations]
+            listed = [(field_path(v), v.proto.message or v.proto.rule_id) for v in violations]
             raise ServiceError(
                 grpc.StatusCode.INVALID_ARGUMENT,
                 "VALIDATION",
@@ -244,14 +245,3 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
 
 async def _await(work: Awaitable[Any]) -> Any:
     return await work
-
-
-def _path(violation: protovalidate.Violation) -> str:
-    """ "orders[0].quantity_e9"; empty for a rule about the whole message."""
-    if violation.proto.field is None:
-        return ""
-    parts = []
-    for element in violation.proto.field.elements:
-        subscript = element.subscript
-        parts.append(element.field_name + (f"[{subscript.value}]" if subscript is not None else ""))
-    return ".".join(parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
 
 from .errors import precondition
+from .ids import content_id
 from .snapshots import Snapshot
 
 SCHEMA = pa.schema(
@@ -93,7 +93,7 @@ class TextClient:
             return held
         request = marketdata_pb2.GetTextsRequest(snapshot_id=snapshot.snapshot_id)
         content = (await self._market_data.GetTexts(request)).arrow_ipc
-        found = hashlib.sha256(content).hexdigest()
+        found = content_id(content)
         if found != wanted:
             raise precondition(
                 "TEXTS_HASH_MISMATCH",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from python_services.kit import facts_table
 from python_services.kit.facts import Fact
+from python_services.kit.ids import content_id
 
 from .universe import Splits
 
@@ -84,7 +85,7 @@ class CompanyFacts:
         found = self._kept.get(key)
         if found is None:
             content = self._content(universe, as_of_ns, splits)
-            found = self._kept[key] = FactsCut(sha256=facts_table.digest(content), content=content)
+            found = self._kept[key] = FactsCut(sha256=content_id(content), content=content)
         self._kept.move_to_end(key)
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)

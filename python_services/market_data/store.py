@@ -7,7 +7,6 @@ same id by construction, or the data set has changed and nothing else is served 
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import grpc
 from alphamesh.marketdata.v1 import events_pb2, marketdata_pb2
 from python_services.kit import snapshots
 from python_services.kit.errors import ServiceError, not_found, precondition
+from python_services.kit.ids import content_id
 from python_services.kit.journal import Event, Journal, current_request
 
 from .cutting import NothingKnownError, cut, cut_rates
@@ -247,7 +247,7 @@ class SnapshotStore:
             header.rate_ts_ns.extend(rates.rate_ts_ns)
         words = self.texts.content(as_of_ns, instrument_ids)
         if words is not None:
-            header.texts_sha256 = hashlib.sha256(words).hexdigest()
+            header.texts_sha256 = content_id(words)
         facts = self._facts_of(universe.instrument_ids, as_of_ns)
         if facts is not None:
             header.facts_sha256 = facts.sha256

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
@@ -12,6 +11,7 @@ from python_services.kit.agents import Window
 from python_services.kit.agents.cluster import chosen, serve
 from python_services.kit.config import ConfigError
 from python_services.kit.context import Context, ServiceDefinition
+from python_services.kit.ids import content_id
 from python_services.kit.inference import InferenceClient
 from python_services.kit.snapshots import Snapshot
 from python_services.kit.texts import TextClient
@@ -37,7 +37,7 @@ def tokenizer(config: Config) -> Any:
             f"{NAME}: {folder} has no usable tokenizer.json and card.json ({error}); correct models, model_id or "
             "model_version"
         ) from error
-    if hashlib.sha256(content).hexdigest() != card.get("files", {}).get("tokenizer.json"):
+    if content_id(content) != card.get("files", {}).get("tokenizer.json"):
         raise ConfigError(f"{NAME}: {folder}/tokenizer.json is not the one that its card names; restore it")
     return Tokenizer.from_buffer(content)
 
