@@ -36,7 +36,8 @@ class Said:
     forecast: agent_pb2.AgentForecast
     estimate: Estimate
     columns: Mapping[int, bytes]  # of forecast.estimates, packed, by field number
-    evidence: Sequence[tuple[str, bytes]]  # name, packed values
+    evidence_names: Sequence[str]
+    evidence: bytes  # packed values, a row of the estimates' length for each name
 
 
 def version_of(forecast: agent_pb2.AgentForecast) -> str:
@@ -88,10 +89,10 @@ def without_duplicates(answers: Mapping[str, Sequence[Said] | Missing]) -> dict[
 def _forecast(forecast: agent_pb2.AgentForecast, instruments: int) -> Said | Missing:
     name = forecast.agent_id
     columns: dict[int, bytes] = {}
-    evidence: list[tuple[str, bytes]] = []
+    evidence: list[dict[int, bytes]] = []
     for number, payload in wire.fields(forecast.estimates.SerializeToString()):
         if number == _Estimates.EVIDENCE_FIELD_NUMBER:
-            evidence.append(_evidence(payload))
+            evidence.append(dict(wire.fields(payload)))
         else:
             columns[number] = payload
     estimate = Estimate(
@@ -103,7 +104,10 @@ def _forecast(forecast: agent_pb2.AgentForecast, instruments: int) -> Said | Mis
         volatility=wire.doubles(columns.get(_Estimates.VOLATILITY_FIELD_NUMBER, b"")),
         confidence=wire.doubles(columns.get(_Estimates.CONFIDENCE_FIELD_NUMBER, b"")),
     )
-    problem = _forbidden(estimate) or _forbidden_evidence(evidence, len(estimate.instrument_index))
+    names = [found.get(_Evidence.NAME_FIELD_NUMBER, b"").decode() for found in evidence]
+    values = [found.get(_Evidence.VALUE_FIELD_NUMBER, b"") for found in evidence]
+    whole = b"".join(values)
+    problem = _forbidden(estimate) or _forbidden_evidence(names, values, whole, len(estimate.instrument_index))
     if problem:
         return _refused(Cause.CAUSE_INVALID, name, problem)
     abstained: list[int] = []
@@ -111,16 +115,16 @@ def _forecast(forecast: agent_pb2.AgentForecast, instruments: int) -> Said | Mis
         if not abstention.reason:
             return _refused(Cause.CAUSE_INVALID, name, "it abstains without a reason")
         abstained.extend(abstention.instrument_index)
-    rows = np.concatenate((estimate.instrument_index, np.array(abstained, np.int64)))
-    if len(rows) and rows.max() >= instruments:
-        problem = f"it speaks about row {rows.max()}, the snapshot has {instruments} instruments"
+    spoken = np.concatenate((estimate.instrument_index, np.array(abstained, np.int64)))
+    if len(spoken) and spoken.max() >= instruments:
+        problem = f"it speaks about row {spoken.max()}, the snapshot has {instruments} instruments"
         return _refused(Cause.CAUSE_UNKNOWN_INSTRUMENT, name, problem)
-    times = np.bincount(rows, minlength=instruments)
+    times = np.bincount(spoken, minlength=instruments)
     if (times != 1).any():
         row = int(np.argmax(times != 1))
         what = "neither estimated nor abstained from" if times[row] == 0 else f"answered for {times[row]} times"
         return _refused(Cause.CAUSE_INCONSISTENT, name, f"row {row} is {what}")
-    return Said(forecast=forecast, estimate=estimate, columns=columns, evidence=evidence)
+    return Said(forecast=forecast, estimate=estimate, columns=columns, evidence_names=names, evidence=whole)
 
 
 def _forbidden(estimate: Estimate) -> str:
@@ -142,18 +146,13 @@ def _forbidden(estimate: Estimate) -> str:
     return ""
 
 
-def _evidence(content: bytes) -> tuple[str, bytes]:
-    found = dict(wire.fields(content))
-    return found.get(_Evidence.NAME_FIELD_NUMBER, b"").decode(), found.get(_Evidence.VALUE_FIELD_NUMBER, b"")
-
-
-def _forbidden_evidence(evidence: Sequence[tuple[str, bytes]], count: int) -> str:
-    for name, payload in evidence:
-        values = wire.doubles(payload)
-        if len(values) != count:
-            return f"evidence {name[:40]!r} has {len(values)} values for {count} estimates"
-        if not np.isfinite(values).all():
-            return f"evidence {name[:40]!r} is not finite"
+def _forbidden_evidence(names: Sequence[str], values: Sequence[bytes], whole: bytes, count: int) -> str:
+    for name, payload in zip(names, values, strict=True):
+        if len(payload) != count * wire.DOUBLE_BYTES:
+            return f"evidence {name[:40]!r} has {len(payload) / wire.DOUBLE_BYTES:g} values for {count} estimates"
+    finite = np.isfinite(wire.doubles(whole))
+    if not finite.all():
+        return f"evidence {names[int(np.argmin(finite)) // count][:40]!r} is not finite"
     return ""
 
 

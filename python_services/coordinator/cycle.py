@@ -142,14 +142,17 @@ class Cycle:
                 lookback_bars=self._spec.lookback_bars,
             )
             async with steps.step("snapshot"):
-                return (await persist(lambda: self._clients.market_data.CutSnapshot(request), patience)).header
+                header = (await persist(lambda: self._clients.market_data.CutSnapshot(request), patience)).header
+            if not decided:
+                decision.snapshot_id = header.snapshot_id
+                decision.instrument_ids.extend(header.instrument_ids)
+            return header
 
-        advanced, header = await asyncio.gather(advance(), cut())
-        if not decided:
-            decision.snapshot_id = header.snapshot_id
-            decision.instrument_ids.extend(header.instrument_ids)
+        # Agents look at the snapshot alone: they do not wait until the market has moved on.
+        cutting = asyncio.ensure_future(cut())
 
         async def sync() -> execution_pb2.SyncMarketResponse:
+            advanced, header = await asyncio.gather(advance(), cutting)
             request = execution_pb2.SyncMarketRequest(
                 request_id=request_id(decision_id, "sync"),
                 account_id=self._spec.account_id,
@@ -161,23 +164,23 @@ class Cycle:
                 return await persist(lambda: self._clients.execution.SyncMarket(request), patience)
 
         async def forecast() -> dict[str, Sequence[Said] | Missing]:
+            header = await cutting
             question = Question(
-                decision_id=decision_id,
-                snapshot_id=header.snapshot_id,
-                instruments=len(header.instrument_ids),
+                decision_id=decision_id, snapshot_id=header.snapshot_id, instruments=len(header.instrument_ids)
             )
             async with steps.step("forecast"):
                 return await self._fanout.ask(question)
 
         async def look_back() -> None:
             """While the agents think: the market's regime, and what became of earlier forecasts."""
+            header = await cutting
             async with steps.step("score"):
                 snapshot = await persist(lambda: self._snapshots.get(header.snapshot_id), patience)
                 learn(decision, snapshot.close, self._memory)
 
         if decided:
             return await sync(), {}
-        synced, answers, _ = await asyncio.gather(sync(), forecast(), look_back())
+        answers, synced, _ = await asyncio.gather(forecast(), sync(), look_back())
         return synced, answers
 
     async def _decide(

@@ -9,7 +9,7 @@ import numpy as np
 
 from alphamesh.decision.v1 import decision_pb2, policy_pb2
 
-from . import aggregate, regime, rules, scoring
+from . import aggregate, regime, rules, scoring, wire
 from .answers import Missing, Said
 from .estimates import Estimate, Floats
 from .memory import Draft, Memory
@@ -93,14 +93,14 @@ def _score(decision: decision_pb2.Decision, close: Floats, memory: Memory) -> No
     """What became of the forecasts that end with this bar."""
     instruments = tuple(decision.instrument_ids)
     ended = {
-        decision.cycle - cycle: spoken
+        horizon: spoken
         for cycle, spoken in memory.spoken.items()
-        if spoken.instrument_ids == instruments and scoring.due(spoken.estimates, decision.cycle - cycle)
+        if (horizon := decision.cycle - cycle) in spoken.ending and spoken.instrument_ids == instruments
     }
     for horizon, returns in scoring.realised(close, ended).items():
         rows = np.flatnonzero(np.isfinite(returns))
         fill_realised(decision.realised.add(horizon_bars=horizon), rows, returns[rows])
-        for estimate in scoring.due(ended[horizon].estimates, horizon):
+        for estimate in ended[horizon].ending[horizon]:
             score = scoring.score(estimate, rows, returns[rows], len(instruments), ended[horizon].regime)
             if score is not None:
                 fill_score(decision.scores.add(), score)
@@ -153,7 +153,7 @@ def _evidence(
 ) -> None:
     """Evidence as it is while it is small; of those that are not heard, and of a large decision, by its hash."""
     said = [one for answer in answers.values() if not isinstance(answer, Missing) for one in answer]
-    values = sum(len(one.evidence) * len(one.estimate.instrument_index) for one in said)
+    values = sum(len(one.evidence) for one in said) // wire.DOUBLE_BYTES
     for signal, one in zip(decision.signals, said, strict=True):
         fill_evidence(signal, one, whole=values <= MOST_EVIDENCE and weights[signal.agent_id] > 0)
 

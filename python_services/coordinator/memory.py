@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from alphamesh.decision.v1 import decision_pb2, events_pb2, policy_pb2
 
@@ -26,6 +27,15 @@ class Spoken:
     instrument_ids: tuple[str, ...]
     regime: str | None
     estimates: Sequence[Estimate]
+
+    @cached_property
+    def ending(self) -> dict[int, list[Estimate]]:
+        """Forecasts of returns by their horizon in bars."""
+        found: dict[int, list[Estimate]] = {}
+        for estimate in self.estimates:
+            if estimate.speaks:
+                found.setdefault(estimate.horizon_bars, []).append(estimate)
+        return found
 
 
 @dataclass(kw_only=True)

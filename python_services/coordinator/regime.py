@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +95,12 @@ def filtered(model: Model, rows: Floats) -> Floats:
     """Probability of each state at the last row, given all rows up to it."""
     logs = log_densities(model, rows)
     likelihood = np.exp(logs - logs.max(axis=1, keepdims=True)).tolist()
-    transition = model.transition.tolist()
-    states = range(len(model.labels))
+    into = model.transition.T.tolist()  # by the state that is moved to
     belief = [p * seen for p, seen in zip(model.start.tolist(), likelihood[0], strict=True)]
-    for row in likelihood[1:]:  # plain floats: NumPy's overhead on two states is ten times the arithmetic
+    for row in likelihood[1:]:  # plain floats: NumPy's overhead on three states is ten times the arithmetic
         total = sum(belief)
-        belief = [row[s] * sum(belief[f] / total * transition[f][s] for f in states) for s in states]
+        belief = [p / total for p in belief]
+        belief = [seen * sum(map(mul, belief, moved)) for seen, moved in zip(row, into, strict=True)]
     return np.array(belief) / sum(belief)
 
 

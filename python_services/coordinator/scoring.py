@@ -10,7 +10,7 @@ direction, and an outcome of exactly zero, state no hit and no miss.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,8 +93,3 @@ def _cross_sectional(x: Floats, y: Floats) -> float | None:
 
 def _counts(place: Integers) -> tuple[int, ...]:
     return tuple(np.bincount(place, minlength=BINS).tolist())
-
-
-def due(spoken: Sequence[Estimate], horizon_bars: int) -> list[Estimate]:
-    """Those of a decision's estimates that end after `horizon_bars`."""
-    return [estimate for estimate in spoken if estimate.horizon_bars == horizon_bars and estimate.speaks]

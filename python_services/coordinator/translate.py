@@ -49,12 +49,11 @@ def fill_signal(signal: decision_pb2.Signal, said: Said) -> None:
 
 def fill_evidence(signal: decision_pb2.Signal, said: Said, *, whole: bool) -> None:
     """What the estimates were made from: the values, or their hash."""
-    signal.evidence_name.extend(name for name, _ in said.evidence)
-    values = b"".join(payload for _, payload in said.evidence)
+    signal.evidence_name.extend(said.evidence_names)
     if whole:
-        signal.MergeFromString(wire.field(signal.EVIDENCE_VALUE_FIELD_NUMBER, values))
-    elif said.evidence:
-        signal.evidence_sha256 = hashlib.sha256(values).hexdigest()
+        signal.MergeFromString(wire.field(signal.EVIDENCE_VALUE_FIELD_NUMBER, said.evidence))
+    elif said.evidence_names:
+        signal.evidence_sha256 = hashlib.sha256(said.evidence).hexdigest()
 
 
 def fill_realised(message: decision_pb2.RealisedReturns, rows: Integers, returns: Floats) -> None:

@@ -7,7 +7,7 @@ Source: protobuf's encoding, https://protobuf.dev/programming-guides/encoding.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,25 +16,31 @@ from numpy.typing import NDArray
 
 from .estimates import Floats, Integers
 
+DOUBLE_BYTES = 8
 _LENGTH_DELIMITED = 2
 _FIXED = {1: 8, 5: 4}
 _MORE, _BITS, _WIDTH = 0x80, 0x7F, 7
 
 
-def fields(content: bytes) -> Iterator[tuple[int, bytes]]:
+def fields(content: bytes) -> list[tuple[int, bytes]]:
     """(field number, payload) of a message's length-delimited fields: packed columns, texts, messages."""
+    found: list[tuple[int, bytes]] = []
     at, end = 0, len(content)
     while at < end:
-        tag, at = _varint(content, at)
+        tag = content[at]  # nearly always one byte, and this is called for each column of each agent
+        at += 1
+        if tag >= _MORE:
+            tag, at = _varint(content, at - 1)
         kind = tag & 7
         if kind == _LENGTH_DELIMITED:
             length, at = _varint(content, at)
-            yield tag >> 3, content[at : at + length]
+            found.append((tag >> 3, content[at : at + length]))
             at += length
         elif kind in _FIXED:
             at += _FIXED[kind]
         else:
             _, at = _varint(content, at)
+    return found
 
 
 def columns(message: Message) -> dict[int, bytes]:
@@ -47,8 +53,15 @@ def doubles(payload: bytes) -> Floats:
     return np.frombuffer(payload, "<f8")
 
 
+@lru_cache(maxsize=256)  # agents speak about the same instruments, day after day
 def integers(payload: bytes) -> Integers:
-    """A packed repeated uint32."""
+    """A packed repeated uint32. Read-only."""
+    found = _integers(payload)
+    found.flags.writeable = False
+    return found
+
+
+def _integers(payload: bytes) -> Integers:
     content = np.frombuffer(payload, np.uint8)
     last = content < _MORE
     if last.all():
