@@ -14,7 +14,7 @@ import gzip
 import io
 import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -69,8 +69,6 @@ class Fact(NamedTuple):
     months: 0 for a balance at `end`, else the length of the flow that ends there: 3, 6, 9 or 12.
     value: US dollars, or shares.
     known_at_ns: visible from this moment, Unix nanoseconds UTC.
-    split_ratio: new shares for one old by splits after known_at_ns, where a snapshot's answer states it: a number of
-        shares was filed on the terms of its filing day (SEC SAB Topic 4.C), and a price is on those of its own.
     """
 
     instrument_id: str
@@ -81,7 +79,22 @@ class Fact(NamedTuple):
     known_at_ns: int
     form: str
     accession: str
-    split_ratio: float = 1.0
+
+    @property
+    def split_ratio(self) -> float:
+        """See Number: a file knows of no splits."""
+        return 1.0
+
+
+class Number(NamedTuple):
+    """What a table of a snapshot's facts says of a period.
+
+    split_ratio: new shares for one old by splits between filing and snapshot: a number of shares was filed on the terms
+        of its filing day (SEC SAB Topic 4.C), and a price is on those of its own.
+    """
+
+    value: int
+    split_ratio: float
 
 
 def visible_from_ns(filed: date) -> int:
@@ -126,18 +139,10 @@ class CompanyFacts:
         return FactView(known)
 
 
-def view_of(facts: Iterable[Fact]) -> FactView:
-    """The view on facts of one company of which each number is there once."""
-    known: dict[tuple[str, int], dict[date, Fact]] = {}
-    for fact in facts:
-        known.setdefault((fact.tag, fact.months), {})[fact.end] = fact
-    return FactView(known)
-
-
 class FactView:
     """A company's facts at one moment: the newest version of each that was visible then."""
 
-    def __init__(self, known: dict[tuple[str, int], dict[date, Fact]]) -> None:
+    def __init__(self, known: Mapping[tuple[str, int], Mapping[date, Fact | Number]]) -> None:
         self._known = known
         self._ends: dict[tuple[str, int], list[date]] = {}
 
@@ -145,12 +150,15 @@ class FactView:
         """Days with a balance sheet, ascending."""
         return sorted(self._known.get(("Assets", 0), {}))
 
-    def fact(self, tag: str, months: int, end: date) -> Fact | None:
+    def fact(self, tag: str, months: int, end: date) -> Fact | Number | None:
         """The fact of a tag whose period ends within ten days of `end`, or None."""
         key = (tag, months)
         series = self._known.get(key)
         if series is None:
             return None
+        exact = series.get(end)
+        if exact is not None:
+            return exact
         if key not in self._ends:
             self._ends[key] = sorted(series)
         ends = self._ends[key]
@@ -158,7 +166,7 @@ class FactView:
         near = ends[first : bisect_right(ends, end + TOLERANCE, lo=first)]
         return series[min(near, key=lambda each: (abs(each - end), each))] if near else None
 
-    def balance_fact(self, concept: str, end: date) -> Fact | None:
+    def balance_fact(self, concept: str, end: date) -> Fact | Number | None:
         """A balance, under the first name that the company used for it; None when it gave none."""
         return next((fact for tag in CONCEPTS[concept] if (fact := self.fact(tag, 0, end))), None)
 
