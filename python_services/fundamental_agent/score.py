@@ -52,7 +52,7 @@ def signal(
 
 def composite(ratios: Sequence[Floats], usable: Mask) -> Floats:
     """The mean of ratios, each in deviations from its mean over the usable companies; NaN for the others."""
-    bounded = np.clip(ratios, -BOUND, BOUND)[:, usable]
+    bounded = np.compress(usable, np.clip(ratios, -BOUND, BOUND), axis=1)
     found = np.full(len(usable), np.nan)
     if bounded.size:
         gap, spread = bounded - bounded.mean(axis=1, keepdims=True), bounded.std(axis=1, keepdims=True)
