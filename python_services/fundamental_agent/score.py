@@ -54,8 +54,10 @@ def composite(ratios: Sequence[Floats], usable: Mask) -> Floats:
     """The mean of ratios, each in deviations from its mean over the usable companies; NaN for the others."""
     bounded = np.compress(usable, np.clip(ratios, -BOUND, BOUND), axis=1)
     found = np.full(len(usable), np.nan)
-    if bounded.size:
-        gap, spread = bounded - bounded.mean(axis=1, keepdims=True), bounded.std(axis=1, keepdims=True)
+    count = bounded.shape[1]
+    if count:
+        gap = bounded - bounded.sum(axis=1, keepdims=True) / count
+        spread = np.sqrt(np.square(gap).sum(axis=1, keepdims=True) / count)
         found[usable] = np.divide(gap, spread, out=np.zeros_like(gap), where=spread > 0.0).mean(axis=0)
     return found
 
