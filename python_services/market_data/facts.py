@@ -109,12 +109,15 @@ class CompanyFacts:
         end = self.end[newest]
         kept = newest[end >= end.max() - REACH_DAYS]
         # Only names that occur: those of later filings are not known yet.
-        tags, tag = np.unique(self.tag[kept], return_inverse=True)
+        tag, months = self.tag[kept], self.months[kept]
+        start = np.append(0, 1 + np.flatnonzero((tag[1:] != tag[:-1]) | (months[1:] != months[:-1])))
+        tags, series_tag = np.unique(tag[start], return_inverse=True)
         filings, filing = np.unique(self.filing[kept], return_inverse=True)
         table = marketdata_pb2.FactsTable(
             tag_names=[self.tags[code] for code in tags.tolist()],
-            tag=tag.tolist(),
-            months=self.months[kept].tolist(),
+            series_tag=series_tag.tolist(),
+            series_months=months[start].tolist(),
+            series_start=start.tolist(),
             end=self.end[kept].tolist(),
             value=self.value[kept].tolist(),
             filing=filing.tolist(),

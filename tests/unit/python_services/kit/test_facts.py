@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from alphamesh.marketdata.v1 import marketdata_pb2
-from python_services.kit import facts_table
+from python_services.kit import facts, facts_table
 from python_services.kit.errors import ServiceError
-from python_services.kit.facts import COLUMNS, FactsError, parse, read, visible_from_ns
+from python_services.kit.facts import COLUMNS, Fact, FactsError, parse, read, visible_from_ns
 from python_services.market_data.facts import CompanyFacts
 from python_services.market_data.universe import Splits
 from python_services.training.facts import BUNDLED
@@ -59,8 +61,8 @@ NO_SPLITS = Splits(close_ns=np.empty(0, np.int64), row=np.empty(0, np.int64), ra
 
 def answer(names: tuple[str, ...], moment_ns: int, held: bytes = b"") -> tuple[marketdata_pb2.GetFactsResponse, str]:
     """What market_data answers about these companies, and the hash in the snapshot's header."""
-    facts = parse(gzip.decompress(BUNDLED.read_bytes()), "facts")
-    cut = CompanyFacts([fact for fact in facts if fact.instrument_id in names]).cut(names, moment_ns, NO_SPLITS)
+    held = parse(gzip.decompress(BUNDLED.read_bytes()), "facts")
+    cut = CompanyFacts([fact for fact in held if fact.instrument_id in names]).cut(names, moment_ns, NO_SPLITS)
     assert cut is not None
     return marketdata_pb2.GetFactsResponse(
         company_sha256=cut.company_sha256, company_facts=cut.lacking(held)
@@ -112,3 +114,14 @@ def test_facts_of_other_companies_are_refused() -> None:
     found, sha256 = answer(NAMES, MOMENT_NS)
     with pytest.raises(ServiceError, match="are of 4 companies, the snapshot has 3"):
         facts_table.check(found, sha256, 3)
+
+
+@given(
+    st.sets(st.dates(date(2009, 1, 1), date(2009, 3, 31)), max_size=12), st.dates(date(2009, 1, 1), date(2009, 3, 31))
+)
+def test_a_period_is_the_one_that_ends_nearest(ends: set[date], asked: date) -> None:
+    """Within ten days; of two as near, the earlier."""
+    held = [Fact("A", "Assets", 0, end, end.toordinal(), visible_from_ns(end), "10-K", "x") for end in ends]
+    found = facts.CompanyFacts(held).as_of("A", visible_from_ns(date(2010, 1, 1))).balance("assets", asked)
+    near = [end for end in ends if abs(end - asked).days <= 10]
+    assert found == (min(near, key=lambda end: (abs(end - asked), end)).toordinal() if near else None)

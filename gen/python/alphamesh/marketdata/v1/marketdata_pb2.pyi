@@ -503,15 +503,17 @@ Global___SnapshotHeader: _TypeAlias = SnapshotHeader  # noqa: Y015
 @_typing.final
 class FactsTable(_message.Message):
     """What one company had filed by a moment: of each number the newest version, for periods that ended in the 1,190 days up
-    to its newest one. The columns have a row per number, ascending by tag, months and end.
+    to its newest one. Numbers of one name and one length are a series; series ascend by name and length, and the numbers
+    of a series by the end of their period.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TAG_NAMES_FIELD_NUMBER: _builtins.int
     FILINGS_FIELD_NUMBER: _builtins.int
-    TAG_FIELD_NUMBER: _builtins.int
-    MONTHS_FIELD_NUMBER: _builtins.int
+    SERIES_TAG_FIELD_NUMBER: _builtins.int
+    SERIES_MONTHS_FIELD_NUMBER: _builtins.int
+    SERIES_START_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
     FILING_FIELD_NUMBER: _builtins.int
@@ -524,39 +526,44 @@ class FactsTable(_message.Message):
         """Output only. Filings that the numbers are from, by the moment from which they are known."""
 
     @_builtins.property
-    def tag(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Output only. Position of each number's name in tag_names."""
+    def series_tag(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Position of each series' name in tag_names."""
 
     @_builtins.property
-    def months(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Output only. 0 for a balance at `end`, else the length of the flow that ends there: 3, 6, 9 or 12."""
+    def series_months(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Of each series 0 for balances at the end of the period, else the length of the flows: 3, 6, 9 or 12."""
+
+    @_builtins.property
+    def series_start(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Position of each series' first number; it reaches up to the next series."""
 
     @_builtins.property
     def end(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Output only. Last day of the period, days since 1970-01-01."""
+        """Output only. Last day of the period of each number, days since 1970-01-01."""
 
     @_builtins.property
     def value(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Output only. US dollars, or shares."""
+        """Output only. The number: US dollars, or shares."""
 
     @_builtins.property
     def filing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Output only. Position in filings."""
+        """Output only. Position of each number's filing in filings."""
 
     def __init__(
         self,
         *,
         tag_names: _abc.Iterable[_builtins.str] | None = ...,
         filings: _abc.Iterable[Global___Filing] | None = ...,
-        tag: _abc.Iterable[_builtins.int] | None = ...,
-        months: _abc.Iterable[_builtins.int] | None = ...,
+        series_tag: _abc.Iterable[_builtins.int] | None = ...,
+        series_months: _abc.Iterable[_builtins.int] | None = ...,
+        series_start: _abc.Iterable[_builtins.int] | None = ...,
         end: _abc.Iterable[_builtins.int] | None = ...,
         value: _abc.Iterable[_builtins.int] | None = ...,
         filing: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "filing", b"filing", "filings", b"filings", "months", b"months", "tag", b"tag", "tag_names", b"tag_names", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "filing", b"filing", "filings", b"filings", "series_months", b"series_months", "series_start", b"series_start", "series_tag", b"series_tag", "tag_names", b"tag_names", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
