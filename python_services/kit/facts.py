@@ -16,6 +16,7 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,8 +94,9 @@ class Number(NamedTuple):
     split_ratio: float
 
 
+@lru_cache(maxsize=16_384)
 def visible_from_ns(filed: date) -> int:
-    """Midnight UTC after the filing day."""
+    """Midnight UTC after the filing day. Kept: a file has hundreds of thousands of numbers, of a few thousand days."""
     return int(datetime(filed.year, filed.month, filed.day, tzinfo=UTC).timestamp() + 86_400) * 10**9
 
 
