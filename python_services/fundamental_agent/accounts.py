@@ -27,9 +27,27 @@ _ENDINGS = {
 }
 
 
+_YEARS = ("revenue", "net_income", "operating_cash_flow", "capital_expenditure", "gross_profit", "operating_income")
+_BALANCES = ("assets", "equity", "retained_earnings")
+_STATEMENTS = (
+    *(*_BALANCES, "assets_current", "liabilities_current", "net_income", "revenue", "operating_cash_flow"),
+    *("shares", "gross_profit", "long_term_debt"),
+)
+FIGURES = (
+    *(*_BALANCES, "assets_current", "liabilities_current", "liabilities", "shares"),
+    *(f"{name}_year" for name in _YEARS),
+    *(f"{name}{ending}" for name in ("net_income", "revenue") for ending in ("_now", "_before")),
+    *(f"{name}{ending}" for name in _STATEMENTS for ending in ("_fy", "_fy1")),
+    *(f"{name}_fy2" for name in _BALANCES),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Company:
-    """end: day of the newest balance sheet. fiscal_year: end of the newest fiscal year. figures: dollars, or shares."""
+    """end: day of the newest balance sheet. fiscal_year: end of the newest fiscal year.
+
+    figures: dollars, or shares, by a name of FIGURES.
+    """
 
     end: date
     fiscal_year: date | None
@@ -59,8 +77,7 @@ def company(view: FactView) -> Company | None:
     if not ends:
         return None
     end = ends[-1]
-    years = [each for each in ends if view.fiscal_year("net_income", each) is not None]
-    year = years[-1] if years else None
+    year = next((each for each in reversed(ends) if view.fiscal_year("net_income", each) is not None), None)
     found: dict[str, float | None] = {
         **_balance_sheet(view, end),
         **{f"{name}_year": view.trailing_year(name, end) for name in ("revenue", "net_income", "operating_cash_flow")},
@@ -76,7 +93,7 @@ def company(view: FactView) -> Company | None:
 
 
 def _balance_sheet(view: FactView, end: date) -> dict[str, float | None]:
-    names = ("assets", "equity", "assets_current", "liabilities_current", "retained_earnings")
+    names = (*_BALANCES, "assets_current", "liabilities_current")
     found: dict[str, float | None] = {name: view.balance(name, end) for name in names}
     assets, equity, liabilities = found["assets"], found["equity"], view.balance("liabilities", end)
     if liabilities is None and assets is not None and equity is not None:
@@ -130,7 +147,7 @@ def _fiscal_years(view: FactView, year: date) -> dict[str, float | None]:
     found: dict[str, float | None] = {}
     for back, ending in enumerate(("_fy", "_fy1", "_fy2")):
         end = year - back * YEAR
-        found |= {f"{name}{ending}": view.balance(name, end) for name in ("assets", "equity", "retained_earnings")}
+        found |= {f"{name}{ending}": view.balance(name, end) for name in _BALANCES}
         if back == 2:
             break
         for name in ("assets_current", "liabilities_current"):

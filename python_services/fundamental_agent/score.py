@@ -15,6 +15,7 @@ hundred, and nobody is measured by a deviation that he has made himself.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import ndtri, stdtr
@@ -51,13 +52,13 @@ def signal(
 
 def composite(ratios: Sequence[Floats], usable: Mask) -> Floats:
     """The mean of ratios, each in deviations from its mean over the usable companies; NaN for the others."""
-    parts = []
-    for ratio in ratios:
-        bounded = np.clip(ratio, -BOUND, BOUND)[usable]
-        spread = bounded.std() if len(bounded) else 0.0
-        parts.append((bounded - bounded.mean()) / spread if spread > 0.0 else np.zeros(len(bounded)))
+    bounded = np.compress(usable, np.clip(ratios, -BOUND, BOUND), axis=1)
     found = np.full(len(usable), np.nan)
-    found[usable] = np.mean(parts, axis=0)
+    count = bounded.shape[1]
+    if count:
+        gap = bounded - bounded.sum(axis=1, keepdims=True) / count
+        spread = np.sqrt(np.square(gap).sum(axis=1, keepdims=True) / count)
+        found[usable] = np.divide(gap, spread, out=np.zeros_like(gap), where=spread > 0.0).mean(axis=0)
     return found
 
 
@@ -69,12 +70,20 @@ def against_peers(values: Floats, usable: Mask, unable: Unable) -> Floats:
         for i in np.flatnonzero(usable).tolist():
             unable[i] = Reason.MISSING_DATA, f"{count - 1} other companies to compare with, {FEWEST - 1} are needed"
         return z
-    gap = values[usable] - values[usable].mean()
+    z[usable] = np.frombuffer(_deviates(values[usable].tobytes()))
+    return z
+
+
+@lru_cache(maxsize=16)
+def _deviates(content: bytes) -> bytes:
+    """z of each of some companies, doubles; kept, because most ratios stay the same until somebody files."""
+    values = np.frombuffer(content)
+    count = len(values)
+    gap = values - values.mean()
     # Of the others: their mean is off by gap x n / (n - 1), and their squares lack this company's.
     gap_to_others = gap * count / (count - 1)
     squares = np.square(gap).sum() - np.square(gap) * count / (count - 1)
     deviation = np.sqrt(np.maximum(squares, 0.0) / (count - 2) * count / (count - 1))
     t = np.divide(gap_to_others, deviation, out=np.zeros(count), where=deviation > 0.0)
     p = np.maximum(stdtr(count - 2, -np.abs(t)), _SMALLEST_P)
-    z[usable] = np.sign(t) * -ndtri(p)
-    return z
+    return np.asarray(np.sign(t) * -ndtri(p)).tobytes()

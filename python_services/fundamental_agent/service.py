@@ -13,6 +13,7 @@ from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.facts_table import FactsClient
 from python_services.kit.snapshots import Snapshot
 
+from .accounts import company
 from .agents import agents
 from .config import Config
 from .view import Accounts, Fundamentals, Keeper
@@ -25,11 +26,11 @@ async def build(context: Context[Config]) -> None:
     nobody = Fundamentals(window, Accounts((None,) * window.close.shape[1]), window.close[-1])
     for agent in running.values():
         forecast(agent, window, nobody)
-    facts = FactsClient(context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data"))
+    facts = FactsClient(context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data"), company)
     keeper = Keeper()
 
     async def look(snapshot: Snapshot, window: Window) -> Fundamentals:
-        accounts = keeper.accounts(await facts.get(snapshot), snapshot.instrument_ids)
+        accounts = keeper.accounts(await facts.get(snapshot), len(snapshot.instrument_ids))
         return Fundamentals(window, accounts, np.array(snapshot.marks_e9, dtype=np.float64) / 1e9)
 
     serve(context, agent_pb2.Agent.KIND_FUNDAMENTAL, running, look)

@@ -13,9 +13,10 @@ import csv
 import gzip
 import io
 import zlib
-from bisect import bisect_left, bisect_right
-from collections.abc import Container, Iterable
+from bisect import bisect_left
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,6 +58,7 @@ CURRENCY = "USD"
 TOLERANCE = timedelta(days=10)
 YEAR = timedelta(days=365)
 _LARGEST = 2**63 - 1
+_FAR = 2**31
 
 
 class FactsError(ConfigError):
@@ -69,8 +71,6 @@ class Fact(NamedTuple):
     months: 0 for a balance at `end`, else the length of the flow that ends there: 3, 6, 9 or 12.
     value: US dollars, or shares.
     known_at_ns: visible from this moment, Unix nanoseconds UTC.
-    split_ratio: new shares for one old by splits after known_at_ns, where a snapshot's answer states it: a number of
-        shares was filed on the terms of its filing day (SEC SAB Topic 4.C), and a price is on those of its own.
     """
 
     instrument_id: str
@@ -81,11 +81,22 @@ class Fact(NamedTuple):
     known_at_ns: int
     form: str
     accession: str
-    split_ratio: float = 1.0
 
 
+class Number(NamedTuple):
+    """What a view says of a period.
+
+    split_ratio: new shares for one old by splits since the filing, where the view knows of them: a number of shares was
+        filed on the terms of its filing day (SEC SAB Topic 4.C), and a price is on those of its own.
+    """
+
+    value: int
+    split_ratio: float
+
+
+@lru_cache(maxsize=16_384)
 def visible_from_ns(filed: date) -> int:
-    """Midnight UTC after the filing day."""
+    """Midnight UTC after the filing day. Kept: a file has hundreds of thousands of numbers, of a few thousand days."""
     return int(datetime(filed.year, filed.month, filed.day, tzinfo=UTC).timestamp() + 86_400) * 10**9
 
 
@@ -116,59 +127,59 @@ class CompanyFacts:
 
     def as_of(self, instrument_id: str, moment_ns: int) -> FactView:
         """What was visible of a company at `moment_ns`. An unknown company has an empty view."""
-        known: dict[tuple[str, int], dict[date, Fact]] = {}
-        for key, series in self._versions.get(instrument_id, {}).items():
-            visible = {
-                end: newest for end, versions in series.items() if (newest := _newest(versions, moment_ns)) is not None
-            }
-            if visible:
-                known[key] = visible
-        return FactView(known)
-
-
-def view_of(facts: Iterable[Fact]) -> FactView:
-    """The view on facts of one company of which each number is there once."""
-    known: dict[tuple[str, int], dict[date, Fact]] = {}
-    for fact in facts:
-        known.setdefault((fact.tag, fact.months), {})[fact.end] = fact
-    return FactView(known)
+        series: dict[tuple[str, int], tuple[int, int]] = {}
+        ends: list[int] = []
+        values: list[int] = []
+        for key, by_end in self._versions.get(instrument_id, {}).items():
+            first = len(ends)
+            for end in sorted(by_end):
+                if (newest := _newest(by_end[end], moment_ns)) is not None:
+                    ends.append(end.toordinal())
+                    values.append(newest.value)
+            if len(ends) > first:
+                series[key] = first, len(ends)
+        return FactView(series, ends, values, [1.0] * len(ends))
 
 
 class FactView:
-    """A company's facts at one moment: the newest version of each that was visible then."""
+    """A company's facts at one moment: the newest version of each that was visible then.
 
-    def __init__(self, known: dict[tuple[str, int], dict[date, Fact]]) -> None:
-        self._known = known
-        self._ends: dict[tuple[str, int], list[date]] = {}
+    series: of a tag and a number of months the first of its numbers, and the one after its last. ends: last days of the
+    periods, ordinals, ascending in a series. values, split_ratios: see Number.
+    """
+
+    def __init__(
+        self,
+        series: Mapping[tuple[str, int], tuple[int, int]],
+        ends: Sequence[int],
+        values: Sequence[int],
+        split_ratios: Sequence[float],
+    ) -> None:
+        self._series = series
+        self._ends = ends
+        self._values = values
+        self._split_ratios = split_ratios
 
     def period_ends(self) -> list[date]:
         """Days with a balance sheet, ascending."""
-        return sorted(self._known.get(("Assets", 0), {}))
+        return [date.fromordinal(end) for end in self._ends[slice(*self._series.get(("Assets", 0), (0, 0)))]]
 
-    def fact(self, tag: str, months: int, end: date) -> Fact | None:
-        """The fact of a tag whose period ends within ten days of `end`, or None."""
-        key = (tag, months)
-        series = self._known.get(key)
-        if series is None:
-            return None
-        if key not in self._ends:
-            self._ends[key] = sorted(series)
-        ends = self._ends[key]
-        first = bisect_left(ends, end - TOLERANCE)
-        near = ends[first : bisect_right(ends, end + TOLERANCE, lo=first)]
-        return series[min(near, key=lambda each: (abs(each - end), each))] if near else None
+    def fact(self, tag: str, months: int, end: date) -> Number | None:
+        """The number of a tag whose period ends within ten days of `end`, or None."""
+        at = self._find(tag, months, end.toordinal())
+        return None if at is None else Number(self._values[at], self._split_ratios[at])
 
-    def balance_fact(self, concept: str, end: date) -> Fact | None:
+    def balance_fact(self, concept: str, end: date) -> Number | None:
         """A balance, under the first name that the company used for it; None when it gave none."""
         return next((fact for tag in CONCEPTS[concept] if (fact := self.fact(tag, 0, end))), None)
 
     def balance(self, concept: str, end: date) -> int | None:
         """A balance in dollars, under the first name that the company used for it; None when it gave none."""
-        return fact.value if (fact := self.balance_fact(concept, end)) else None
+        return self._first(concept, 0, end.toordinal())
 
     def fiscal_year(self, concept: str, end: date) -> int | None:
         """A flow over the fiscal year that ends at `end`, in dollars; None when no filing gives it."""
-        return next((fact.value for tag in CONCEPTS[concept] if (fact := self.fact(tag, 12, end))), None)
+        return self._first(concept, 12, end.toordinal())
 
     def trailing_year(self, concept: str, end: date) -> int | None:
         """A flow over the four quarters to `end`, in dollars; None when the filings do not give it.
@@ -176,39 +187,58 @@ class FactView:
         The year itself if one ends there; else the last fiscal year, plus this year to date, less the same months of
         the year before; else four quarters.
         """
+        day = end.toordinal()
         for tag in CONCEPTS[concept]:
             for way in (self._whole_year, self._year_to_date, self._four_quarters):
-                if (value := way(tag, end)) is not None:
+                if (value := way(tag, day)) is not None:
                     return value
         return None
 
     def against_year_before(self, concept: str, end: date) -> tuple[int, int, int] | None:
         """(months, flow, same flow a year before) of the longest flow that ends at `end` and has its comparative."""
+        day = end.toordinal()
         for months in (12, 9, 6, 3):
             for tag in CONCEPTS[concept]:
-                now, before = self.fact(tag, months, end), self.fact(tag, months, end - YEAR)
-                if now and before:
-                    return months, now.value, before.value
+                now, before = self._value(tag, months, day), self._value(tag, months, day - YEAR.days)
+                if now is not None and before is not None:
+                    return months, now, before
         return None
 
-    def _whole_year(self, tag: str, end: date) -> int | None:
-        return fact.value if (fact := self.fact(tag, 12, end)) else None
+    def _find(self, tag: str, months: int, end: int) -> int | None:
+        """Where the number of the period is whose end is nearest, of two the earlier; None beyond TOLERANCE."""
+        first, last = self._series.get((tag, months), (0, 0))
+        after = bisect_left(self._ends, end, first, last)
+        late = self._ends[after] - end if after < last else _FAR
+        early = end - self._ends[after - 1] if after > first else _FAR
+        at, off = (after, late) if late < early else (after - 1, early)
+        return at if off <= TOLERANCE.days else None
 
-    def _year_to_date(self, tag: str, end: date) -> int | None:
+    def _value(self, tag: str, months: int, end: int) -> int | None:
+        at = self._find(tag, months, end)
+        return None if at is None else self._values[at]
+
+    def _first(self, concept: str, months: int, end: int) -> int | None:
+        for tag in CONCEPTS[concept]:
+            if (value := self._value(tag, months, end)) is not None:
+                return value
+        return None
+
+    def _whole_year(self, tag: str, end: int) -> int | None:
+        return self._value(tag, 12, end)
+
+    def _year_to_date(self, tag: str, end: int) -> int | None:
         for months in (3, 6, 9):
-            parts = [
-                self.fact(tag, 12, end - timedelta(days=round(365.25 * months / 12))),
-                self.fact(tag, months, end),
-                self.fact(tag, months, end - YEAR),
-            ]
-            if all(parts):
-                year, now, before = (fact.value for fact in parts if fact)
-                return year + now - before
+            now, before = self._value(tag, months, end), self._value(tag, months, end - YEAR.days)
+            if now is not None and before is not None:
+                year = self._value(tag, 12, end - round(365.25 * months / 12))
+                if year is not None:
+                    return year + now - before
         return None
 
-    def _four_quarters(self, tag: str, end: date) -> int | None:
-        quarters = [self.fact(tag, 3, end - timedelta(days=round(91.3125 * back))) for back in range(4)]
-        return sum(fact.value for fact in quarters if fact) if all(quarters) else None
+    def _four_quarters(self, tag: str, end: int) -> int | None:
+        quarters = [self._value(tag, 3, end - round(91.3125 * back)) for back in range(4)]
+        known = [value for value in quarters if value is not None]
+        return sum(known) if len(known) == len(quarters) else None
 
 
 def read(path: Path, tags: Container[str] | None = None) -> CompanyFacts:

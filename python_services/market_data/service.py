@@ -13,6 +13,7 @@ from python_services.kit import telemetry
 from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.convert import money
 from python_services.kit.errors import invalid, not_found
+from python_services.kit.facts_table import HASH_BYTES
 from python_services.kit.journal import Event, Journal
 from python_services.kit.paging import page
 
@@ -189,7 +190,13 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
 
     async def GetFacts(self, request: marketdata_pb2.GetFactsRequest, context: Any) -> marketdata_pb2.GetFactsResponse:
         """See the contract."""
-        return marketdata_pb2.GetFactsResponse(arrow_ipc=self._store.get_facts(request.snapshot_id))
+        if len(request.held_sha256) % HASH_BYTES:
+            problem = f"{len(request.held_sha256)} bytes are not a number of hashes of {HASH_BYTES} bytes"
+            raise invalid("held_sha256", problem, "join the hashes of company_sha256 of answers before, or send none")
+        found = self._store.get_facts(request.snapshot_id)
+        return marketdata_pb2.GetFactsResponse(
+            company_sha256=found.company_sha256, company_facts=found.lacking(request.held_sha256)
+        )
 
     async def IngestBars(
         self, request: marketdata_pb2.IngestBarsRequest, context: Any

@@ -134,8 +134,8 @@ class SnapshotStore:
             return marketdata_pb2.GetSnapshotResponse(header=made[0], content_file=path)
         return marketdata_pb2.GetSnapshotResponse(header=made[0], arrow_ipc=made[1])
 
-    def get_facts(self, snapshot_id: str) -> bytes:
-        """What companies had filed by then, see GetFacts. Raises ServiceError as `get`, and NO_FACTS."""
+    def get_facts(self, snapshot_id: str) -> FactsCut:
+        """What companies had filed by then. Raises ServiceError: as `get`, or FAILED_PRECONDITION (NO_FACTS)."""
         recipe = self._recipe(snapshot_id)
         header, _ = self._held(snapshot_id, recipe)
         found = self._facts_of(recipe.instrument_ids, recipe.as_of_ns) if header.HasField("facts_sha256") else None
@@ -146,7 +146,7 @@ class SnapshotStore:
                 f"its instruments was filed by {describe(recipe.as_of_ns)}",
                 snapshot_id=snapshot_id,
             )
-        return found.content
+        return found
 
     def _facts_of(self, instrument_ids: tuple[str, ...], as_of_ns: int) -> FactsCut | None:
         if self._facts is None:

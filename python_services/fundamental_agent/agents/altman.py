@@ -18,6 +18,8 @@ Not for banks and insurers, to which the score does not apply: they file no curr
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from python_services.kit.agents import Agent, Floats, Mask, Reason, Signal
@@ -52,12 +54,12 @@ def compute(view: Fundamentals, eligible: Mask) -> Signal:
     unable = view.accounts.unable(NEEDS, view.window.as_of_ns)
     evidence = parts(view)
     score = evidence["altman_z"]
-    # Written in this way, a score that is no number is not distress.
-    for i in np.flatnonzero(~(score < DISTRESS) & eligible).tolist():
-        zone = "safe" if score[i] > SAFE else "grey"
-        unable.setdefault(i, (Reason.NO_SIGNAL, f"Z'' is {score[i]:.2f}: the {zone} zone, not that of distress"))
+    for i in np.flatnonzero(~np.isfinite(score)).tolist():
+        unable.setdefault(i, (Reason.NO_SIGNAL, "its assets or liabilities are zero, so it has no Z''"))
     z = (score - (DISTRESS + SAFE) / 2.0) / ((SAFE - DISTRESS) / 2.0)
-    return signal(view, INFORMATION_COEFFICIENT, z, unable, "not in the zone of distress", evidence)
+    unclear = f"Z'' is not below {DISTRESS}: the grey zone or the safe one, not that of distress"
+    found = signal(view, INFORMATION_COEFFICIENT, z, unable, unclear, evidence)
+    return replace(found, clear=score < DISTRESS)
 
 
 AGENT = Agent(

@@ -19,6 +19,7 @@ Lakonishok 2003), hence the lower of the two. Prices below such values have rise
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -56,9 +57,15 @@ class Assumptions:
 
 def multiple(growth: Floats, rate: float, terminal: float) -> Floats:
     """Value per dollar of the last four quarters' cash."""
-    ratio = (1.0 + growth) / (1.0 + rate)
+    return np.frombuffer(_multiple(growth.tobytes(), rate, terminal))
+
+
+@lru_cache(maxsize=6)
+def _multiple(growth: bytes, rate: float, terminal: float) -> bytes:
+    """Kept, because growth stays the same until somebody files."""
+    ratio = (1.0 + np.frombuffer(growth)) / (1.0 + rate)
     first = np.sum([ratio**year for year in range(1, YEARS + 1)], axis=0)
-    return np.asarray(first + ratio**YEARS * (1.0 + terminal) / (rate - terminal))
+    return np.asarray(first + ratio**YEARS * (1.0 + terminal) / (rate - terminal)).tobytes()
 
 
 def agent(assumptions: Assumptions) -> Agent[Fundamentals]:

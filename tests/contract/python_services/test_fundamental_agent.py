@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,19 @@ from alphamesh.agent.v1 import agent_pb2, agent_pb2_grpc
 from alphamesh.marketdata.v1 import marketdata_pb2
 from mesh import topology
 from python_services.kit.config import ConfigError
-from python_services.kit.facts import COLUMNS
+from python_services.kit.facts import COLUMNS, FactView
+from python_services.kit.facts_table import NOTHING, FactsClient
+from python_services.kit.snapshots import SnapshotClient
 from python_services.local import LocalSystem
-from python_services.market_data import store
+from python_services.market_data import facts, store
+from python_services.market_data.facts import ANSWER_BYTES
 from tests.unit.python_services.market_data.files import row, write
 
 from .test_market_data import DAY_NS, journalled, refused
 from .two_services import UNIVERSE, cut_request, market_data
 
 NAMES = [f"fundamental.{name}" for name in ("accruals", "altman", "dcf", "growth", "piotroski", "quality", "value")]
+BEFORE_AFTER = ("2010-02-23", "2010-02-24")  # IBM's annual report becomes known in between
 MISSING = agent_pb2.Abstention.REASON_MISSING_DATA
 
 
@@ -117,11 +122,72 @@ async def test_facts_are_named_by_their_hash_also_after_a_restart(tmp_path: Path
             await market_data(running).CutSnapshot(cut_request(at("2010-04-01") + day * DAY_NS, lookback_bars=2))
         for header in headers:
             request = marketdata_pb2.GetFactsRequest(snapshot_id=header.snapshot_id)
-            content = (await market_data(running).GetFacts(request)).arrow_ipc
-            assert hashlib.sha256(content).hexdigest() == header.facts_sha256
+            answer = await market_data(running).GetFacts(request)
+            assert hashlib.sha256(answer.company_sha256).hexdigest() == header.facts_sha256
+            listed = [answer.company_sha256[at : at + 32] for at in range(0, 32 * len(UNIVERSE), 32)]
+            sent = [hashlib.sha256(table).digest() for table in answer.company_facts]
+            assert sent == [hash_ for hash_ in listed if any(hash_)]
         unknown = marketdata_pb2.GetFactsRequest(snapshot_id="0" * 64)
         error = await refused(market_data(running).GetFacts(unknown))
         assert (error.code, error.reason) == (grpc.StatusCode.NOT_FOUND, "SNAPSHOT_NOT_FOUND")
+
+
+async def test_only_what_was_filed_since_is_sent(tmp_path: Path) -> None:
+    """The caller names what it holds, whatever snapshot that was read for and whichever process answered."""
+    async with system(tmp_path) as running:
+        cuts = [await market_data(running).CutSnapshot(cut_request(at(day))) for day in BEFORE_AFTER]
+        ids = [cut.header.snapshot_id for cut in cuts]
+        before = await market_data(running).GetFacts(marketdata_pb2.GetFactsRequest(snapshot_id=ids[0]))
+    async with system(tmp_path) as running:
+        request = marketdata_pb2.GetFactsRequest(snapshot_id=ids[1], held_sha256=before.company_sha256)
+        after = await market_data(running).GetFacts(request)
+        (ibm,) = after.company_facts
+        table = marketdata_pb2.FactsTable.FromString(ibm)
+        assert [filing.form for filing in table.filings][-1] == "10-K"
+        place = UNIVERSE.index("IBM") * 32
+        assert hashlib.sha256(ibm).digest() == after.company_sha256[place : place + 32]
+        request.held_sha256 = after.company_sha256
+        again = await market_data(running).GetFacts(request)
+        assert again == marketdata_pb2.GetFactsResponse(company_sha256=after.company_sha256)
+        request.held_sha256 = b"half"
+        error = await refused(market_data(running).GetFacts(request))
+        assert (error.code, error.violations[0][0]) == (grpc.StatusCode.INVALID_ARGUMENT, "held_sha256")
+        assert "join the hashes of company_sha256" in error.message
+
+
+@pytest.mark.parametrize("part_bytes", [1, ANSWER_BYTES])
+async def test_a_reader_reads_every_company_once_until_it_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part_bytes: int
+) -> None:
+    """However many parts an answer comes in, and whether the snapshots are asked for at once or one by one."""
+    monkeypatch.setattr(facts, "ANSWER_BYTES", part_bytes)
+    read: list[FactView] = []
+
+    def count(view: FactView) -> FactView:
+        read.append(view)
+        return view
+
+    async with system(tmp_path) as running:
+        client = FactsClient(market_data(running), count)
+        snapshots = [
+            await SnapshotClient(market_data(running)).get(
+                (await market_data(running).CutSnapshot(cut_request(at(day)))).header.snapshot_id
+            )
+            for day in ("2009-06-01", *BEFORE_AFTER)
+        ]
+        assert await client.get(snapshots[0]) is None
+        first, same = await asyncio.gather(client.get(snapshots[1]), client.get(snapshots[1]))
+        assert first is same
+        assert first is not None
+        filed = sum(hash_ != NOTHING for hash_ in first.hashes)
+        assert len(read) == filed > 1
+        second = await client.get(snapshots[2])
+    assert second is not None
+    assert len(read) == filed + 1
+    ibm = UNIVERSE.index("IBM")
+    assert [i for i in range(len(UNIVERSE)) if first.read[i] is not second.read[i]] == [ibm]
+    assert second.read[ibm] is read[-1]
+    assert read[-1].balance("assets", date(2009, 12, 31)) == 109_022_000_000
 
 
 HEADER = ",".join(COLUMNS)

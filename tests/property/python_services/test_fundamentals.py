@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphamesh.agent.v1 import agent_pb2
+from python_services.fundamental_agent.accounts import company
 from python_services.fundamental_agent.agents import agents
 from python_services.fundamental_agent.agents.dcf import Assumptions
-from python_services.fundamental_agent.view import Fundamentals, Keeper
+from python_services.fundamental_agent.view import Accounts, Fundamentals
 from python_services.kit import facts_table, snapshots
 from python_services.kit.agents import Forecast, forecast
 from python_services.kit.agents.cluster import fill, window_of
@@ -94,11 +95,12 @@ def said(journal: Journal, lines: list[str], facts: list[Fact], as_of_ns: int) -
     snapshot_id = store.cut(as_of_ns, NAMES, 80).snapshot_id
     held = store.get(snapshot_id, accept_file=False)
     snapshot = snapshots.decode(held.header, held.arrow_ipc)
-    assert snapshot.facts_sha256 is not None
-    table = facts_table.decode(store.get_facts(snapshot_id), snapshot.facts_sha256, NAMES)
+    found = store.get_facts(snapshot_id)
+    assert snapshot.facts_sha256 == found.sha256
+    accounts = Accounts(tuple(company(facts_table.view(table)) if table else None for table in found.tables))
     window = window_of(snapshot)
     marks = np.array(snapshot.marks_e9, dtype=np.float64) / 1e9
-    view = Fundamentals(window, Keeper().accounts(table, NAMES), marks)
+    view = Fundamentals(window, accounts, marks)
     made = [forecast(agent, window, view) for agent in AGENTS]
     return [encoded(each) for each in made], {each.agent_id for each in made if len(each.index)}
 

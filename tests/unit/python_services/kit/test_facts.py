@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from python_services.kit import facts_table
+from alphamesh.marketdata.v1 import marketdata_pb2
+from python_services.kit import facts, facts_table
 from python_services.kit.errors import ServiceError
-from python_services.kit.facts import COLUMNS, FactsError, parse, read, visible_from_ns
+from python_services.kit.facts import COLUMNS, Fact, FactsError, parse, read, visible_from_ns
 from python_services.market_data.facts import CompanyFacts
 from python_services.market_data.universe import Splits
 from python_services.training.facts import BUNDLED
@@ -55,30 +59,69 @@ def test_a_file_without_its_columns_or_facts_is_refused(tmp_path: Path) -> None:
 NO_SPLITS = Splits(close_ns=np.empty(0, np.int64), row=np.empty(0, np.int64), ratio=np.empty(0))
 
 
+def answer(names: tuple[str, ...], moment_ns: int) -> tuple[marketdata_pb2.GetFactsResponse, str]:
+    """What market_data answers about these companies, and the hash in the snapshot's header."""
+    held = parse(gzip.decompress(BUNDLED.read_bytes()), "facts")
+    cut = CompanyFacts([fact for fact in held if fact.instrument_id in names]).cut(names, moment_ns, NO_SPLITS)
+    assert cut is not None
+    return marketdata_pb2.GetFactsResponse(
+        company_sha256=cut.company_sha256, company_facts=cut.lacking(b"")
+    ), cut.sha256
+
+
+NAMES = ("IBM", "JPM", "NOBODY", "AAPL")
+MOMENT_NS = visible_from_ns(date(2010, 3, 1))
+
+
 def test_what_is_sent_is_what_was_known() -> None:
     """Every number of the newest filings, seen through the answer and straight from the file."""
-    names = ("IBM", "JPM", "NOBODY", "AAPL")
-    moment = visible_from_ns(date(2010, 3, 1))
-    facts = parse(gzip.decompress(BUNDLED.read_bytes()), "facts")
-    cut = CompanyFacts([fact for fact in facts if fact.instrument_id in names]).cut(names, moment, NO_SPLITS)
-    assert cut is not None
-    table = facts_table.decode(cut.content, cut.sha256, names)
+    hashes, tables = facts_table.check(*answer(NAMES, MOMENT_NS), len(NAMES))
+    assert hashes[2] == facts_table.NOTHING
+    assert hashes[2] not in tables
     held = read(BUNDLED)
-    for index, name in enumerate(names):
-        sent, known = table.view(index), held.as_of(name, moment)
+    for name, hash_ in zip(NAMES, hashes, strict=True):
+        known = held.as_of(name, MOMENT_NS)
+        if name == "NOBODY":
+            assert not known.period_ends()
+            continue
+        sent = facts_table.view(tables[hash_])
         assert sent.period_ends() == known.period_ends()
+        assert sent.period_ends()
         for end in known.period_ends():
             for concept in ("net_income", "revenue", "operating_cash_flow"):
                 assert sent.trailing_year(concept, end) == known.trailing_year(concept, end)
             assert sent.balance("assets", end) == known.balance("assets", end)
-    assert table.view(0).period_ends()
-    assert not table.view(2).period_ends()
 
 
-def test_altered_facts_are_refused() -> None:
-    facts = parse(gzip.decompress(BUNDLED.read_bytes()), "facts")
-    cut = CompanyFacts(facts).cut(("IBM",), visible_from_ns(date(2010, 3, 1)), NO_SPLITS)
-    assert cut is not None
-    with pytest.raises(ServiceError) as refused:
-        facts_table.decode(cut.content[:-1] + b"\0", "0" * 64, ("IBM",))
+@pytest.mark.parametrize(
+    ("alter", "problem"),
+    [
+        (lambda found: found.company_facts.append(found.company_facts[0] + b"\0"), "which their list does not name"),
+        (lambda found: found.ClearField("company_sha256"), "have a list of hashes with hash"),
+        (lambda found: setattr(found, "company_sha256", found.company_sha256[::-1]), "have a list of hashes with hash"),
+    ],
+)
+def test_altered_facts_are_refused(alter: Callable[[marketdata_pb2.GetFactsResponse], None], problem: str) -> None:
+    found, sha256 = answer(NAMES, MOMENT_NS)
+    facts_table.check(found, sha256, len(NAMES))
+    alter(found)
+    with pytest.raises(ServiceError, match=problem) as refused:
+        facts_table.check(found, sha256, len(NAMES))
     assert refused.value.reason == "FACTS_HASH_MISMATCH"
+
+
+def test_facts_of_other_companies_are_refused() -> None:
+    found, sha256 = answer(NAMES, MOMENT_NS)
+    with pytest.raises(ServiceError, match="are of 4 companies, the snapshot has 3"):
+        facts_table.check(found, sha256, 3)
+
+
+@given(
+    st.sets(st.dates(date(2009, 1, 1), date(2009, 3, 31)), max_size=12), st.dates(date(2009, 1, 1), date(2009, 3, 31))
+)
+def test_a_period_is_the_one_that_ends_nearest(ends: set[date], asked: date) -> None:
+    """Within ten days; of two as near, the earlier."""
+    held = [Fact("A", "Assets", 0, end, end.toordinal(), visible_from_ns(end), "10-K", "x") for end in ends]
+    found = facts.CompanyFacts(held).as_of("A", visible_from_ns(date(2010, 1, 1))).balance("assets", asked)
+    near = [end for end in ends if abs(end - asked).days <= 10]
+    assert found == (min(near, key=lambda end: (abs(end - asked), end)).toordinal() if near else None)

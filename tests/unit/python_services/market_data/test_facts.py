@@ -1,13 +1,18 @@
-"""What GetFacts answers: the newest version filed, nothing later, and shares on the terms of the day."""
+"""What GetFacts answers: the newest version filed, nothing later, shares on the terms of the day, and only changes."""
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
+from operator import attrgetter
 
 import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from python_services.kit import facts_table
 from python_services.kit.facts import Fact, FactView, visible_from_ns
-from python_services.kit.facts_table import FactsTable, decode
+from python_services.market_data import facts as served
 from python_services.market_data.facts import REACH_DAYS, CompanyFacts, FactsCut
 from python_services.market_data.universe import Splits
 
@@ -34,8 +39,7 @@ def cut(facts: list[Fact], moment_ns: int, found: Splits | None = None) -> Facts
 
 def view(answer: FactsCut | None, name: str) -> FactView:
     assert answer is not None
-    table: FactsTable = decode(answer.content, answer.sha256, NAMES)
-    return table.view(NAMES.index(name))
+    return facts_table.view(answer.tables[NAMES.index(name)])
 
 
 END, FIRST, REVISED = date(2009, 12, 31), date(2010, 2, 1), date(2010, 5, 3)
@@ -59,7 +63,7 @@ def test_nothing_of_later_filings_is_inside() -> None:
     """Not even the names of filings, and whatever order the file has."""
     before = cut(FACTS, visible_from_ns(REVISED) - 1)
     assert before is not None
-    assert b"third" not in before.content
+    assert not any(b"third" in table for table in before.tables)
     assert before == cut(FACTS[:1], visible_from_ns(REVISED) - 1)
     assert cut(FACTS[::-1], visible_from_ns(REVISED)) == cut(FACTS, visible_from_ns(REVISED))
 
@@ -95,3 +99,58 @@ def test_shares_are_brought_to_the_terms_of_the_day() -> None:
     again = view(cut(facts, moment, later), "A").fact(tag, 0, END)
     assert again is not None
     assert again.split_ratio == 10.0
+
+
+def test_only_tables_that_are_not_held_are_sent() -> None:
+    before, after = cut(FACTS, visible_from_ns(FIRST)), cut(FACTS, visible_from_ns(REVISED))
+    assert before is not None
+    assert after is not None
+    assert before.lacking(b"") == [before.tables[1]]  # B has filed nothing
+    assert before.lacking(before.company_sha256) == []
+    assert after.lacking(before.company_sha256) == list(after.tables)
+    assert after.lacking(after.hashes[1] + bytes(32)) == [after.tables[0]]
+
+
+def test_a_large_answer_comes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small a part is, whoever asks for the rest gets everything."""
+    monkeypatch.setattr(served, "ANSWER_BYTES", 1)
+    after = cut(FACTS, visible_from_ns(REVISED))
+    assert after is not None
+    assert after.lacking(b"") == [after.tables[0]]
+    assert after.lacking(after.hashes[0]) == [after.tables[1]]
+    assert after.lacking(after.company_sha256) == []
+
+
+NUMBERS = st.builds(
+    Fact,
+    instrument_id=st.sampled_from(NAMES),
+    tag=st.sampled_from(("Assets", "NetIncomeLoss", "CommonStockSharesOutstanding")),
+    months=st.sampled_from((0, 3, 12)),
+    end=st.dates(date(2005, 1, 1), date(2009, 12, 31)),
+    value=st.integers(-(2**63), 2**63 - 1),
+    known_at_ns=st.integers(0, 20).map(lambda day: visible_from_ns(FIRST) + day * DAY_NS),
+    form=st.sampled_from(("10-K", "10-Q")),
+    accession=st.text(max_size=3),
+)
+LINE = attrgetter("instrument_id", "tag", "months", "end", "known_at_ns", "accession")  # once in a file
+SPLITS = st.lists(
+    st.tuples(st.integers(0, 20).map(lambda day: FIRST + timedelta(days=day)), st.integers(0, 1), st.floats(0.1, 9.0)),
+    max_size=4,
+    unique_by=lambda split: split[:2],
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(NUMBERS, min_size=1, max_size=30, unique_by=LINE),
+    SPLITS,
+    st.lists(st.integers(-1, 22), min_size=1, max_size=12),
+)
+def test_cuts_in_any_order_are_those_of_a_fresh_start(
+    facts: list[Fact], found: list[tuple[date, int, float]], days: list[int]
+) -> None:
+    """What was kept of other cuts changes nothing, and any file's order gives the same."""
+    held, listed = CompanyFacts(facts), splits(*sorted(found))
+    for day in days:
+        moment = visible_from_ns(FIRST) + day * DAY_NS
+        assert held.cut(NAMES, moment, listed.known(moment)) == cut(facts[::-1], moment, listed.known(moment))

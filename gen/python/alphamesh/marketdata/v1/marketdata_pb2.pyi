@@ -431,8 +431,8 @@ class SnapshotHeader(_message.Message):
     feature_set_version: _builtins.str
     """Output only. Version of the feature set that the consumer must compute from it."""
     facts_sha256: _builtins.str
-    """Optional. Hex sha256 of what GetFacts answers for this snapshot; absent where nothing about its instruments was
-    filed by as_of. Equal hashes are equal facts: they change only when something is filed, or a share is split.
+    """Optional. Hex sha256 of the company_sha256 that GetFacts answers for this snapshot, so of all facts; absent where
+    nothing about its instruments was filed by as_of. It changes only when something is filed, or a share is split.
     """
     texts_sha256: _builtins.str
     """Optional. Hex sha256 of what GetTexts answers for this snapshot; absent where no text at all was known by
@@ -499,6 +499,111 @@ class SnapshotHeader(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__texts_sha256) -> _WhichOneofReturnType__texts_sha256 | None: ...
 
 Global___SnapshotHeader: _TypeAlias = SnapshotHeader  # noqa: Y015
+
+@_typing.final
+class FactsTable(_message.Message):
+    """What one company had filed by a moment: of each number the newest version, for periods that ended in the 1,190 days up
+    to its newest one. Numbers of one name and one length are a series; series ascend by name and length, and the numbers
+    of a series by the end of their period.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAG_NAMES_FIELD_NUMBER: _builtins.int
+    FILINGS_FIELD_NUMBER: _builtins.int
+    SERIES_TAG_FIELD_NUMBER: _builtins.int
+    SERIES_MONTHS_FIELD_NUMBER: _builtins.int
+    SERIES_START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    FILING_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tag_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. Names that occur, us-gaap, ascending."""
+
+    @_builtins.property
+    def filings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Filing]:
+        """Output only. Filings that the numbers are from, by the moment from which they are known."""
+
+    @_builtins.property
+    def series_tag(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Position of each series' name in tag_names."""
+
+    @_builtins.property
+    def series_months(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Of each series 0 for balances at the end of the period, else the length of the flows: 3, 6, 9 or 12."""
+
+    @_builtins.property
+    def series_start(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Position of each series' first number; it reaches up to the next series."""
+
+    @_builtins.property
+    def end(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Last day of the period of each number, days since 1970-01-01."""
+
+    @_builtins.property
+    def value(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. The number: US dollars, or shares."""
+
+    @_builtins.property
+    def filing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Position of each number's filing in filings."""
+
+    def __init__(
+        self,
+        *,
+        tag_names: _abc.Iterable[_builtins.str] | None = ...,
+        filings: _abc.Iterable[Global___Filing] | None = ...,
+        series_tag: _abc.Iterable[_builtins.int] | None = ...,
+        series_months: _abc.Iterable[_builtins.int] | None = ...,
+        series_start: _abc.Iterable[_builtins.int] | None = ...,
+        end: _abc.Iterable[_builtins.int] | None = ...,
+        value: _abc.Iterable[_builtins.int] | None = ...,
+        filing: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "filing", b"filing", "filings", b"filings", "series_months", b"series_months", "series_start", b"series_start", "series_tag", b"series_tag", "tag_names", b"tag_names", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FactsTable: _TypeAlias = FactsTable  # noqa: Y015
+
+@_typing.final
+class Filing(_message.Message):
+    """A filing with a regulator."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCESSION_FIELD_NUMBER: _builtins.int
+    FORM_FIELD_NUMBER: _builtins.int
+    KNOWN_AT_NS_FIELD_NUMBER: _builtins.int
+    SPLIT_RATIO_FIELD_NUMBER: _builtins.int
+    accession: _builtins.str
+    """Output only. Its number, for example "0001193125-09-214859"."""
+    form: _builtins.str
+    """Output only. Its form, for example "10-K"."""
+    known_at_ns: _builtins.int
+    """Output only. Visible from this moment, Unix nanoseconds UTC."""
+    split_ratio: _builtins.float
+    """Output only. New shares for one old by splits after known_at_ns and by as_of: a number of shares times it is on the
+    terms of the snapshot's mark.
+    """
+    def __init__(
+        self,
+        *,
+        accession: _builtins.str = ...,
+        form: _builtins.str = ...,
+        known_at_ns: _builtins.int = ...,
+        split_ratio: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accession", b"accession", "form", b"form", "known_at_ns", b"known_at_ns", "split_ratio", b"split_ratio"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Filing: _TypeAlias = Filing  # noqa: Y015
 
 @_typing.final
 class ListInstrumentsRequest(_message.Message):
@@ -1047,16 +1152,22 @@ class GetFactsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
+    HELD_SHA256_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
     """Required. Hex sha256."""
+    held_sha256: _builtins.bytes
+    """Optional. Hashes of the tables that the caller holds, 32 bytes each, one after the other in any order: these are not
+    sent. Others, and zeros, do no harm.
+    """
     def __init__(
         self,
         *,
         snapshot_id: _builtins.str = ...,
+        held_sha256: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held_sha256", b"held_sha256", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1068,22 +1179,27 @@ class GetFactsResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ARROW_IPC_FIELD_NUMBER: _builtins.int
-    arrow_ipc: _builtins.bytes
-    """Output only. Arrow IPC file of one record batch, a row per fact, ascending by instrument, tag, months and end:
-    instrument_index uint32 (row in the snapshot's instruments), months int32 (0 for a balance at `end`, else the length
-    of the flow that ends there), end date32, value int64 (US dollars, or shares), known_at_ns int64, split_ratio double
-    (new shares for one old by splits after known_at_ns and by as_of: a number of shares times it is on the terms of
-    the mark), and as dictionaries of strings tag (us-gaap), form and accession.
+    COMPANY_SHA256_FIELD_NUMBER: _builtins.int
+    COMPANY_FACTS_FIELD_NUMBER: _builtins.int
+    company_sha256: _builtins.bytes
+    """Output only. 32 bytes for each instrument of the snapshot, in its order, one after the other: sha256 of its table, or
+    zeros where nothing was filed.
     """
+    @_builtins.property
+    def company_facts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Output only. Tables of company_sha256 that the caller does not hold, each a serialised FactsTable, in the order of the
+        instruments: all of them, or the first of them, up to 16 MiB and one at least.
+        """
+
     def __init__(
         self,
         *,
-        arrow_ipc: _builtins.bytes = ...,
+        company_sha256: _builtins.bytes = ...,
+        company_facts: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrow_ipc", b"arrow_ipc"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["company_facts", b"company_facts", "company_sha256", b"company_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

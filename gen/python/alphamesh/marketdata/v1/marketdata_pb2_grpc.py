@@ -179,9 +179,15 @@ class MarketDataServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetFacts(self, request, context):
-        """Fetches the company facts of a snapshot: of each number the newest version that was filed by its as_of, for periods
-        that ended in the 1,190 days up to the newest end of a company.
-        Errors: as GetSnapshot; FAILED_PRECONDITION (NO_FACTS: the snapshot was cut without).
+        """Fetches the company facts of a snapshot: a table per company, named by its hash, and only those tables that the
+        caller does not hold yet. How to read it:
+        1. Ask with held_sha256, the hashes of all tables that were read before, for whatever snapshot; at first none.
+        2. Check that the sha256 of company_sha256 is the snapshot's facts_sha256, and read company_facts: the sha256 of each
+        table must be one of company_sha256, and says which companies it is of.
+        3. While a hash of company_sha256 is neither zero nor held, ask again: a large answer comes in parts.
+        Hashes are of content, so tables can be kept across snapshots and restarts of either side.
+        Errors: as GetSnapshot; INVALID_ARGUMENT (held_sha256 is not a number of whole hashes); FAILED_PRECONDITION
+        (NO_FACTS: the snapshot was cut without).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

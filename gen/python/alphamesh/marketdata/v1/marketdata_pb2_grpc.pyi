@@ -81,9 +81,15 @@ class MarketDataServiceStub:
     moment since the same moment), RESOURCE_EXHAUSTED (INGESTED_BARS_LIMIT).
     """
     GetFacts: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.GetFactsRequest, _marketdata_pb2.GetFactsResponse]
-    """Fetches the company facts of a snapshot: of each number the newest version that was filed by its as_of, for periods
-    that ended in the 1,190 days up to the newest end of a company.
-    Errors: as GetSnapshot; FAILED_PRECONDITION (NO_FACTS: the snapshot was cut without).
+    """Fetches the company facts of a snapshot: a table per company, named by its hash, and only those tables that the
+    caller does not hold yet. How to read it:
+      1. Ask with held_sha256, the hashes of all tables that were read before, for whatever snapshot; at first none.
+      2. Check that the sha256 of company_sha256 is the snapshot's facts_sha256, and read company_facts: the sha256 of each
+         table must be one of company_sha256, and says which companies it is of.
+      3. While a hash of company_sha256 is neither zero nor held, ask again: a large answer comes in parts.
+    Hashes are of content, so tables can be kept across snapshots and restarts of either side.
+    Errors: as GetSnapshot; INVALID_ARGUMENT (held_sha256 is not a number of whole hashes); FAILED_PRECONDITION
+    (NO_FACTS: the snapshot was cut without).
     """
     GetTexts: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.GetTextsRequest, _marketdata_pb2.GetTextsResponse]
     """Fetches the texts of a snapshot: those about its instruments that were known by its as_of, and not longer than
@@ -151,9 +157,15 @@ class MarketDataServiceAsyncStub(MarketDataServiceStub):
     moment since the same moment), RESOURCE_EXHAUSTED (INGESTED_BARS_LIMIT).
     """
     GetFacts: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.GetFactsRequest, _marketdata_pb2.GetFactsResponse]  # type: ignore[assignment]
-    """Fetches the company facts of a snapshot: of each number the newest version that was filed by its as_of, for periods
-    that ended in the 1,190 days up to the newest end of a company.
-    Errors: as GetSnapshot; FAILED_PRECONDITION (NO_FACTS: the snapshot was cut without).
+    """Fetches the company facts of a snapshot: a table per company, named by its hash, and only those tables that the
+    caller does not hold yet. How to read it:
+      1. Ask with held_sha256, the hashes of all tables that were read before, for whatever snapshot; at first none.
+      2. Check that the sha256 of company_sha256 is the snapshot's facts_sha256, and read company_facts: the sha256 of each
+         table must be one of company_sha256, and says which companies it is of.
+      3. While a hash of company_sha256 is neither zero nor held, ask again: a large answer comes in parts.
+    Hashes are of content, so tables can be kept across snapshots and restarts of either side.
+    Errors: as GetSnapshot; INVALID_ARGUMENT (held_sha256 is not a number of whole hashes); FAILED_PRECONDITION
+    (NO_FACTS: the snapshot was cut without).
     """
     GetTexts: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.GetTextsRequest, _marketdata_pb2.GetTextsResponse]  # type: ignore[assignment]
     """Fetches the texts of a snapshot: those about its instruments that were known by its as_of, and not longer than
@@ -272,9 +284,15 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _marketdata_pb2.GetFactsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_marketdata_pb2.GetFactsResponse, _abc.Awaitable[_marketdata_pb2.GetFactsResponse]]:
-        """Fetches the company facts of a snapshot: of each number the newest version that was filed by its as_of, for periods
-        that ended in the 1,190 days up to the newest end of a company.
-        Errors: as GetSnapshot; FAILED_PRECONDITION (NO_FACTS: the snapshot was cut without).
+        """Fetches the company facts of a snapshot: a table per company, named by its hash, and only those tables that the
+        caller does not hold yet. How to read it:
+          1. Ask with held_sha256, the hashes of all tables that were read before, for whatever snapshot; at first none.
+          2. Check that the sha256 of company_sha256 is the snapshot's facts_sha256, and read company_facts: the sha256 of each
+             table must be one of company_sha256, and says which companies it is of.
+          3. While a hash of company_sha256 is neither zero nor held, ask again: a large answer comes in parts.
+        Hashes are of content, so tables can be kept across snapshots and restarts of either side.
+        Errors: as GetSnapshot; INVALID_ARGUMENT (held_sha256 is not a number of whole hashes); FAILED_PRECONDITION
+        (NO_FACTS: the snapshot was cut without).
         """
 
     @_abc_1.abstractmethod
