@@ -15,10 +15,11 @@ from python_services.kit.errors import ServiceError, aborted, not_found, precond
 from python_services.kit.journal import Event, Journal
 from python_services.kit.signal import Signal
 
-from . import deciding, lifecycle
+from . import deciding, lifecycle, observations
 from .artifacts import Taken, manifest_of
 from .config import Config, Rollouts
 from .lifecycle import LifecycleError, Move
+from .observations import Outcome
 from .signing import Signer
 from .state import Model, RegistryState, Version
 from .triggers import Finding
@@ -142,6 +143,7 @@ class Registry:
                 f"{request.model_id}/{request.version} is {lifecycle.name(version.message.stage)} and answers nobody; "
                 "promote it to SHADOW first",
             )
+        records = observations.read(request.observations)
         before = version.monitor.losses.count
         newest = version.alerts[0].seq if version.alerts else 0
         self.decide(
@@ -152,7 +154,7 @@ class Registry:
             ],
             request.request_id,
         )
-        outcomes = sum(each.HasField("outcome") for each in request.observations)
+        outcomes = sum(len(each.question.rows) for each in records if isinstance(each, Outcome))
         unmatched = outcomes - (version.monitor.losses.count - before)
         self._judge(model, request.version, request.request_id)
         if request.version == model.places.champion:

@@ -192,7 +192,7 @@ def shifted(sample: Sample, limits: Limits) -> list[Shift]:
     found = []
     for column, measured in enumerate(indices(sample, limits)):
         reference, latest = sample.first[:, column], sample.latest[:, column]
-        limit = drift.psi_limit(limits.psi, reference.size, latest.size, len(sample.bins[column]))
+        limit = drift.psi_limit(limits.psi, reference.size, latest.size, int(sample.bins.sizes[column]))
         if measured > limit:
             _, chance = drift.kolmogorov_smirnov(reference, latest)
             if chance < drift.BY_CHANCE / len(sample):
@@ -204,4 +204,5 @@ def indices(sample: Sample, limits: Limits) -> list[float]:
     """Population stability index of each column; empty before there is enough to say."""
     if len(sample.first) < limits.psi_count or len(sample.latest) < limits.psi_count:
         return []
-    return [bins.psi(column) for bins, column in zip(sample.bins, sample.latest.T, strict=True)]
+    found: list[float] = sample.bins.psi(sample.latest).tolist()
+    return found
