@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,9 +47,9 @@ class Bins:
 
 def _shares(edges: Table, sizes: NDArray[np.int64], values: Table) -> Table:
     """Half an observation is added to each part, so that an empty one has a finite logarithm."""
-    columns = np.ascontiguousarray(values.T)
-    above = np.stack([np.count_nonzero(columns >= edge[:, None], axis=1) for edge in edges.T], axis=1)
-    counts = -np.diff(above, axis=1, prepend=len(values), append=0)
+    columns = np.sort(values.T, axis=1)
+    below = [column.searchsorted(inner) for column, inner in zip(columns, edges, strict=True)]
+    counts = np.diff(np.array(below), axis=1, prepend=0, append=len(values))
     return np.asarray((counts + 0.5) / (len(values) + 0.5 * sizes[:, None]))
 
 
@@ -57,9 +58,14 @@ def psi_limit(base: float, reference: int, current: int, bins: int) -> float:
 
     Without drift PSI / (1/n + 1/m) is chi-squared with bins - 1 degrees of freedom (Yurdakul and Naranjo 2020).
     """
+    return max(base, _passed_by_chance(bins) * (1.0 / reference + 1.0 / current))
+
+
+@cache
+def _passed_by_chance(bins: int) -> float:
     from scipy.special import chdtri
 
-    return max(base, float(chdtri(max(bins - 1, 1), BY_CHANCE)) * (1.0 / reference + 1.0 / current))
+    return float(chdtri(max(bins - 1, 1), BY_CHANCE))
 
 
 def kolmogorov_smirnov(reference: Vector, current: Vector) -> tuple[float, float]:
@@ -153,17 +159,22 @@ class Adwin:
 
     def _split(self) -> float | None:
         """Mean of the older part at the first split whose parts differ beyond chance."""
-        buckets, mean = self._buckets(), self.mean
-        spread = sum(squares + size * (total / size - mean) ** 2 for _, size, total, squares in buckets) / self.count
-        confidence = math.log(2.0 * math.log(self.count) / self.delta)
+        buckets, mean, count, total = self._buckets(), self.mean, self.count, self.total
+        spread = 0.0
+        for _, size, part, squares in buckets:
+            gap = part / size - mean
+            spread += squares + size * (gap * gap)
+        spread /= count
+        confidence = math.log(2.0 * math.log(count) / self.delta)
+        shortest, sqrt = self.SHORTEST, math.sqrt
         older, older_sum = 0, 0.0
-        for _, size, total, _ in buckets[:-1]:
-            older, older_sum = older + size, older_sum + total
-            newer = self.count - older
-            if older < self.SHORTEST or newer < self.SHORTEST:
+        for _, size, part, _ in buckets[:-1]:
+            older, older_sum = older + size, older_sum + part
+            newer = count - older
+            if older < shortest or newer < shortest:
                 continue
             inverse = 1.0 / older + 1.0 / newer
-            bound = math.sqrt(2.0 * inverse * spread * confidence) + 2.0 / 3.0 * inverse * confidence
-            if abs(older_sum / older - (self.total - older_sum) / newer) > bound:
+            bound = sqrt(2.0 * inverse * spread * confidence) + 2.0 / 3.0 * inverse * confidence
+            if abs(older_sum / older - (total - older_sum) / newer) > bound:
                 return older_sum / older
         return None

@@ -190,11 +190,11 @@ def shifted(sample: Sample, limits: Limits) -> list[Shift]:
     So many tests are made at once that each is held to its share of the chance (Bonferroni).
     """
     found = []
+    reference, latest = sample.first, sample.latest
     for column, measured in enumerate(indices(sample, limits)):
-        reference, latest = sample.first[:, column], sample.latest[:, column]
-        limit = drift.psi_limit(limits.psi, reference.size, latest.size, int(sample.bins.sizes[column]))
+        limit = drift.psi_limit(limits.psi, len(reference), len(latest), int(sample.bins.sizes[column]))
         if measured > limit:
-            _, chance = drift.kolmogorov_smirnov(reference, latest)
+            _, chance = drift.kolmogorov_smirnov(reference[:, column], latest[:, column])
             if chance < drift.BY_CHANCE / len(sample):
                 found.append(Shift(column=column, measured=measured, limit=limit))
     return found
