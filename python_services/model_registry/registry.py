@@ -30,7 +30,8 @@ BOOTSTRAP = "bootstrap"
 
 
 class Registry:
-    """State and journal together. `changed` is notified after every decision; `now_ns` is the operator's time."""
+    """State and journal together. `changed` is notified after every event but observations; `now_ns` is the operator's
+    time."""
 
     def __init__(self, config: Config, journal: Journal, signer: Signer, now_ns: Callable[[], int]) -> None:
         self._config = config
@@ -174,8 +175,9 @@ class Registry:
 
     def decide(self, payloads: Iterable[Message], causation_id: str = "") -> None:
         """Adds events and applies them. A transition or alert carries the number of its own event."""
-        now = self._now_ns()
+        now, changed = self._now_ns(), False
         for payload in payloads:
+            changed = changed or not isinstance(payload, events_pb2.ModelObservationsRecorded)
             seq = self.journal.last_seq + 1
             if isinstance(payload, events_pb2.ModelVersionTransitioned):
                 payload.transition.seq = seq
@@ -187,7 +189,8 @@ class Registry:
             for envelope in self.journal.add([event]):
                 self.state.apply(envelope)
         self.journal.commit_later()  # whoever promises something commits itself
-        self.changed.notify()
+        if changed:
+            self.changed.notify()
 
     def _judge(self, model: Model, number: int, causation_id: str = "") -> None:
         if model.versions[number].message.stage in (lifecycle.SHADOW, lifecycle.CANARY, lifecycle.CHAMPION):
