@@ -27,11 +27,13 @@ from .triggers import Finding
 T = TypeVar("T")
 AUTOMATIC = "model_registry"  # actor of what the registry does by itself
 BOOTSTRAP = "bootstrap"
+# Nothing is loaded, unloaded or named after these, and they come with every decision.
+_WATCHED_ONLY = (events_pb2.ModelObservationsRecorded, events_pb2.ModelAlertRaised)
 
 
 class Registry:
-    """State and journal together. `changed` is notified after every event but observations; `now_ns` is the operator's
-    time."""
+    """State and journal together. `changed` is notified of what changes a version, the rollout or a name; `now_ns` is
+    the operator's time."""
 
     def __init__(self, config: Config, journal: Journal, signer: Signer, now_ns: Callable[[], int]) -> None:
         self._config = config
@@ -177,7 +179,7 @@ class Registry:
         """Adds events and applies them. A transition or alert carries the number of its own event."""
         now, changed = self._now_ns(), False
         for payload in payloads:
-            changed = changed or not isinstance(payload, events_pb2.ModelObservationsRecorded)
+            changed = changed or not isinstance(payload, _WATCHED_ONLY)
             seq = self.journal.last_seq + 1
             if isinstance(payload, events_pb2.ModelVersionTransitioned):
                 payload.transition.seq = seq
