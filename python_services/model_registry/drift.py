@@ -7,11 +7,13 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Vector = Table = NDArray[np.float64]
+Vector: TypeAlias = NDArray[np.float64]
+Table: TypeAlias = NDArray[np.float64]
 BINS = 10
 BY_CHANCE = 0.01
 
@@ -30,7 +32,9 @@ class Bins:
     @classmethod
     def of(cls, reference: Table, bins: int = BINS) -> Bins:
         """Those of `reference`, rows x columns."""
-        found = [np.unique(column) for column in np.quantile(reference, np.linspace(0.0, 1.0, bins + 1)[1:-1], axis=0).T]
+        found = [
+            np.unique(column) for column in np.quantile(reference, np.linspace(0.0, 1.0, bins + 1)[1:-1], axis=0).T
+        ]
         edges = np.full((len(found), bins - 1), np.inf)
         for row, inner in zip(edges, found, strict=True):
             row[: len(inner)] = inner
@@ -38,7 +42,7 @@ class Bins:
         return cls(edges, sizes, _shares(edges, sizes, reference))
 
     def psi(self, current: Table) -> Vector:
-        """Population stability index of each column of `current`, rows x columns, against what the bins were made of."""
+        """Population stability index of each column of `current` (rows x columns) against the reference."""
         found = _shares(self.edges, self.sizes, current)
         terms = (found - self.shares) * np.log(found / self.shares)
         terms[np.arange(terms.shape[1]) >= self.sizes[:, None]] = 0.0

@@ -1,9 +1,9 @@
 """MLflow as a mirror: what its tools show is what the journal says, a few seconds later.
 
 MLflow takes seconds to import and 130 MB, so it runs in a process of its own that gets what no other wants of the
-processors. It is started when the registry has been quiet for a while and the store is not what it must be, compares the
-whole store and repairs what differs, and ends when nothing follows. Nothing of ours reads it: a kill at any moment, or a
-deleted store, costs nothing but the next repair.
+processors. It is started when the registry has been quiet for a while and the store is not what it must be, compares
+the whole store, repairs what differs, and ends when nothing follows. Nothing of ours reads it: a kill at any moment, or
+a deleted store, costs nothing but the next repair.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ class Mirror:
     async def write(self, content: bytes) -> dict[str, int]:
         """Makes the store equal to `content`, one line of JSON; counts of what was changed. Raises RuntimeError."""
         process = self._process = self._process or await self._start()
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
             process.stdin.write(content + b"\n")
             await process.stdin.drain()

@@ -1,6 +1,7 @@
 """``python -m python_services.model_registry.mirror_process STORE``: makes an MLflow store what standard input says.
 
-One line of JSON after the other; prints what each changed as JSON. Versions are found by their tag, because MLflow numbers them by itself.
+One line of JSON after the other; prints what each changed as JSON. Versions are found by their tag, because MLflow
+numbers them by itself.
 """
 
 from __future__ import annotations

@@ -63,9 +63,7 @@ class Losses:
     highest: float = 0.0
     drawdown: float = 0.0
 
-    def add(
-        self, prediction: Floats, value: Floats, loss: Floats, probability: bool, realized: Floats | None
-    ) -> None:
+    def add(self, prediction: Floats, value: Floats, loss: Floats, probability: bool, realized: Floats | None) -> None:
         """Takes outcomes."""
         self.count += len(loss)
         self.loss = float(_running(self.loss, loss)[-1])
@@ -230,10 +228,9 @@ class Monitor:
         known = ~np.isnan(prediction)
         if not known.any():
             return losses
-        loss, realized = losses[known], outcome.realized_return
-        self.losses.add(
-            prediction[known], outcome.value[known], loss, self.probability, None if realized is None else realized[known]
-        )
+        loss = losses[known]
+        realized = None if outcome.realized_return is None else outcome.realized_return[known]
+        self.losses.add(prediction[known], outcome.value[known], loss, self.probability, realized)
         self.lost.put(outcome.question.key, outcome.question.rows[known], loss)
         for before, now in self.adwin.extend(np.minimum(loss / LARGEST_LOSS, 1.0).tolist()):
             if now > before:
@@ -263,8 +260,8 @@ class Monitor:
 
     def _faults(self, prediction: Floats) -> Flags:
         """Which answers are one; the first of each kind is kept."""
-        wild = ~np.isfinite(prediction)
-        fault = wild.any(axis=1)
+        wild: Flags = ~np.isfinite(prediction)
+        fault = np.asarray(wild.any(axis=1))
         if fault.any() and self.not_finite is None:
             row, column = np.argwhere(wild)[0].tolist()
             self.not_finite = Fault(value=float(prediction[row, column]), where=f"prediction[{column}]", limit=0.0)
@@ -282,9 +279,7 @@ class Monitor:
             row, column = np.argwhere(outside)[0].tolist()
             allowed = self.ranges[column]
             limit = allowed.minimum if low[row, column] else allowed.maximum
-            self.out_of_range = Fault(
-                value=float(prediction[row, column]), where=f"prediction[{column}]", limit=limit
-            )
+            self.out_of_range = Fault(value=float(prediction[row, column]), where=f"prediction[{column}]", limit=limit)
         return np.asarray(fault | outside.any(axis=1))
 
     def _result(self, failed: Flags) -> None:

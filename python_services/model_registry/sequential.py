@@ -63,7 +63,7 @@ class PairedTest:
     block_count: int = 0
 
     def add(self, ts_event_ns: int, differences: NDArray[np.float64]) -> None:
-        """Pairs of one question: the champion's losses minus the challenger's. A block counts once a later one begins."""
+        """Pairs of a question: the champion's losses minus the challenger's. A block counts once a later one begins."""
         if not len(differences):
             return
         block = ts_event_ns // self.block_ns if self.block_ns else 0

@@ -204,5 +204,4 @@ def indices(sample: Sample, limits: Limits) -> list[float]:
     """Population stability index of each column; empty before there is enough to say."""
     if len(sample.first) < limits.psi_count or len(sample.latest) < limits.psi_count:
         return []
-    found: list[float] = sample.bins.psi(sample.latest).tolist()
-    return found
+    return [float(measured) for measured in sample.bins.psi(sample.latest)]

@@ -174,7 +174,12 @@ async def test_a_better_canary_is_promoted_by_itself_through_every_step(keeper: 
             )
         for version in (old, new):
             outcomes = [
-                Obs(key_sha256=key_sha256(str(key)), row=[0], ts_event_ns=START + key, outcome=Obs.Outcome(value=[float(y)]))
+                Obs(
+                    key_sha256=key_sha256(str(key)),
+                    row=[0],
+                    ts_event_ns=START + key,
+                    outcome=Obs.Outcome(value=[float(y)]),
+                )
                 for key, y in zip(keys, up, strict=True)
             ]
             await keeper.record(version, *outcomes)
@@ -397,7 +402,10 @@ def bad_answers(keeper: Keeper, kind: str, keys: range) -> list[Obs]:
             return [keeper.answer(key, 0.5 + 0.001 * (key % 9), latency_ms=90.0) for key in keys]
         case "in a row":
             failed = Obs.Failure(reason=Obs.REASON_BAD_REPLY)
-            return [Obs(key_sha256=key_sha256(str(key)), row=[0], ts_event_ns=START + key, failure=failed) for key in keys[:3]]
+            return [
+                Obs(key_sha256=key_sha256(str(key)), row=[0], ts_event_ns=START + key, failure=failed)
+                for key in keys[:3]
+            ]
         case "now and then":
             failed = Obs.Failure(reason=Obs.REASON_DEADLINE)
             return [

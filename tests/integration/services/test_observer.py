@@ -86,8 +86,7 @@ async def test_every_answer_and_outcome_is_counted_once_for_each_version_also_wh
             )
         )  # fmt: skip
         asked += len(rows)
-        while (await keeper.health(SECOND.number)).health.requests < asked:
-            await asyncio.sleep(0.01)
+        await until_recorded(keeper, asked)
     running.cancel()
     days = np.arange(10, 16)[:, None]  # five bars have closed since
     later, p = closes[15:21] / closes[10:16] - 1.0, up[10:16]
@@ -114,6 +113,14 @@ async def served(keeper: Keeper) -> None:
             await keeper.promote(1, model_pb2.MODEL_STAGE_CANARY)
             await keeper.promote(1, model_pb2.MODEL_STAGE_CHAMPION)
     await hold(keeper)
+
+
+async def until_recorded(keeper: Keeper, rows: int) -> None:
+    for _ in range(500):
+        if (await keeper.health(SECOND.number)).health.requests == rows:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{rows} rows were not recorded")
 
 
 async def recorded(keeper: Keeper) -> int:

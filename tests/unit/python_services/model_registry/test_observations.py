@@ -1,4 +1,4 @@
-"""Observations as columns: rows sent together say what they say one by one, and what does not fit is refused by place."""
+"""Observations as columns: rows say together what they say one by one, and what does not fit is refused by place."""
 
 from __future__ import annotations
 
