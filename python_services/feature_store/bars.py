@@ -170,23 +170,34 @@ def _fill(window: dict[str, Floats], chosen: Ints, ends: Ints, force: Force, bar
             window[name][:, chosen] = found
 
 
-def of_snapshot(columns: Mapping[str, Floats], ts_event_ns: Ints, rows: NDArray[np.intp], bars: int) -> At:
+def of_snapshot(columns: Mapping[str, Floats], ts_event_ns: Ints, bars: int) -> At:
     """The same from the columns of a snapshot (bars x instruments, NaN where there is no bar).
 
-    Each instrument has its own bars only: a day on which others traded and it did not is no bar.
+    Each instrument has its own bars only: a day on which others traded and it did not is no bar. Where every instrument
+    has all of the newest bars, the window is a view of the columns.
     """
-    present = ~np.isnan(columns["close"][:, rows])
-    length = len(present)
+    present = ~np.isnan(columns["close"])
+    length, instruments = present.shape
+    held = present.sum(axis=0) if not present.all() else np.full(instruments, length)
+    gaps = np.arange(instruments) if length < bars else np.flatnonzero(~present[-bars:].all(axis=0))
+    if not len(gaps):
+        tails = {name: np.require(columns[name][-bars:], requirements=["C", "W"]) for name in COLUMNS}
+        newest = np.full(instruments, ts_event_ns[-1])
+        return At(window=Window(**tails), held=held, event_ns=newest, known_ns=np.zeros(instruments, dtype=np.int64))
     # Positions of the last `bars` bars of each instrument, in order: absent ones sort to the front.
-    order = np.argsort(present, axis=0, kind="stable")[-bars:]
-    held = present.sum(axis=0)
+    order = np.argsort(present[:, gaps], axis=0, kind="stable")[-bars:]
     if length < bars:
-        order = np.concatenate([np.zeros((bars - length, len(rows)), dtype=order.dtype), order])
-    missing = np.arange(bars)[:, None] < bars - held
+        order = np.concatenate([np.zeros((bars - length, len(gaps)), dtype=order.dtype), order])
+    missing = np.arange(bars)[:, None] < bars - held[gaps]
     window = {}
     for name in COLUMNS:
-        values = np.ascontiguousarray(columns[name][order, rows])
+        values = columns[name][order, gaps]
         values[missing] = np.nan
-        window[name] = values
-    newest = np.where(held > 0, ts_event_ns[order[-1]], 0)
-    return At(window=Window(**window), held=held, event_ns=newest, known_ns=np.zeros(len(rows), dtype=np.int64))
+        if len(gaps) < instruments:
+            whole = np.array(columns[name][-bars:], order="C")
+            whole[:, gaps] = values
+            values = whole
+        window[name] = np.ascontiguousarray(values)
+    newest = np.full(instruments, ts_event_ns[-1])
+    newest[gaps] = np.where(held[gaps] > 0, ts_event_ns[order[-1]], 0)
+    return At(window=Window(**window), held=held, event_ns=newest, known_ns=np.zeros(instruments, dtype=np.int64))

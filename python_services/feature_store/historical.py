@@ -48,6 +48,8 @@ class Rows:
     def fresh(self, features: Sequence[Computable], now_ns: Ints) -> tuple[Rows, int]:
         """The rows without values that are older than their feature's maximum age, and how many those are."""
         ages = np.array([feature.maximum_age_ns for feature in features], dtype=np.int64)
+        if (now_ns - self.event_ns).max(initial=0) <= ages.min():
+            return self, 0
         stale = (now_ns - self.event_ns)[:, None] > ages
         stale &= ~np.isnan(self.values)
         count = int(np.count_nonzero(stale))

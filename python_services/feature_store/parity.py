@@ -18,7 +18,7 @@ _SERVED = events_pb2.FeaturesServed.DESCRIPTOR.full_name
 
 def served(
     frames: Iterable[event_pb2.EventFrame], set_version: str, start_ns: int, end_ns: int
-) -> Iterator[tuple[str, int, int, Sequence[float]]]:
+) -> Iterator[tuple[str, int, int, Floats]]:
     """(instrument, cut of the data, cut of the caller, values) of each row of a set that was served in [start, end)."""
     for frame in frames:
         for envelope in frame.events:
@@ -28,11 +28,10 @@ def served(
                     yield from _rows(event)
 
 
-def _rows(event: events_pb2.FeaturesServed) -> Iterator[tuple[str, int, int, Sequence[float]]]:
-    width = len(event.values) // len(event.instrument_ids)
-    values = list(event.values)
-    for i, name in enumerate(event.instrument_ids):
-        yield name, event.as_of_ns, event.known_at_ns, values[i * width : (i + 1) * width]
+def _rows(event: events_pb2.FeaturesServed) -> Iterator[tuple[str, int, int, Floats]]:
+    values = np.frombuffer(event.values, "<f8").reshape(len(event.instrument_ids), -1)
+    for name, row in zip(event.instrument_ids, values, strict=True):
+        yield name, event.as_of_ns, event.known_at_ns, row
 
 
 def differences(

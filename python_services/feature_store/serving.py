@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import grpc
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from alphamesh.feature.v1 import events_pb2, feature_pb2
-from python_services.kit.errors import ServiceError, not_found, precondition
+from python_services.kit.errors import ServiceError, invalid, not_found, precondition
 from python_services.kit.journal import Event, Journal
 from python_services.kit.snapshots import FLOAT_COLUMNS, Snapshot, SnapshotClient
 
@@ -70,7 +71,10 @@ class Serving:
             snapshot = await self._snapshots.get(request.snapshot_id)
             as_of_ns = snapshot.as_of_ns
             found, stale = self._from_snapshot(version, features, snapshot, names, request.known_at_ns)
+            names = names or snapshot.instrument_ids
         else:
+            if not names:
+                raise invalid("instrument_ids", "no rows are named", "name them, or a snapshot whose rows are wanted")
             await self._market.need(names)
             found, stale = self.newest(version, features, names, request.known_at_ns)
         content = tables.encode([f.feature_id for f in features], found.values, found.event_ns, found.known_ns)
@@ -158,23 +162,19 @@ class Serving:
                 f"known_at_ns {known_at_ns}; use a snapshot of that moment or before",
                 as_of_ns=str(snapshot.as_of_ns),
             )
-        row = {name: i for i, name in enumerate(snapshot.instrument_ids)}
-        for name in names:
-            if name not in row:
-                raise not_found("instrument", name, f"the snapshot holds {', '.join(snapshot.instrument_ids[:20])}")
         self._unasked[version] = 0
-        rows = self._rows_of(version, features, snapshot)
-        index = np.array([row[name] for name in names], dtype=np.intp)
-        found = Rows(values=rows.values[index], event_ns=rows.event_ns[index], known_ns=rows.known_ns[index])
-        return found.fresh(features, np.full(len(index), known_at_ns, dtype=np.int64))
+        found = self._rows_of(version, features, snapshot)
+        if names and names != snapshot.instrument_ids:
+            index = _places(snapshot, names)
+            found = Rows(values=found.values[index], event_ns=found.event_ns[index], known_ns=found.known_ns[index])
+        return found.fresh(features, np.full(len(found.values), known_at_ns, dtype=np.int64))
 
     def _rows_of(self, version: str, features: Sequence[Computable], snapshot: Snapshot) -> Rows:
         key = version, snapshot.snapshot_id
         rows = self._of_snapshot.get(key)
         if rows is None:
             columns = {name: getattr(snapshot, name) for name in FLOAT_COLUMNS}
-            every = np.arange(len(snapshot.instrument_ids), dtype=np.intp)
-            at = of_snapshot(columns, snapshot.ts_event_ns, every, logic.longest(features))
+            at = of_snapshot(columns, snapshot.ts_event_ns, logic.longest(features))
             values = logic.compute(features, at.window, at.held)
             rows = self._of_snapshot[key] = Rows(values=values, event_ns=at.event_ns, known_ns=at.known_ns)
             while len(self._of_snapshot) > SNAPSHOTS:
@@ -191,10 +191,18 @@ class Serving:
             as_of_ns=as_of_ns,
             snapshot_id=request.snapshot_id,
             instrument_ids=names,
-            values=found.values.ravel().tolist(),
+            values=found.values.astype("<f8", copy=False).tobytes(),
         )
         self._journal.add([Event(payload=event, ts_event_ns=request.known_at_ns, ts_init_ns=request.known_at_ns)])
         self._journal.commit_later()
+
+
+def _places(snapshot: Snapshot, names: Sequence[str]) -> NDArray[np.intp]:
+    place = {name: i for i, name in enumerate(snapshot.instrument_ids)}
+    for name in names:
+        if name not in place:
+            raise not_found("instrument", name, f"the snapshot holds {', '.join(snapshot.instrument_ids[:20])}")
+    return np.array([place[name] for name in names], dtype=np.intp)
 
 
 def _seen(task: asyncio.Future[None]) -> None:

@@ -15,11 +15,16 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from python_services.kit.agents import Forecast
+from python_services.kit.agents import Reason as Silence
+from python_services.kit.agents.agent import Withheld
 from python_services.kit.inference import InferenceClient, InferenceError, Reason
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
+AGENT_ID = "learned.direction"
+VERSION = "1"
 HORIZON_BARS = 5
 _QUANTILE = NormalDist().inv_cdf
 
@@ -35,22 +40,19 @@ class Table:
         """Rows that have all values."""
         return np.flatnonzero(np.isfinite(self.values).all(axis=1))
 
-    def missing(self, row: int) -> str:
-        """Names of what a row does not have, for a person."""
-        return ", ".join(
-            name for name, value in zip(self.names, self.values[row].tolist(), strict=True) if value != value
-        )
+    def missing(self) -> list[Withheld]:
+        """The other rows, by what they do not have: a young universe lacks the same everywhere."""
+        absent = ~np.isfinite(self.values)
+        groups: dict[bytes, list[int]] = {}
+        for row in np.flatnonzero(absent.any(axis=1)).tolist():
+            groups.setdefault(absent[row].tobytes(), []).append(row)
+        return [
+            Withheld(index=index, reason=Silence.MISSING_DATA, detail=f"no {self._names(absent[index[0]])}")
+            for index in groups.values()
+        ]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Forecast:
-    """Columns over `index`, the rows that have an estimate."""
-
-    index: NDArray[np.int64]
-    expected_return: Floats
-    volatility: Floats
-    confidence: Floats
-    evidence: Mapping[str, Floats]
+    def _names(self, chosen: NDArray[np.bool_]) -> str:
+        return ", ".join(name for name, is_chosen in zip(self.names, chosen.tolist(), strict=True) if is_chosen)
 
 
 def in_order(found: Mapping[str, Floats], names: Sequence[str]) -> Table:
@@ -93,17 +95,36 @@ async def ask(
     return _implausible(f"{model_id}/{version}", answer) or answer
 
 
-def forecast(table: Table, index: NDArray[np.int64], answer: Answer) -> Forecast:
-    """What it means."""
+def forecast(
+    model_version: str, table: Table, index: NDArray[np.int64], answer: Answer | InferenceError | None
+) -> Forecast:
+    """What the answer for `index` means. Without a model nothing is said about any of it, and the forecast says why.
+
+    None: nothing was asked, as no row is complete.
+    """
+    withheld, degraded, evidence = table.missing(), None, {}
+    if not isinstance(answer, Answer):
+        if answer is not None:
+            degraded = f"{model_version} did not answer: {answer.reason}: {answer.message}"
+            withheld.append(Withheld(index=index.tolist(), reason=Silence.DEPENDENCY_UNAVAILABLE, detail=degraded))
+        index, answer = index[:0], Answer(up_probability=np.empty(0), volatility=np.empty(0))
+    else:
+        evidence = {"up_probability": answer.up_probability}
+        evidence |= {name: table.values[index, column] for column, name in enumerate(table.names)}
     probability, deviation = answer.up_probability, answer.volatility
     quantiles = np.array([_QUANTILE(value) for value in probability.tolist()])
-    evidence = {name: table.values[index, column] for column, name in enumerate(table.names)}
     return Forecast(
+        agent_id=AGENT_ID,
+        agent_version=VERSION,
+        model_version=model_version,
+        horizon_bars=HORIZON_BARS,
         index=index,
         expected_return=deviation * quantiles,
         volatility=deviation,
         confidence=np.abs(2.0 * probability - 1.0),
-        evidence={"up_probability": probability, **evidence},
+        evidence=evidence,
+        withheld=withheld,
+        degraded=degraded,
     )
 
 

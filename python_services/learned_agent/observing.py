@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
-from dataclasses import dataclass, field
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import grpc
 import numpy as np
@@ -45,17 +46,25 @@ class Question:
     latency_ns: int
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Pending:
-    """Predictions whose horizon has not passed: up probabilities by version."""
+    """Predictions whose horizon has not passed: up probabilities by version, and what the rows are called."""
 
-    question: Question
-    ts_event_ns: int
-    predicted: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    decision_id: str
+    as_of_ns: int
+    newest_bar_ns: int
+    instrument_ids: tuple[str, ...]
+    rows: NDArray[np.int64]
+    predicted: dict[int, NDArray[np.float64]]
+
+    def about(self, rows: NDArray[np.int64]) -> model_pb2.Observation:
+        """The decision is the question; its rows are the instruments' places in the snapshot."""
+        key = key_sha256(self.decision_id)
+        return model_pb2.Observation(key_sha256=key, ts_event_ns=self.as_of_ns, row=rows.tolist())
 
 
 class Observer:
-    """Records in the background, in the order of the questions."""
+    """Records in the background, in the order of the questions; one call for each version and decision."""
 
     def __init__(
         self,
@@ -85,83 +94,93 @@ class Observer:
         while True:
             question = await self._queue.get()
             try:
-                await self._resolve(question.snapshot)
                 await self._record(question)
             except grpc.aio.AioRpcError as error:
                 telemetry.logger().warning("observation lost", model=self._model_id, error=error.details())
 
     async def _record(self, question: Question) -> None:
-        pending = _Pending(question=question, ts_event_ns=int(question.snapshot.ts_event_ns[-1]))
-        await self._note(pending, question.used, question.answer, question.latency_ns)
-        for version in question.others:
-            begun = time.perf_counter_ns()
-            answer = await logic.ask(
-                self._models, self._model_id, version.number, question.table, question.rows, self._timeout_s
-            )
-            await self._note(pending, version, answer, time.perf_counter_ns() - begun)
+        """What came of earlier questions, then this one's answers."""
+        observations: defaultdict[int, list[model_pb2.Observation]] = defaultdict(list)
+        for number, outcome in self._outcomes(question.snapshot):
+            observations[number].append(outcome)
+        pending = _Pending(
+            decision_id=question.decision_id,
+            as_of_ns=question.snapshot.as_of_ns,
+            newest_bar_ns=int(question.snapshot.ts_event_ns[-1]),
+            instrument_ids=question.snapshot.instrument_ids,
+            rows=question.rows,
+            predicted={},
+        )
+        about, answer, latency_ns = pending.about(question.rows), question.answer, question.latency_ns
+        features = logic.rows(question.table, question.rows).astype("<f4", copy=False).tobytes()
+        for version in (question.used, *question.others):
+            if version is not question.used:
+                begun = time.perf_counter_ns()
+                answer = await logic.ask(
+                    self._models, self._model_id, version.number, question.table, question.rows, self._timeout_s
+                )
+                latency_ns = time.perf_counter_ns() - begun
+            observations[version.number].append(_answered(about, answer, latency_ns, features))
+            if isinstance(answer, logic.Answer):
+                pending.predicted[version.number] = answer.up_probability
         if pending.predicted:
             self._pending.append(pending)
+        for number, found in observations.items():
+            await self._send(question.decision_id, number, found)
 
-    async def _note(
-        self, pending: _Pending, version: Version, answer: logic.Answer | InferenceError, latency_ns: int
-    ) -> None:
-        question, observations = pending.question, []
-        for place, row in enumerate(question.rows.tolist()):
-            observation = self._about(pending, row)
-            if isinstance(answer, InferenceError):
-                observation.failure.reason = _REASONS[Reason(answer.reason)]
-                observation.failure.latency_ns = latency_ns
-            else:
-                values = (float(answer.up_probability[place]), float(answer.volatility[place]))
-                observation.answer.prediction.extend(values)
-                observation.answer.latency_ns = latency_ns
-                observation.answer.features.extend(question.table.values[row].tolist())
-            observations.append(observation)
-        if isinstance(answer, logic.Answer):
-            pending.predicted[version.number] = answer.up_probability
-        await self._send(question.decision_id, "asked", version.number, observations)
-
-    async def _resolve(self, snapshot: Snapshot) -> None:
-        """Outcomes of predictions that lie a horizon before the newest bar."""
+    def _outcomes(self, snapshot: Snapshot) -> Iterator[tuple[int, model_pb2.Observation]]:
+        """(version, outcome) of predictions that lie a horizon before the newest bar."""
         times = snapshot.ts_event_ns
         while self._pending:
             pending = self._pending[0]
-            bar = int(np.searchsorted(times, pending.ts_event_ns))
+            bar = int(np.searchsorted(times, pending.newest_bar_ns))
             if bar + logic.HORIZON_BARS >= len(times):
                 return
             self._pending.popleft()
-            if times[bar] == pending.ts_event_ns:
-                await self._tell(pending, snapshot, bar)
+            if times[bar] == pending.newest_bar_ns:
+                yield from _came(pending, snapshot, bar)
 
-    async def _tell(self, pending: _Pending, snapshot: Snapshot, bar: int) -> None:
-        columns = {name: column for column, name in enumerate(snapshot.instrument_ids)}
-        names = pending.question.snapshot.instrument_ids
-        for number, probability in pending.predicted.items():
-            observations = []
-            for place, row in enumerate(pending.question.rows.tolist()):
-                column = columns.get(names[row])
-                if column is None:
-                    continue
-                realized = float(snapshot.close[bar + logic.HORIZON_BARS, column] / snapshot.close[bar, column] - 1.0)
-                if realized == realized:
-                    observation = self._about(pending, row)
-                    observation.outcome.value = float(realized > 0.0)
-                    observation.outcome.realized_return = realized if probability[place] >= 0.5 else -realized
-                    observations.append(observation)
-            await self._send(pending.question.decision_id, "outcome", number, observations)
-
-    def _about(self, pending: _Pending, row: int) -> model_pb2.Observation:
-        question = pending.question
-        key = f"{question.decision_id}|{question.snapshot.instrument_ids[row]}"
-        return model_pb2.Observation(key_sha256=key_sha256(key), ts_event_ns=question.snapshot.as_of_ns)
-
-    async def _send(self, decision_id: str, what: str, version: int, observations: list[model_pb2.Observation]) -> None:
-        if not observations:
-            return
+    async def _send(self, decision_id: str, version: int, observations: list[model_pb2.Observation]) -> None:
         request = model_pb2.RecordObservationsRequest(
-            request_id=ids.request_id(decision_id, self._model_id, version, what),
+            request_id=ids.request_id(decision_id, self._model_id, version, "observed"),
             model_id=self._model_id,
             version=version,
             observations=observations,
         )
         await persist(lambda: self._registry.RecordObservations(request), _PATIENCE_S)
+
+
+def _answered(
+    about: model_pb2.Observation, answer: logic.Answer | InferenceError, latency_ns: int, features: bytes
+) -> model_pb2.Observation:
+    observation = model_pb2.Observation()
+    observation.CopyFrom(about)
+    if isinstance(answer, InferenceError):
+        observation.failure.reason = _REASONS[Reason(answer.reason)]
+        observation.failure.latency_ns = latency_ns
+    else:
+        outputs = np.column_stack([answer.up_probability, answer.volatility])
+        observation.answer.prediction.extend(outputs.ravel().tolist())
+        observation.answer.latency_ns = latency_ns
+        observation.answer.features = features
+    return observation
+
+
+def _came(pending: _Pending, snapshot: Snapshot, bar: int) -> Iterator[tuple[int, model_pb2.Observation]]:
+    """What the closes say of each row that still has them."""
+    column = pending.rows
+    if pending.instrument_ids != snapshot.instrument_ids:
+        places = {name: place for place, name in enumerate(snapshot.instrument_ids)}
+        column = np.array([places.get(pending.instrument_ids[row], -1) for row in column.tolist()], dtype=np.int64)
+    realized = snapshot.close[bar + logic.HORIZON_BARS, column] / snapshot.close[bar, column] - 1.0
+    known = np.isfinite(realized) & (column >= 0)
+    if not known.any():
+        return
+    realized, about = realized[known], pending.about(pending.rows[known])
+    about.outcome.value.extend((realized > 0.0).astype(np.float64).tolist())
+    for number, probability in pending.predicted.items():
+        observation = model_pb2.Observation()
+        observation.CopyFrom(about)
+        made = np.where(probability[known] >= 0.5, realized, -realized)
+        observation.outcome.realized_return.extend(made.tolist())
+        yield number, observation

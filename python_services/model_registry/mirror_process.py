@@ -1,6 +1,7 @@
 """``python -m python_services.model_registry.mirror_process STORE``: makes an MLflow store what standard input says.
 
-Prints what it changed as JSON. Versions are found by their tag, because MLflow numbers them by itself.
+One line of JSON after the other; prints what each changed as JSON. Versions are found by their tag, because MLflow
+numbers them by itself.
 """
 
 from __future__ import annotations
@@ -83,21 +84,24 @@ def _aliases(client: Any, name: str, wanted: Mapping[str, str], counts: dict[str
 
 
 def main() -> int:
-    """Reads, repairs, reports."""
-    os.nice(10)
+    """Reads, repairs, reports, until the input ends."""
+    os.nice(19)
     if sys.platform == "linux":
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         ctypes.CDLL(None).prctl(_ON_PARENTS_DEATH, signal.SIGKILL)
-    path = Path(sys.argv[1])
-    content = json.load(sys.stdin)
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        os.chdir(path.parent)
-        with contextlib.redirect_stdout(sys.stderr):
-            from mlflow.tracking import MlflowClient
+    path = Path(sys.argv[1]).resolve()
+    os.chdir(path.parent)
+    client: Any = None
+    for line in sys.stdin:
+        with path.with_suffix(".lock").open("w") as lock, contextlib.redirect_stdout(sys.stderr):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if client is None:
+                from mlflow.tracking import MlflowClient
 
-            address = f"sqlite:///{path.resolve()}"
-            counts = repair(MlflowClient(tracking_uri=address, registry_uri=address), content)
-    print(json.dumps(counts))
+                address = f"sqlite:///{path}"
+                client = MlflowClient(tracking_uri=address, registry_uri=address)
+            counts = repair(client, json.loads(line))
+        print(json.dumps(counts), flush=True)
     return 0
 
 

@@ -15,10 +15,11 @@ from python_services.kit.errors import ServiceError, aborted, not_found, precond
 from python_services.kit.journal import Event, Journal
 from python_services.kit.signal import Signal
 
-from . import deciding, lifecycle
+from . import deciding, lifecycle, observations
 from .artifacts import Taken, manifest_of
 from .config import Config, Rollouts
 from .lifecycle import LifecycleError, Move
+from .observations import Outcome
 from .signing import Signer
 from .state import Model, RegistryState, Version
 from .triggers import Finding
@@ -26,10 +27,13 @@ from .triggers import Finding
 T = TypeVar("T")
 AUTOMATIC = "model_registry"  # actor of what the registry does by itself
 BOOTSTRAP = "bootstrap"
+# Nothing is loaded, unloaded or named after these, and they come with every decision.
+_WATCHED_ONLY = (events_pb2.ModelObservationsRecorded, events_pb2.ModelAlertRaised)
 
 
 class Registry:
-    """State and journal together. `changed` is notified after every decision; `now_ns` is the operator's time."""
+    """State and journal together. `changed` is notified of what changes a version, the rollout or a name; `now_ns` is
+    the operator's time."""
 
     def __init__(self, config: Config, journal: Journal, signer: Signer, now_ns: Callable[[], int]) -> None:
         self._config = config
@@ -142,6 +146,7 @@ class Registry:
                 f"{request.model_id}/{request.version} is {lifecycle.name(version.message.stage)} and answers nobody; "
                 "promote it to SHADOW first",
             )
+        records = observations.read(request.observations)
         before = version.monitor.losses.count
         newest = version.alerts[0].seq if version.alerts else 0
         self.decide(
@@ -152,7 +157,7 @@ class Registry:
             ],
             request.request_id,
         )
-        outcomes = sum(each.HasField("outcome") for each in request.observations)
+        outcomes = sum(len(each.question.rows) for each in records if isinstance(each, Outcome))
         unmatched = outcomes - (version.monitor.losses.count - before)
         self._judge(model, request.version, request.request_id)
         if request.version == model.places.champion:
@@ -172,8 +177,9 @@ class Registry:
 
     def decide(self, payloads: Iterable[Message], causation_id: str = "") -> None:
         """Adds events and applies them. A transition or alert carries the number of its own event."""
-        now = self._now_ns()
+        now, changed = self._now_ns(), False
         for payload in payloads:
+            changed = changed or not isinstance(payload, _WATCHED_ONLY)
             seq = self.journal.last_seq + 1
             if isinstance(payload, events_pb2.ModelVersionTransitioned):
                 payload.transition.seq = seq
@@ -185,7 +191,8 @@ class Registry:
             for envelope in self.journal.add([event]):
                 self.state.apply(envelope)
         self.journal.commit_later()  # whoever promises something commits itself
-        self.changed.notify()
+        if changed:
+            self.changed.notify()
 
     def _judge(self, model: Model, number: int, causation_id: str = "") -> None:
         if model.versions[number].message.stage in (lifecycle.SHADOW, lifecycle.CANARY, lifecycle.CHAMPION):

@@ -14,6 +14,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
+from numpy.typing import NDArray
+
 LARGEST_BET = 0.5  # of the capital that a sample can lose; keeps the capital above zero
 
 
@@ -59,19 +62,21 @@ class PairedTest:
     block_sum: float = 0.0
     block_count: int = 0
 
-    def add(self, ts_event_ns: int, difference: float) -> None:
-        """One pair: the champion's loss minus the challenger's. A block counts once a later one begins."""
-        clipped = min(max(difference, -self.bound), self.bound)
-        self.pairs += 1
-        self.total += clipped
-        block = ts_event_ns // self.block_ns if self.block_ns else self.pairs
+    def add(self, ts_event_ns: int, differences: NDArray[np.float64]) -> None:
+        """Pairs of a question: the champion's losses minus the challenger's. A block counts once a later one begins."""
+        if not len(differences):
+            return
+        block = ts_event_ns // self.block_ns if self.block_ns else 0
         if block > self.block:
             self._close()
             self.block = block
-        self.block_sum += clipped
-        self.block_count += 1
-        if not self.block_ns:
-            self._close()
+        for difference in np.minimum(np.maximum(differences, -self.bound), self.bound).tolist():
+            self.pairs += 1
+            self.total += difference
+            self.block_sum += difference
+            self.block_count += 1
+            if not self.block_ns:
+                self._close()
 
     def _close(self) -> None:
         if self.block_count:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from alphamesh.audit.v1 import event_pb2
 from alphamesh.model.v1 import events_pb2, model_pb2
 from python_services.kit.journal import Journal
 
-from . import lifecycle
+from . import lifecycle, observations
 from .config import Rollouts
 from .lifecycle import Places
 from .monitor import LARGEST_LOSS, Monitor, Range
+from .observations import Answer, Failure, Outcome, Rows
 from .sequential import PairedTest
 
 ALERTS_KEPT = 50
@@ -172,21 +176,23 @@ class RegistryState:
     def _observed(self, event: events_pb2.ModelObservationsRecorded, seq: int) -> None:
         model = self.models[event.model_id]
         own = model.versions[event.version]
-        for observation in event.observations:
-            match observation.WhichOneof("record"):
-                case "answer":
-                    own.monitor.answer(observation.key_sha256, observation.answer)
-                case "failure":
+        for record in observations.read(event.observations):
+            match record:
+                case Answer():
+                    own.monitor.answer(record)
+                case Failure():
                     others = [
                         model.versions[number].monitor
                         for number in served(model.places)
                         if number != event.version and model.versions[number].monitor.requests
                     ]
                     answered = bool(others) and all(other.last_ok for other in others)
-                    own.monitor.failure(observation.failure, others_answered=answered)
-                case "outcome":
-                    if own.monitor.outcome(observation.key_sha256, observation.outcome) is not None:
-                        self._pair(model, event.version, observation)
+                    own.monitor.failure(record, others_answered=answered)
+                case Outcome():
+                    taken = ~np.isnan(own.monitor.outcome(record))
+                    if taken.any():
+                        asked = record.question
+                        self._pair(model, event.version, asked.key, asked.rows[taken], asked.ts_event_ns)
 
     def _alert(self, event: events_pb2.ModelAlertRaised, seq: int) -> None:
         alert = event.alert
@@ -208,17 +214,16 @@ class RegistryState:
             else None
         )
 
-    def _pair(self, model: Model, number: int, observation: model_pb2.Observation) -> None:
-        places, key = model.places, observation.key_sha256
+    def _pair(self, model: Model, number: int, key: str, rows: Rows, ts_event_ns: int) -> None:
+        places = model.places
         if not places.champion:
             return
-        champion = model.versions[places.champion].monitor.by_key.get(key)
-        challengers = [places.canary, *places.shadows] if number == places.champion else [number]
-        for challenger in challengers:
+        champion = model.versions[places.champion].monitor.lost.get(key, rows)
+        for challenger in (places.canary, *places.shadows) if number == places.champion else (number,):
             own = model.versions[challenger] if challenger else None
-            loss = own.monitor.by_key.get(key) if own is not None else None
-            if own is not None and own.test is not None and champion is not None and loss is not None:
-                own.test.add(observation.ts_event_ns, champion - loss)
+            if own is not None and own.test is not None:
+                gap = champion - own.monitor.lost.get(key, rows)
+                own.test.add(ts_event_ns, gap[~np.isnan(gap)])
 
 
 def served(places: Places) -> tuple[int, ...]:
@@ -233,8 +238,8 @@ def new_monitor(signature: model_pb2.Signature) -> Monitor:
         count = 1
         for length in output.shape[1:]:
             count *= max(length, 1)
-        minimum = output.minimum if output.HasField("minimum") else None
-        maximum = output.maximum if output.HasField("maximum") else None
+        minimum = output.minimum if output.HasField("minimum") else -math.inf
+        maximum = output.maximum if output.HasField("maximum") else math.inf
         ranges += [Range(minimum=minimum, maximum=maximum)] * count
     probability = bool(ranges) and (ranges[0].minimum, ranges[0].maximum) == (0.0, 1.0)
     return Monitor(ranges=tuple(ranges), probability=probability)

@@ -155,17 +155,16 @@ def _losses(own: Monitor, test: PairedTest | None, limits: Limits) -> Iterator[F
 def _drift(own: Monitor, champion: Monitor | None, limits: Limits) -> Iterator[Finding]:
     moved = shifted(own.predictions, limits)
     # When the champion's predictions moved as well, the market did.
-    if moved and (champion is None or not shifted(champion.predictions, limits)):
+    if moved is not None and (champion is None or shifted(champion.predictions, limits) is None):
         yield Finding(
             trigger=Trigger.TRIGGER_PREDICTION_DRIFT,
-            measured=moved[0].measured,
-            limit=moved[0].limit,
+            measured=moved.measured,
+            limit=moved.limit,
             count=len(own.predictions.latest),
             detail="its predictions have another distribution than its first ones",
         )
-    features = [] if own.features is None else shifted(own.features, limits)
-    if own.features is not None and features:
-        worst = max(features, key=lambda each: each.measured)
+    worst = None if own.features is None else shifted(own.features, limits)
+    if own.features is not None and worst is not None:
         yield Finding(
             trigger=Trigger.TRIGGER_FEATURE_DRIFT,
             measured=worst.measured,
@@ -184,24 +183,25 @@ class Shift:
     limit: float
 
 
-def shifted(sample: Sample, limits: Limits) -> list[Shift]:
-    """Columns that moved: the stability index and Kolmogorov-Smirnov both have to say so.
+def shifted(sample: Sample, limits: Limits) -> Shift | None:
+    """The column that moved most: the stability index and Kolmogorov-Smirnov both have to say so.
 
     So many tests are made at once that each is held to its share of the chance (Bonferroni).
     """
-    found = []
-    for column, measured in enumerate(indices(sample, limits)):
-        reference, latest = sample.first[:, column], sample.latest[:, column]
-        limit = drift.psi_limit(limits.psi, reference.size, latest.size, len(sample.bins[column]))
-        if measured > limit:
-            _, chance = drift.kolmogorov_smirnov(reference, latest)
+    measured, reference, latest = indices(sample, limits), sample.first, sample.latest
+    for column in sorted(range(len(measured)), key=lambda column: -measured[column]):
+        if measured[column] <= limits.psi:
+            return None  # nor is any that follows above its limit
+        limit = drift.psi_limit(limits.psi, len(reference), len(latest), int(sample.bins.sizes[column]))
+        if measured[column] > limit:
+            _, chance = drift.kolmogorov_smirnov(reference[:, column], latest[:, column])
             if chance < drift.BY_CHANCE / len(sample):
-                found.append(Shift(column=column, measured=measured, limit=limit))
-    return found
+                return Shift(column=column, measured=measured[column], limit=limit)
+    return None
 
 
 def indices(sample: Sample, limits: Limits) -> list[float]:
     """Population stability index of each column; empty before there is enough to say."""
     if len(sample.first) < limits.psi_count or len(sample.latest) < limits.psi_count:
         return []
-    return [bins.psi(column) for bins, column in zip(sample.bins, sample.latest.T, strict=True)]
+    return [float(measured) for measured in sample.bins.psi(sample.latest)]

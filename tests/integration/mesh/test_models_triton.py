@@ -129,7 +129,8 @@ async def test_versions_come_and_go_while_the_champion_answers_every_question(be
         for stage in (model_pb2.MODEL_STAGE_SHADOW, model_pb2.MODEL_STAGE_CANARY):
             await bench.promote(good, stage)
         assert np.allclose(await bench.ask(good), made.answers(BETTER), atol=1e-6)
-        bad = Obs(key_sha256=key_sha256("x"), ts_event_ns=10**18, failure=Obs.Failure(reason=Obs.REASON_NOT_FINITE))
+        failed = Obs.Failure(reason=Obs.REASON_NOT_FINITE)
+        bad = Obs(key_sha256=key_sha256("x"), row=[0], ts_event_ns=10**18, failure=failed)
         begun = time.perf_counter()
         answer = await bench.models.RecordObservations(
             model_pb2.RecordObservationsRequest(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from python_services.model_registry import mirror, mirror_process
@@ -27,8 +28,10 @@ def content(champion: int = 2) -> dict[str, Any]:
 @pytest.mark.timeout(120)
 @pytest.mark.filterwarnings("ignore")  # MLflow's own
 async def test_the_store_is_made_and_repaired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = await mirror.write(tmp_path, content())
-    assert counts == {"models": 1, "versions": 2, "tags": 0, "aliases": 1}
+    process = mirror.Mirror(tmp_path)
+    assert await process.write(orjson.dumps(content())) == {"models": 1, "versions": 2, "tags": 0, "aliases": 1}
+    assert await process.write(orjson.dumps(content())) == {"models": 0, "versions": 0, "tags": 0, "aliases": 0}
+    await process.close()
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.chdir(tmp_path)
     from mlflow.tracking import MlflowClient

@@ -111,7 +111,7 @@ class Keeper:
 
     def answer(self, key: int, prediction: float, latency_ms: float = 1.0, **fields: Any) -> Obs:
         answered = Obs.Answer(prediction=[prediction], latency_ns=int(latency_ms * 1e6))
-        return Obs(key_sha256=key_sha256(str(key)), ts_event_ns=START + key, answer=answered)
+        return Obs(key_sha256=key_sha256(str(key)), row=[0], ts_event_ns=START + key, answer=answered)
 
     async def ask(self, features: np.ndarray[Any, Any], fallback: float | None = None) -> float:
         """An agent's question: every version is asked, the chosen one's answer counts. Records what happened."""
@@ -119,7 +119,7 @@ class Keeper:
         key, rollout = f"account|{self.questions}", await self.rollout()
         found: dict[int, float] = {}
         for version in asked(rollout):
-            record = Obs(key_sha256=key_sha256(key), ts_event_ns=START + self.questions)
+            record = Obs(key_sha256=key_sha256(key), row=[0], ts_event_ns=START + self.questions)
             try:
                 value = await self.serving.infer(
                     MODEL, version, {"features": features.astype(np.float32)[None, :]}, {"up_probability": (1, 1)}
@@ -174,7 +174,12 @@ async def test_a_better_canary_is_promoted_by_itself_through_every_step(keeper: 
             )
         for version in (old, new):
             outcomes = [
-                Obs(key_sha256=key_sha256(str(key)), ts_event_ns=START + key, outcome=Obs.Outcome(value=float(y)))
+                Obs(
+                    key_sha256=key_sha256(str(key)),
+                    row=[0],
+                    ts_event_ns=START + key,
+                    outcome=Obs.Outcome(value=[float(y)]),
+                )
                 for key, y in zip(keys, up, strict=True)
             ]
             await keeper.record(version, *outcomes)
@@ -397,11 +402,14 @@ def bad_answers(keeper: Keeper, kind: str, keys: range) -> list[Obs]:
             return [keeper.answer(key, 0.5 + 0.001 * (key % 9), latency_ms=90.0) for key in keys]
         case "in a row":
             failed = Obs.Failure(reason=Obs.REASON_BAD_REPLY)
-            return [Obs(key_sha256=key_sha256(str(key)), ts_event_ns=START + key, failure=failed) for key in keys[:3]]
+            return [
+                Obs(key_sha256=key_sha256(str(key)), row=[0], ts_event_ns=START + key, failure=failed)
+                for key in keys[:3]
+            ]
         case "now and then":
             failed = Obs.Failure(reason=Obs.REASON_DEADLINE)
             return [
-                Obs(key_sha256=key_sha256(str(key)), ts_event_ns=START + key, failure=failed)
+                Obs(key_sha256=key_sha256(str(key)), row=[0], ts_event_ns=START + key, failure=failed)
                 if key % 50 == 7
                 else keeper.answer(key, 0.5)
                 for key in keys
@@ -450,14 +458,17 @@ async def test_a_server_that_is_down_is_not_the_canarys_fault(keeper: Keeper) ->
     canary = await keeper.candidate()
     for key in range(20):
         failed = Obs(
-            key_sha256=key_sha256(str(key)), ts_event_ns=START + key, failure=Obs.Failure(reason=Obs.REASON_UNAVAILABLE)
+            key_sha256=key_sha256(str(key)),
+            row=[0],
+            ts_event_ns=START + key,
+            failure=Obs.Failure(reason=Obs.REASON_UNAVAILABLE),
         )
         for version in (champion, canary):
             await keeper.record(version, failed)
     assert await keeper.stage(canary) == CANARY
     await keeper.record(champion, keeper.answer(30, 0.5))  # the champion is answered again, the canary is not
     away = Obs.Failure(reason=Obs.REASON_UNAVAILABLE)
-    alone = [Obs(key_sha256=key_sha256(str(k)), ts_event_ns=START + k, failure=away) for k in range(31, 34)]
+    alone = [Obs(key_sha256=key_sha256(str(k)), row=[0], ts_event_ns=START + k, failure=away) for k in range(31, 34)]
     assert (await keeper.record(canary, *alone)).stage == ROLLED_BACK
 
 
@@ -480,8 +491,8 @@ async def test_a_canary_that_predicts_worse_is_taken_out_by_the_sequential_test(
 
 
 def outcome(key: int, value: float, realized: float | None = None) -> Obs:
-    found = Obs.Outcome(value=value, realized_return=realized)
-    return Obs(key_sha256=key_sha256(str(key)), ts_event_ns=START + key, outcome=found)
+    found = Obs.Outcome(value=[value], realized_return=[] if realized is None else [realized])
+    return Obs(key_sha256=key_sha256(str(key)), row=[0], ts_event_ns=START + key, outcome=found)
 
 
 async def test_a_canary_that_loses_money_is_taken_out_at_the_drawdown_limit(keeper: Keeper) -> None:

@@ -163,7 +163,7 @@ def test_a_snapshot_gives_the_bits_of_the_bars(seed: int, lookback: int, asked: 
             taken = cut(universe.get(names, as_of_ns), as_of_ns, lookback)
         except NothingKnownError:
             continue
-        at = of_snapshot(taken.columns, taken.ts_event_ns, np.arange(3), logic.longest(SET))
+        at = of_snapshot(taken.columns, taken.ts_event_ns, logic.longest(SET))
         found = logic.compute(SET, at.window, at.held)
         for i, row in enumerate(asked):
             past = historical.at_moments(SET, bars_of(history, row), np.array([as_of_ns]))

@@ -34,10 +34,11 @@ class Model:
 
 
 def test_only_rows_with_every_feature_are_asked_about() -> None:
-    found = table((0.1, 0.2), (np.nan, 0.2), (0.3, np.nan), (0.5, 0.6))
+    found = table((0.1, 0.2), (np.nan, 0.2), (0.3, np.nan), (0.5, 0.6), (np.nan, 0.7))
     assert found.complete().tolist() == [0, 3]
-    assert found.missing(1) == "return_5"
-    assert found.missing(2) == "volatility_20"
+    assert [(each.index, each.detail) for each in found.missing()] == [
+        ([1, 4], "no return_5"), ([2], "no volatility_20"),
+    ]  # fmt: skip
 
 
 def test_columns_are_in_the_order_of_the_model_and_in_single_precision() -> None:
@@ -52,7 +53,7 @@ def test_columns_are_in_the_order_of_the_model_and_in_single_precision() -> None
 def test_a_probability_and_a_deviation_are_an_expected_return() -> None:
     """P(return > 0) of a normal return with mean m and deviation v is the normal distribution at m / v."""
     answer = logic.Answer(up_probability=np.array([0.5, 0.8]), volatility=np.array([0.02, 0.04]))
-    found = logic.forecast(table((0.1, 0.2), (0.3, 0.4)), np.array([0, 1]), answer)
+    found = logic.forecast("m:1", table((0.1, 0.2), (0.3, 0.4)), np.array([0, 1]), answer)
     assert found.expected_return[0] == 0.0
     assert NormalDist(found.expected_return[1], 0.04).cdf(0.0) == pytest.approx(0.2)
     assert found.confidence.tolist() == pytest.approx([0.0, 0.6])
@@ -79,3 +80,14 @@ async def test_a_number_that_is_no_probability_or_no_deviation_is_no_answer(up: 
     assert isinstance(answer, InferenceError)
     assert answer.reason == Reason.BAD_REPLY.value
     assert "m/1" in answer.message
+
+
+def test_without_an_answer_every_instrument_is_abstained_for_exactly_once() -> None:
+    found = logic.forecast(
+        "m:1", table((0.1, 0.2), (np.nan, 0.2)), np.array([0]), InferenceError(Reason.DEADLINE, "too late")
+    )
+    assert len(found.index) == 0
+    assert [(each.index, each.reason.value) for each in found.withheld] == [
+        ([1], "MISSING_DATA"), ([0], "DEPENDENCY_UNAVAILABLE"),
+    ]  # fmt: skip
+    assert found.degraded == "m:1 did not answer: DEADLINE: too late"

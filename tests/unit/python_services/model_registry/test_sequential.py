@@ -14,7 +14,7 @@ def run(differences: np.ndarray, bound: float = 4.6) -> tuple[int | None, int | 
     """(pairs until it says better, until it says worse)."""
     test, better, worse = PairedTest(bound=bound, block_ns=0), None, None
     for i, difference in enumerate(differences):
-        test.add(i, float(difference))
+        test.add(i, np.array([difference]))
         better = i + 1 if better is None and test.better.evidence >= NEEDED else better
         worse = i + 1 if worse is None and test.worse.evidence >= NEEDED else worse
     return better, worse
@@ -42,13 +42,13 @@ def test_a_difference_is_seen_and_its_sign_is_right(effect: float, most: int) ->
 def test_outcomes_of_one_block_are_one_sample() -> None:
     test = PairedTest(bound=1.0, block_ns=100)
     for i in range(50):
-        test.add(100 + i, 1.0)
+        test.add(100 + i, np.array([1.0]))
     assert (test.pairs, test.better.count) == (50, 0)
-    test.add(200, 1.0)
+    test.add(200, np.array([1.0]))
     assert (test.better.count, test.better.total) == (1, 1.0)
 
 
 def test_a_wild_difference_counts_as_the_bound() -> None:
     test = PairedTest(bound=1.0, block_ns=0)
-    test.add(1, 1e9)
+    test.add(1, np.array([1e9]))
     assert test.advantage == 1.0

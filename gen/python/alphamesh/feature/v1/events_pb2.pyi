@@ -139,13 +139,11 @@ class FeaturesServed(_message.Message):
     """Output only. Cut of the data read: that of the snapshot, or known_at_ns. Unix nanoseconds UTC."""
     snapshot_id: _builtins.str
     """Output only. Snapshot that they were computed from; empty where there was none."""
+    values: _builtins.bytes
+    """Output only. Values, row by row in the order of the set: double precision, little-endian; NaN where there was none."""
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Output only. Rows."""
-
-    @_builtins.property
-    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Output only. Values, row by row in the order of the set; NaN where there was none."""
 
     def __init__(
         self,
@@ -155,7 +153,7 @@ class FeaturesServed(_message.Message):
         as_of_ns: _builtins.int = ...,
         snapshot_id: _builtins.str = ...,
         instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
-        values: _abc.Iterable[_builtins.float] | None = ...,
+        values: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...

@@ -846,7 +846,7 @@ class GetOnlineFeaturesRequest(_message.Message):
     """Optional. Answer only when the view has applied this sequence number."""
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Required. Rows, in this order."""
+        """Optional. Rows, in this order; with a snapshot_id, empty means all of the snapshot's, in its order."""
 
     def __init__(
         self,

@@ -1591,7 +1591,7 @@ Global___WatchRolloutsResponse: _TypeAlias = WatchRolloutsResponse  # noqa: Y015
 
 @_typing.final
 class Observation(_message.Message):
-    """How one version did with one question."""
+    """How one version did with one question: with one row of it, or with many, as columns."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1645,22 +1645,22 @@ class Observation(_message.Message):
         FEATURES_FIELD_NUMBER: _builtins.int
         latency_ns: _builtins.int
         """Required. How long it took."""
+        features: _builtins.bytes
+        """Optional. What it was asked, for the drift of features, as the model was given it: single precision,
+        little-endian, one row after the other, the same number for each, 256 at most; finite.
+        """
         @_builtins.property
         def prediction(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-            """Required. Its outputs for this row, in the order of its signature, one after the other. Values that
-            are not finite may be sent: they are what the registry looks for.
+            """Required. Its outputs, in the order of its signature, 64 at most, of one row after the other: the same number for
+            each. Values that are not finite may be sent: they are what the registry looks for.
             """
-
-        @_builtins.property
-        def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-            """Optional. What it was asked, for the drift of features; the same length in all observations."""
 
         def __init__(
             self,
             *,
             prediction: _abc.Iterable[_builtins.float] | None = ...,
             latency_ns: _builtins.int = ...,
-            features: _abc.Iterable[_builtins.float] | None = ...,
+            features: _builtins.bytes = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -1700,35 +1700,46 @@ class Observation(_message.Message):
 
         VALUE_FIELD_NUMBER: _builtins.int
         REALIZED_RETURN_FIELD_NUMBER: _builtins.int
-        value: _builtins.float
-        """Required. What was predicted, as it came: 1 or 0 for the first output as a probability, else its value."""
-        realized_return: _builtins.float
-        """Optional. Simple return that the answer, taken alone, made; absent while nobody knows."""
+        @_builtins.property
+        def value(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+            """Required. What was predicted of each row, as it came: 1 or 0 for the first output as a probability, else its
+            value; finite.
+            """
+
+        @_builtins.property
+        def realized_return(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+            """Optional. Simple return that the answer about each row, taken alone, made; finite. Empty while nobody knows."""
+
         def __init__(
             self,
             *,
-            value: _builtins.float = ...,
-            realized_return: _builtins.float | None = ...,
+            value: _abc.Iterable[_builtins.float] | None = ...,
+            realized_return: _abc.Iterable[_builtins.float] | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["_realized_return", b"_realized_return", "realized_return", b"realized_return"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["_realized_return", b"_realized_return", "realized_return", b"realized_return", "value", b"value"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["realized_return", b"realized_return", "value", b"value"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        _WhichOneofReturnType__realized_return: _TypeAlias = _typing.Literal["realized_return"]  # noqa: Y015
-        _WhichOneofArgType__realized_return: _TypeAlias = _typing.Literal["_realized_return", b"_realized_return"]  # noqa: Y015
-        def WhichOneof(self, oneof_group: _WhichOneofArgType__realized_return) -> _WhichOneofReturnType__realized_return | None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     KEY_SHA256_FIELD_NUMBER: _builtins.int
     TS_EVENT_NS_FIELD_NUMBER: _builtins.int
+    ROW_FIELD_NUMBER: _builtins.int
     ANSWER_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     key_sha256: _builtins.str
-    """Required. Hex sha256 of the key that requests are shared out by. The same for all versions that were
-    asked the same question, which is how they are compared, and for its outcome later.
+    """Required. Hex sha256 of the question's key, the one that requests are shared out by. The same for all versions that
+    were asked the same question, which is how they are compared, and for its outcome later.
     """
     ts_event_ns: _builtins.int
     """Required. Market time of the question, Unix nanoseconds UTC."""
+    @_builtins.property
+    def row(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Required. Rows of the question that this is about, ascending: numbers that the caller gives them, the same for all
+        versions and for the outcome.
+        """
+
     @_builtins.property
     def answer(self) -> Global___Observation.Answer:
         """It answered."""
@@ -1739,20 +1750,21 @@ class Observation(_message.Message):
 
     @_builtins.property
     def outcome(self) -> Global___Observation.Outcome:
-        """What came of the question; once for a key and version, after its answer."""
+        """What came of the question; once for a row and version, after its answer."""
 
     def __init__(
         self,
         *,
         key_sha256: _builtins.str = ...,
         ts_event_ns: _builtins.int = ...,
+        row: _abc.Iterable[_builtins.int] | None = ...,
         answer: Global___Observation.Answer | None = ...,
         failure: Global___Observation.Failure | None = ...,
         outcome: Global___Observation.Outcome | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "failure", b"failure", "outcome", b"outcome", "record", b"record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "failure", b"failure", "key_sha256", b"key_sha256", "outcome", b"outcome", "record", b"record", "ts_event_ns", b"ts_event_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "failure", b"failure", "key_sha256", b"key_sha256", "outcome", b"outcome", "record", b"record", "row", b"row", "ts_event_ns", b"ts_event_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_record: _TypeAlias = _typing.Literal["answer", "failure", "outcome"]  # noqa: Y015
     _WhichOneofArgType_record: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
@@ -2077,7 +2089,7 @@ class RecordObservationsRequest(_message.Message):
     """Required. Version that was asked."""
     @_builtins.property
     def observations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Observation]:
-        """Required. In the order of the questions."""
+        """Required. In the order of the questions; 10,000 rows at most."""
 
     def __init__(
         self,

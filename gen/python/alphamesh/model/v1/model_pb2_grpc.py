@@ -253,7 +253,8 @@ class ModelRegistryServiceServicer:
         """Records how a version did: what it answered and how long that took, and later what came of it.
         Promotion, rollback and quarantine by the registry itself rest on this; they are durable, and in
         force for whoever follows the rollouts, before it answers.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (REGISTERED or VALIDATED: it answers nobody yet).
+        Errors: NOT_FOUND, FAILED_PRECONDITION (REGISTERED or VALIDATED: it answers nobody yet), INVALID_ARGUMENT (columns
+        that do not fit their rows, or a value that is not finite; names the field and the place in it).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -104,7 +104,8 @@ class ModelRegistryServiceStub:
     """Records how a version did: what it answered and how long that took, and later what came of it.
     Promotion, rollback and quarantine by the registry itself rest on this; they are durable, and in
     force for whoever follows the rollouts, before it answers.
-    Errors: NOT_FOUND, FAILED_PRECONDITION (REGISTERED or VALIDATED: it answers nobody yet).
+    Errors: NOT_FOUND, FAILED_PRECONDITION (REGISTERED or VALIDATED: it answers nobody yet), INVALID_ARGUMENT (columns
+    that do not fit their rows, or a value that is not finite; names the field and the place in it).
     """
     GetModelHealth: _grpc.UnaryUnaryMultiCallable[_model_pb2.GetModelHealthRequest, _model_pb2.GetModelHealthResponse]
     """Fetches what has been observed of a version: errors, latency, losses, calibration, drift, alerts.
@@ -187,7 +188,8 @@ class ModelRegistryServiceAsyncStub(ModelRegistryServiceStub):
     """Records how a version did: what it answered and how long that took, and later what came of it.
     Promotion, rollback and quarantine by the registry itself rest on this; they are durable, and in
     force for whoever follows the rollouts, before it answers.
-    Errors: NOT_FOUND, FAILED_PRECONDITION (REGISTERED or VALIDATED: it answers nobody yet).
+    Errors: NOT_FOUND, FAILED_PRECONDITION (REGISTERED or VALIDATED: it answers nobody yet), INVALID_ARGUMENT (columns
+    that do not fit their rows, or a value that is not finite; names the field and the place in it).
     """
     GetModelHealth: _aio.UnaryUnaryMultiCallable[_model_pb2.GetModelHealthRequest, _model_pb2.GetModelHealthResponse]  # type: ignore[assignment]
     """Fetches what has been observed of a version: errors, latency, losses, calibration, drift, alerts.
@@ -357,7 +359,8 @@ class ModelRegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Records how a version did: what it answered and how long that took, and later what came of it.
         Promotion, rollback and quarantine by the registry itself rest on this; they are durable, and in
         force for whoever follows the rollouts, before it answers.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (REGISTERED or VALIDATED: it answers nobody yet).
+        Errors: NOT_FOUND, FAILED_PRECONDITION (REGISTERED or VALIDATED: it answers nobody yet), INVALID_ARGUMENT (columns
+        that do not fit their rows, or a value that is not finite; names the field and the place in it).
         """
 
     @_abc_1.abstractmethod
