@@ -219,7 +219,7 @@ def _aggregate(aggregate: decision_pb2.Aggregate, names: list[str]) -> dict[str,
 
 def _portfolio(portfolio: decision_pb2.ProposedPortfolio, names: list[str]) -> dict[str, Any]:
     columns = zip(
-        names,
+        (names[index] for index in portfolio.instrument_index),
         portfolio.current_weight,
         portfolio.target_weight,
         portfolio.current_quantity_e9,

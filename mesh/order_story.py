@@ -103,8 +103,10 @@ def _why(order: order_pb2.Order, decision: decision_pb2.Decision | None) -> list
     if decision is not None:
         said.append(f"decision {decision.decision_id}: {decision.explanation}")
         names = list(decision.instrument_ids)
-        if decision.HasField("portfolio") and order.spec.instrument_id in names:
-            row, portfolio = names.index(order.spec.instrument_id), decision.portfolio
+        portfolio = decision.portfolio
+        proposed = [names[index] for index in portfolio.instrument_index]
+        if order.spec.instrument_id in proposed:
+            row = proposed.index(order.spec.instrument_id)
             said.append(
                 f"target: weight {portfolio.current_weight[row]:.2%} to {portfolio.target_weight[row]:.2%}, quantity "
                 f"{decimal(portfolio.current_quantity_e9[row])} to {decimal(portfolio.target_quantity_e9[row])} "

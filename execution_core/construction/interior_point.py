@@ -11,26 +11,17 @@ dense matrix of all segments takes 30 (from cash), 210 (costs on all) and 550 (c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg.lapack import dpotrf, dpotrs
 
 from execution_core.construction.constraints import Matrix, Rows, Segments, Vector
+from execution_core.risk.low_rank import Factors
 
 MAX_STEPS = 60
 TOLERANCE = 1e-9  # of the residuals
 GAP = 1e-12  # of the mean product of a distance to a limit and its multiplier
 _TO_BOUNDARY = 0.999
-
-
-@dataclass(frozen=True, kw_only=True)
-class Factors:
-    """Sigma = diag(diagonal) + loadings' loadings; diagonal (N,) above zero, loadings (T, N)."""
-
-    diagonal: Vector
-    loadings: Matrix
 
 
 class _Newton:
@@ -81,7 +72,7 @@ def solve(sigma: Factors, linear: Vector, found: Rows, parts: Segments) -> Vecto
         return np.zeros(parts.length.size)
     asset = np.searchsorted(kept, parts.asset[free])
     starts = np.flatnonzero(np.diff(asset, prepend=-1))
-    sigma = Factors(diagonal=sigma.diagonal[kept], loadings=np.ascontiguousarray(sigma.loadings[:, kept]))
+    sigma = sigma.part(kept)
     matrix = np.ascontiguousarray(found.matrix[:, free])
     iterate = _Iterate(sigma, asset, starts, linear[free], parts.length[free], matrix, found.low, found.high)
     # Without a solution the iterates grow beyond all bounds: that ends in None, not in a warning.

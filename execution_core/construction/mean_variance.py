@@ -32,11 +32,12 @@ from execution_core.construction.constraints import (
     rows,
     segments,
 )
-from execution_core.construction.interior_point import Factors
 from execution_core.construction.interior_point import solve as solve_factors
+from execution_core.construction.support import Dense, Hessian, LowRank
 from execution_core.errors import CoreError, InvalidValueError
 from execution_core.jit import kernel
 from execution_core.risk.covariance import check_covariance
+from execution_core.risk.low_rank import Factors, check_factors
 
 Solver = Literal["auto", "daqp", "piqp"]
 
@@ -79,29 +80,32 @@ class Portfolio:
 
 def optimise(
     expected: Vector,
-    covariance: Matrix,
+    covariance: Matrix | Factors,
     *,
     risk_aversion: float = 1.0,
     constraints: Constraints | None = None,
     previous: Vector | None = None,
     cost: float | Vector = 0.0,
     solver: Solver = "auto",
-    factors: Factors | None = None,
 ) -> Portfolio:
     """Return the weights that maximise the objective above.
 
-    expected    (N,) returns over the horizon; covariance (N, N) over the same horizon
+    expected    (N,) returns over the horizon
+    covariance  (N, N) over the same horizon, or its factors where it has such a form: a sparse answer is then
+                found without the matrix, and large problems that are not sparse are solved by ``interior_point``
     previous    (N,) weights held now (w0), zero when None
     cost        per unit of |w - w0|, one number or (N,), in return units, >= 0
-    factors     the same covariance as diagonal plus low rank, where it is known: large problems with
-                fewer factors than assets are then solved by ``interior_point``, unless they are sparse
 
     Raises InvalidArrayError, InvalidValueError, and InfeasibleError that names the limits in
     conflict.
     """
     limits = constraints if constraints is not None else Constraints()
-    covariance = check_covariance("covariance", covariance)
-    size = covariance.shape[0]
+    if isinstance(covariance, Factors):
+        covariance = check_factors("covariance", covariance)
+        size = covariance.diagonal.size
+    else:
+        covariance = check_covariance("covariance", covariance)
+        size = covariance.shape[0]
     expected = numbers("expected", expected, size)
     held = np.zeros(size) if previous is None else numbers("previous", previous, size)
     fees = numbers("cost", cost, size)
@@ -119,24 +123,32 @@ def optimise(
         kinks.append(held)
     parts = segments(lower, upper, kinks)
     found = rows(limits, parts, held)
-    unit, linear, scale = _scaled(
-        covariance, expected, fees, parts.start, parts.asset, parts.trade_slope, float(risk_aversion)
-    )
-    hessian = unit if parts.asset.size == size else unit[np.ix_(parts.asset, parts.asset)]
+    hessian: Hessian
+    if isinstance(covariance, Factors):
+        scale = covariance.mean_variance
+        hessian = LowRank(covariance.scaled(1.0 / scale), parts.asset)
+        gain = expected / (risk_aversion * scale) - hessian.unit.times(parts.start)
+        linear = (fees / (risk_aversion * scale))[parts.asset] * parts.trade_slope - gain[parts.asset]
+    else:
+        unit, linear = _scaled(
+            covariance, expected, fees, parts.start, parts.asset, parts.trade_slope, float(risk_aversion)
+        )
+        hessian = Dense(unit, parts.asset)
     x, used = None, "daqp on a support"
     if solver == "auto" and linear.size > DAQP_MAX_VARIABLES:
         x = support.solve(hessian, linear, found, parts.length)
-    if x is None and solver == "auto" and factors is not None and linear.size >= FACTORS_MIN_VARIABLES:
-        scaled = Factors(diagonal=factors.diagonal / scale, loadings=factors.loadings / np.sqrt(scale))
-        x, used = solve_factors(scaled, linear, found, parts), "interior_point"
+    if x is None and solver == "auto" and isinstance(hessian, LowRank) and linear.size >= FACTORS_MIN_VARIABLES:
+        x, used = solve_factors(hessian.unit, linear, found, parts), "interior_point"
     if x is None:
-        x, used = _solve(hessian, linear, found, parts.length, solver)
-    weights, objective = _settled(
-        x, parts.asset, parts.length, lower, upper, covariance, expected, fees, held, float(risk_aversion)
-    )
+        x, used = _solve(hessian.matrix(), linear, found, parts.length, solver)
+    weights, gained = _settled(x, parts.asset, parts.length, lower, upper, expected, fees, held)
+    if isinstance(covariance, Factors):
+        variance = covariance.variance(weights)
+    else:
+        variance = float(weights @ covariance @ weights)
     return Portfolio(
         weights=weights,
-        objective=float(objective),
+        objective=gained - 0.5 * risk_aversion * variance,
         status="optimal",
         solver=used,
         explain=partial(_binding, limits, lower, upper, weights, found, x),
@@ -152,8 +164,8 @@ def _scaled(
     asset: NDArray[np.int64],
     trade_slope: Vector,
     aversion: float,
-) -> tuple[Matrix, Vector, float]:
-    """Return the covariance over its mean variance, the linear term of the segments, that variance."""
+) -> tuple[Matrix, Vector]:
+    """Return the covariance over its mean variance, and the linear term of the segments."""
     size = expected.size
     scale = 0.0
     for i in range(size):
@@ -169,7 +181,7 @@ def _scaled(
     linear = np.empty(asset.size)
     for k in range(asset.size):
         linear[k] = fees[asset[k]] / (aversion * scale) * trade_slope[k] - gain[asset[k]]
-    return unit, linear, scale
+    return unit, linear
 
 
 @kernel
@@ -179,13 +191,11 @@ def _settled(
     length: Vector,
     lower: Vector,
     upper: Vector,
-    covariance: Matrix,
     expected: Vector,
     fees: Vector,
     held: Vector,
-    aversion: float,
 ) -> tuple[Vector, float]:
-    """Return the weights of the segments, those within 1e-9 of a bound on it, and their objective."""
+    """Return the weights of the segments, those within 1e-9 of a bound on it, and what they gain after costs."""
     weights = lower.copy()
     for k in range(asset.size):
         weights[asset[k]] += min(max(x[k], 0.0), length[k])
@@ -196,11 +206,6 @@ def _settled(
         if weights[i] - lower[i] < 1e-9:
             weights[i] = lower[i]
         gain += expected[i] * weights[i] - fees[i] * abs(weights[i] - held[i])
-    for i in range(weights.size):
-        pull = 0.0
-        for j in range(weights.size):
-            pull += covariance[i, j] * weights[j]
-        gain -= 0.5 * aversion * weights[i] * pull
     return weights, gain
 
 

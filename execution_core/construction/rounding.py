@@ -38,11 +38,11 @@ class Rounded:
     cash: int
 
 
-def _integers(field: str, value: Any, size: int) -> list[int]:
+def _integers(field: str, value: Any, size: int) -> Lots:
     array = np.asarray(value)
     if array.shape != (size,) or not np.issubdtype(array.dtype, np.integer):
         raise InvalidArrayError(field, f"{array.dtype} {array.shape}", f"pass int64 ({size},)")
-    return [int(number) for number in array]
+    return array.astype(np.int64, copy=False)
 
 
 def round_to_lots(
@@ -71,21 +71,25 @@ def round_to_lots(
         raise InvalidArrayError("weights", f"shape {weights.shape}", "pass (assets,)")
     size = weights.size
     weights = numbers("weights", weights, size)
-    values = _integers("lot_values", lot_values, size)
-    now = [0] * size if held is None else _integers("held", held, size)
-    if min(values) <= 0:
+    all_values = _integers("lot_values", lot_values, size)
+    before = np.zeros(size, dtype=np.int64) if held is None else _integers("held", held, size)
+    if all_values.min() <= 0:
         raise InvalidValueError("lot_values", "at or below zero", "pass the cost of one lot")
     for field, number in (("equity", equity), ("min_trade", min_trade), ("fee_e9", fee_e9)):
         if number < 0:
             raise InvalidValueError(field, f"{number}", "pass a number >= 0")
-    ideal = [float(weight) * (equity / value) for weight, value in zip(weights, values, strict=True)]
-    if max(map(abs, ideal)) >= 2.0**62:
+    # What is neither held nor wanted stays at zero: of hundreds of assets, a few dozen are left.
+    active = np.flatnonzero((weights != 0.0) | (before != 0))
+    values: list[int] = all_values[active].tolist()
+    now: list[int] = before[active].tolist()
+    ideal = [weight * (equity / value) for weight, value in zip(weights[active].tolist(), values, strict=True)]
+    if max(map(abs, ideal), default=0.0) >= 2.0**62:
         raise InvalidValueError("weights", "more lots than int64 holds", "check equity and values")
 
     lots = [
         have if abs(want - have) < 1.0 and want != 0.0 else int(want) for want, have in zip(ideal, now, strict=True)
     ]
-    for i in range(size):
+    for i in range(len(lots)):
         if abs(lots[i] - now[i]) * values[i] < min_trade and ideal[i] != 0.0:
             lots[i] = now[i]
 
@@ -102,8 +106,9 @@ def round_to_lots(
     _give_up(lots, now, ideal, values, min_trade, cash_of)
     _spend(lots, now, ideal, values, cash_of(lots), min_trade, cost)
     cash = cash_of(lots)
-    answer = np.array(lots, dtype=np.int64)
-    return Rounded(lots=answer, trades=answer - np.array(now, dtype=np.int64), cash=cash)
+    answer = np.zeros(size, dtype=np.int64)
+    answer[active] = lots
+    return Rounded(lots=answer, trades=answer - before, cash=cash)
 
 
 def _give_up(
@@ -128,7 +133,8 @@ def _give_up(
         return answer
 
     reach = 2.0 * max(
-        abs(want - lot) * value + lot * value for want, lot, value in zip(ideal, lots, values, strict=True)
+        (abs(want - lot) * value + lot * value for want, lot, value in zip(ideal, lots, values, strict=True)),
+        default=0.0,
     )
     for purchases in (True, False):
         if cash_of(lots) >= 0:

@@ -10,15 +10,79 @@ conditions of the whole program hold: it is the exact optimum, not an approximat
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import daqp
 import numpy as np
+from numpy.typing import NDArray
 
 from execution_core.construction.constraints import Matrix, Rows, Vector
+from execution_core.risk.low_rank import Factors
 
 FIRST = 24  # segments in the first support
 MOST = 128  # where DAQP is no longer faster than the interior points (2 ms)
 ROUNDS = 30
 TOLERANCE = 1e-9  # of the largest gradient
+
+
+class Hessian(Protocol):
+    """H = P' Sigma P, where P sums the segments of each asset."""
+
+    def matrix(self) -> Matrix:
+        """The whole of it."""
+
+    def block(self, support: NDArray[np.intp]) -> Matrix:
+        """Rows and columns of some segments."""
+
+    def times(self, support: NDArray[np.intp], x: Vector) -> Vector:
+        """H x for an x that is zero outside the support."""
+
+
+class Dense:
+    """Sigma as a matrix."""
+
+    def __init__(self, unit: Matrix, asset: NDArray[np.int64]) -> None:
+        self._unit, self._asset, self._whole = unit, asset, asset.size == unit.shape[0]
+
+    def matrix(self) -> Matrix:
+        """See Hessian."""
+        return self._unit if self._whole else self._unit[np.ix_(self._asset, self._asset)]
+
+    def block(self, support: NDArray[np.intp]) -> Matrix:
+        """See Hessian."""
+        inside = self._asset[support]
+        return self._unit[np.ix_(inside, inside)]
+
+    def times(self, support: NDArray[np.intp], x: Vector) -> Vector:
+        """See Hessian."""
+        product: Vector = (self._unit[:, self._asset[support]] @ x)[self._asset]
+        return product
+
+
+class LowRank:
+    """Sigma as factors."""
+
+    def __init__(self, unit: Factors, asset: NDArray[np.int64]) -> None:
+        self.unit, self._asset = unit, asset
+
+    def matrix(self) -> Matrix:
+        """See Hessian."""
+        return self.unit.matrix()[np.ix_(self._asset, self._asset)]
+
+    def block(self, support: NDArray[np.intp]) -> Matrix:
+        """See Hessian."""
+        inside = self._asset[support]
+        loadings = self.unit.loadings[:, inside]
+        product: Matrix = loadings.T @ loadings
+        # Segments of one asset share its diagonal, also off the block's.
+        product += np.where(inside[:, None] == inside, self.unit.diagonal[inside], 0.0)
+        return product
+
+    def times(self, support: NDArray[np.intp], x: Vector) -> Vector:
+        """See Hessian."""
+        weights = np.zeros(self.unit.diagonal.size)
+        np.add.at(weights, self._asset[support], x)
+        return self.unit.times(weights)[self._asset]
 
 
 def small(hessian: Matrix, linear: Vector, found: Rows, length: Vector) -> tuple[Vector, Vector, int]:
@@ -38,7 +102,7 @@ def small(hessian: Matrix, linear: Vector, found: Rows, length: Vector) -> tuple
     return np.asarray(x), np.asarray(info["lam"])[size:], int(flag)
 
 
-def solve(hessian: Matrix, linear: Vector, found: Rows, length: Vector) -> Vector | None:
+def solve(hessian: Hessian, linear: Vector, found: Rows, length: Vector) -> Vector | None:
     """Return the optimum, or None when it is not sparse enough (or none exists): solve it whole then."""
     size = linear.size
     order = np.argsort(linear, kind="stable")
@@ -48,17 +112,16 @@ def solve(hessian: Matrix, linear: Vector, found: Rows, length: Vector) -> Vecto
         support = inside.nonzero()[0]
         if support.size > MOST:
             return None
-        columns = hessian[:, support]
         part = Rows(
             matrix=np.ascontiguousarray(found.matrix[:, support]), low=found.low, high=found.high, names=found.names
         )
-        x, multipliers, flag = small(columns[support], linear[support], part, length[support])
+        x, multipliers, flag = small(hessian.block(support), linear[support], part, length[support])
         if flag == -1:  # too few segments to meet the limits
             inside[order[: 2 * support.size]] = True
             continue
         if flag != 1:
             return None
-        gradient = columns @ x + linear
+        gradient = hessian.times(support, x) + linear
         reduced = gradient + multipliers @ found.matrix
         reduced[support] = 0.0
         missing = (reduced < -TOLERANCE * float(np.abs(gradient).max())).nonzero()[0]

@@ -103,7 +103,7 @@ def scale_to_unit(matrix: Matrix) -> tuple[Matrix, float]:
     return matrix / scale, scale
 
 
-def _refuse_flat(returns: Matrix, mean: Vector, variance: Vector) -> None:
+def refuse_flat(returns: Matrix, mean: Vector, variance: Vector) -> None:
     """Raise when an asset never moves; a constant's computed variance is rounding, not zero."""
     for column in np.flatnonzero(variance <= 1e-20 * mean * mean):
         if returns[:, column].max() == returns[:, column].min():
@@ -127,7 +127,7 @@ def sample(returns: Matrix, *, ddof: int = 1) -> Matrix:
         raise InvalidValueError("ddof", f"{ddof!r}", "pass 0 or 1")
     mean = returns.mean(axis=0)
     answer = _gram(returns - mean, 1.0 / (returns.shape[0] - ddof))
-    _refuse_flat(returns, mean, np.diagonal(answer))
+    refuse_flat(returns, mean, np.diagonal(answer))
     return answer
 
 
@@ -148,7 +148,7 @@ def ewma(returns: Matrix, *, decay: float = 0.94, demean: bool = False) -> Matri
     if demean:
         used = used - mean
     answer = _gram(used * np.sqrt(weights)[:, None], 1.0)
-    _refuse_flat(returns, mean, np.diagonal(answer))
+    refuse_flat(returns, mean, np.diagonal(answer))
     return answer
 
 
@@ -167,7 +167,7 @@ def ledoit_wolf(
     centred = returns - mean_return
     count, assets = centred.shape
     covariance = _gram(centred, 1.0 / count)
-    _refuse_flat(returns, mean_return, np.diagonal(covariance))
+    refuse_flat(returns, mean_return, np.diagonal(covariance))
     if assets == 1:
         return covariance, 0.0
     squares = np.einsum("ij,ij->i", centred, centred)
@@ -179,7 +179,7 @@ def ledoit_wolf(
     if target == "identity":
         mean = float(variance.mean())
         distance = total - assets * mean * mean
-        shrinkage = _share(noise / count, distance)
+        shrinkage = share(noise / count, distance)
         covariance *= 1.0 - shrinkage
         covariance.flat[:: assets + 1] += shrinkage * mean
         return covariance, shrinkage
@@ -200,7 +200,7 @@ def ledoit_wolf(
     ratio = deviation[None, :] / deviation[:, None]
     shared = on_diagonal + level * float((ratio * theta).sum())
     distance = float(((covariance - prior) ** 2).sum())
-    shrinkage = _share((noise - shared) / count, distance)
+    shrinkage = share((noise - shared) / count, distance)
     return shrinkage * prior + (1.0 - shrinkage) * covariance, shrinkage
 
 
@@ -208,7 +208,8 @@ def _square_sum(matrix: Matrix) -> float:
     return float(np.einsum("ij,ij->", matrix, matrix))
 
 
-def _share(noise: float, distance: float) -> float:
+def share(noise: float, distance: float) -> float:
+    """Return how far to shrink: the part of the distance to the target that is noise."""
     return min(max(noise / distance, 0.0), 1.0) if distance > 0.0 else 0.0
 
 

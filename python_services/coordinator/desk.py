@@ -39,7 +39,7 @@ class Desk:
         assert view.combined is not None
         async with steps.step("portfolio"):
             proposal = await self._propose(decision, view.combined)
-        targets = _within_vetoes(decision, proposal, view.forbidden)
+        targets = _within_vetoes(proposal, view.forbidden)
         try:
             async with steps.step("risk"):
                 assessment = await self._assess(decision, proposal, targets)
@@ -72,11 +72,11 @@ class Desk:
         proposal = response.proposal
         message = decision.portfolio
         message.target_id, message.turnover, message.solver = proposal.target_id, proposal.turnover, proposal.solver
-        for target in proposal.targets:
-            message.current_weight.append(target.current_weight)
-            message.target_weight.append(target.target_weight)
-            message.current_quantity_e9.append(target.current_quantity_e9)
-            message.target_quantity_e9.append(target.target_quantity_e9)
+        message.instrument_index.extend(proposal.instrument_index)
+        message.current_weight.extend(proposal.current_weight)
+        message.target_weight.extend(proposal.target_weight)
+        message.current_quantity_e9.extend(proposal.current_quantity_e9)
+        message.target_quantity_e9.extend(proposal.target_quantity_e9)
         return proposal
 
     async def _assess(
@@ -88,7 +88,7 @@ class Desk:
             account_id=decision.account_id,
             snapshot_id=decision.snapshot_id,
             min_seq=decision.ledger_seq,
-            instrument_ids=[target.instrument_id for target in proposal.targets],
+            instrument_ids=[decision.instrument_ids[row] for row in proposal.instrument_index],
             target_quantity_e9=targets,
         )
         response = await persist(lambda: self._clients.risk.AssessPortfolio(request), self._config.step_retry_s)
@@ -105,8 +105,8 @@ class Desk:
         self, decision: decision_pb2.Decision, proposal: portfolio_pb2.Proposal, assessment: risk_pb2.Assessment
     ) -> None:
         changes = planned_changes(
-            [target.instrument_id for target in proposal.targets],
-            [target.current_quantity_e9 for target in proposal.targets],
+            [decision.instrument_ids[row] for row in proposal.instrument_index],
+            proposal.current_quantity_e9,
             assessment.approved_quantity_e9,
         )
         for instrument_id, quantity_e9 in changes:
@@ -140,19 +140,15 @@ class Desk:
         await persist(lambda: self._clients.execution.SubmitOrders(request), self._config.step_retry_s)
 
 
-def _within_vetoes(
-    decision: decision_pb2.Decision, proposal: portfolio_pb2.Proposal, forbidden: Mapping[int, rules.Mask]
-) -> list[int]:
+def _within_vetoes(proposal: portfolio_pb2.Proposal, forbidden: Mapping[int, rules.Mask]) -> list[int]:
     """Target quantities without what a veto forbids, in the order of the proposal."""
-    place = {name: row for row, name in enumerate(decision.instrument_ids)}
     return [
         rules.allowed(
-            target.current_quantity_e9,
-            target.target_quantity_e9,
-            no_long=bool(forbidden[rules.LONG][place[target.instrument_id]]),
-            no_short=bool(forbidden[rules.SHORT][place[target.instrument_id]]),
+            current, target, no_long=bool(forbidden[rules.LONG][row]), no_short=bool(forbidden[rules.SHORT][row])
         )
-        for target in proposal.targets
+        for row, current, target in zip(
+            proposal.instrument_index, proposal.current_quantity_e9, proposal.target_quantity_e9, strict=True
+        )
     ]
 
 

@@ -65,9 +65,15 @@ class Catalogue:
         """A price in ticks. Raises ServiceError when it is off the increment."""
         return convert.to_steps(price_e9, self._instruments[instrument_id].price_increment_e9, field)
 
-    def reference_ticks(self, instrument_id: str, price_e9: int) -> int:
-        """A mark in ticks, for the gate's reference price."""
-        return convert.nearest_steps(price_e9, self._instruments[instrument_id].price_increment_e9)
+    def reference_ticks(self, index: NDArray[np.int64], marks_e9: Sequence[int]) -> NDArray[np.int64]:
+        """Marks of indexes in ticks, for the gate's reference prices: off-tick prints rounded half up.
+
+        The data's own checks have reported such prints. Without doubling a mark, which might leave int64.
+        """
+        increments, marks = self._ticks[index], _column(marks_e9)
+        steps: NDArray[np.int64] = marks // increments
+        steps += 2 * (marks - steps * increments) >= increments
+        return steps
 
     def lots(self, instrument_id: str, quantity_e9: int, field: str) -> int:
         """A quantity in lots. Raises ServiceError when it is off the increment."""

@@ -55,7 +55,7 @@ class Desk:
         self._timeout_s = timeout_s
         self._patience_s = patience_s
         self._flushing: set[asyncio.Task[None]] = set()
-        self.link = VenueLink(venue, ledger.venue_seq, self._apply_report, self._flush)
+        self.link = VenueLink(venue, ledger.venue_seq, self._apply_report, journal.commit_later)
 
     def record(self, payload: Message, ts_ns: int, *, decision_id: str = "", cause: str = "") -> None:
         """Adds one event and applies it. What cannot be applied must not become durable: the process ends."""
@@ -471,9 +471,6 @@ class Desk:
             triggered=triggered,
         )
         self.record(event, ts_ns or self.ledger.now_ns, decision_id=order.spec.decision_id, cause=cause)
-
-    def _flush(self) -> None:
-        self._spawn(self.journal.commit())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)

@@ -21,6 +21,8 @@ from execution_core.gate.layout import LOTS_MAX, PRICE_MAX
 from execution_core.types import GATE_ORDER, GATE_PRICE, DenialReason, OrderFlag, OrderType, TradingState
 from python_services.kit.currency import Rate
 
+Indexes = NDArray[np.int64]
+
 BPS = 10_000
 UNKNOWN = -1
 ORDERS_PER_INSTRUMENT = 4
@@ -147,6 +149,7 @@ class Gatekeeper:
         # When the rate is of, for foreign instruments that can be converted.
         self._rate_ts: dict[int, int] = {}
         self._rules: Rules | None = None
+        self._restricted: frozenset[str] = frozenset()
         self._caps: tuple[int, int] | None = None
         self._operator_state = int(TradingState.ACTIVE)
         self._day_start = self._peak = cash
@@ -319,19 +322,20 @@ class Gatekeeper:
                 self._gate.set_tick_value(index, tick_value, fee_per_lot=rate.cost(self._fee_per_lot))
                 self._rate_ts[index] = ts
 
-    def mark(self, marks: Iterable[tuple[str, int, int]]) -> None:
-        """Reference prices: (instrument_id, ticks, time). One in another currency is as old as its rate."""
-        rows = [(self._index[name], price, ts) for name, price, ts in marks if name in self._index]
+    def mark(self, index: Indexes, ticks: Indexes, ts_ns: Indexes) -> None:
+        """Reference prices, a row each: dense index, ticks, time. UNKNOWN rows are left out.
+
+        The price of an instrument in another currency is as old as its rate.
+        """
+        updates = np.zeros(len(index), GATE_PRICE)
+        updates["instrument"], updates["price"], updates["ts_ns"] = index, ticks, ts_ns
+        wanted = index != UNKNOWN
         if self._foreign:
-            rows = [
-                (index, price, min(ts, self._rate_ts.get(index, ts)))
-                for index, price, ts in rows
-                if index not in self._foreign or index in self._rate_ts
-            ]
-        updates = np.zeros(len(rows), GATE_PRICE)
-        if rows:
-            updates["instrument"], updates["price"], updates["ts_ns"] = zip(*rows, strict=True)
-            self._gate.set_prices(updates)
+            for row, instrument in enumerate(index.tolist()):
+                if instrument in self._foreign:
+                    wanted[row] = instrument in self._rate_ts
+                    updates["ts_ns"][row] = min(int(ts_ns[row]), self._rate_ts.get(instrument, 0))
+        self._gate.set_prices(updates if wanted.all() else updates[wanted])
 
     def value(self, equity: int, *, new_day: bool, previous_equity: int) -> None:
         """The account was valued: moves what daily loss and drawdown are measured from."""
@@ -400,9 +404,9 @@ class Gatekeeper:
         self._gate.set_order_limits(
             min_notional=rules.order_minimum, max_notional=rules.order_maximum, shortable=rules.short_allowed
         )
-        for index, listing in enumerate(self._listings):
-            if (listing.instrument_id in rules.restricted) != self._gate.restricted(index):
-                self._gate.set_market(index, market_open=True, restricted=listing.instrument_id in rules.restricted)
+        for name in (rules.restricted ^ self._restricted) & self._index.keys():
+            self._gate.set_market(self._index[name], market_open=True, restricted=name in rules.restricted)
+        self._restricted = rules.restricted
         self._gate.set_trading_state(TradingState(self.trading_state))
 
 
@@ -419,7 +423,7 @@ def warm() -> None:
         open_orders=16,
         remembered_orders=4096,
     )
-    keeper.mark([("WARM", 100, 1)])
+    keeper.mark(np.zeros(1, np.int64), np.full(1, 100), np.ones(1, np.int64))
     limits = dict.fromkeys(
         ("gross_limit", "net_limit", "position_limit", "sector_limit", "order_maximum", "daily_loss_limit"), 10**6
     )

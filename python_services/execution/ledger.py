@@ -7,7 +7,7 @@ the handle over (live) or repeats the reservation (replay), which must succeed a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -142,10 +142,7 @@ class Ledger:
         account.marks.update(zip(event.instrument_ids, event.mark_e9, strict=True))
         if account.pairs:
             self._take_rates(account, event)
-        account.gate.mark(
-            (name, self.catalogue.reference_ticks(name, mark), ts)
-            for name, mark, ts in zip(event.instrument_ids, event.mark_e9, event.mark_ts_ns, strict=True)
-        )
+        self._mark(account, event.instrument_ids, event.mark_e9, event.mark_ts_ns)
         equity = convert.money_e9(event.equity)
         if equity != account.value(account.marks):
             raise LedgerError(f"account {account.account_id}: equity is not what event {seq} says")
@@ -164,6 +161,10 @@ class Ledger:
             account.gate.settle(account.cash_e9)
         account.gate.value(equity, new_day=new_day, previous_equity=previous)
         account.figures = account.gate.figures()
+
+    def _mark(self, account: Account, names: Sequence[str], marks_e9: Sequence[int], ts_ns: Sequence[int]) -> None:
+        index = self.catalogue.index(names)
+        account.gate.mark(index, self.catalogue.reference_ticks(index, marks_e9), np.array(ts_ns, np.int64))
 
     def _take_rates(self, account: Account, event: events_pb2.AccountValued) -> None:
         """The valuation's rates: every currency of the catalogue that can be converted has the gate's attention."""
@@ -477,7 +478,7 @@ class Ledger:
             account.book(self.catalogue.currency(name)).post(postings)
         if after.mark_e9 is not None:
             account.marks[name] = after.mark_e9
-            account.gate.mark([(name, self.catalogue.reference_ticks(name, after.mark_e9), ts_ns)])
+            self._mark(account, [name], [after.mark_e9], [ts_ns])
         account.gate.hold(name, self.catalogue.lots(name, after.quantity_e9, "quantity_e9"), account.cash_e9)
         account.actions[action.action_id] = action
         self._check_books(account, name, postings, seq)

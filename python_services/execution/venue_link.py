@@ -24,7 +24,10 @@ class VenueLink:
         apply: Callable[[venue_pb2.Report], None],
         commit: Callable[[], None],
     ) -> None:
-        """`apply` takes each report in order; `commit` is called after a batch came from the stream."""
+        """`apply` takes each report in order; `commit` is called after a batch came from the stream.
+
+        It may take its time: what a crash loses, the venue sends again.
+        """
         self._venue = venue
         self._apply = apply
         self._commit = commit

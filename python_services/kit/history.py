@@ -18,15 +18,19 @@ def usable_returns(close: Floats, minimum: int) -> tuple[NDArray[np.intp], Float
     """
     bars = close.shape[0]
     known = np.isfinite(close)
-    first = np.where(known.any(axis=0), known.argmax(axis=0), bars)
-    columns = np.flatnonzero(bars - 1 - first >= max(minimum, 1))
-    if not columns.size:
-        return columns, np.empty((0, 0))
-    filled = close[:, columns]
-    if not known[:, columns].all():
+    if known.size and known.all() and bars > max(minimum, 1):  # nearly always
+        columns, window = np.arange(close.shape[1]), close
+    else:
+        first = np.where(known.any(axis=0), known.argmax(axis=0), bars)
+        columns = np.flatnonzero(bars - 1 - first >= max(minimum, 1))
+        if not columns.size:
+            return columns, np.empty((0, 0))
         rows = np.where(known[:, columns], np.arange(bars)[:, None], 0)
-        filled = np.take_along_axis(filled, np.maximum.accumulate(rows, axis=0), axis=0)
-    window = filled[int(first[columns].max()) :]
-    returns: Floats = window[1:] / window[:-1] - 1.0
+        filled = np.take_along_axis(close[:, columns], np.maximum.accumulate(rows, axis=0), axis=0)
+        window = filled[int(first[columns].max()) :]
+    returns: Floats = window[1:] / window[:-1]
+    returns -= 1.0
     moving = returns.max(axis=0) > returns.min(axis=0)
+    if moving.all():
+        return columns, returns
     return columns[moving], np.ascontiguousarray(returns[:, moving])

@@ -26,7 +26,6 @@ from .views import Follower, Saved
 
 STREAM = "execution"
 VIEW = "ledger.2"  # raise the number when the same events no longer give the same state
-_VALUED = events_pb2.AccountValued.DESCRIPTOR.full_name
 DAY_NS = 86_400_000_000_000
 _CLOSED = frozenset(
     {
@@ -161,10 +160,16 @@ class AccountView(Books):
         self.peak_equity_e9 = max(self.peak_equity_e9, equity_e9)
 
 
+# An account, the snapshot that it was valued on, and the event.
+Valued = Callable[[AccountView, str, event_pb2.EventEnvelope], None]
+
+
 class LedgerView:
     """All accounts of the ledger. `apply` takes every event of the stream, in order."""
 
-    def __init__(self, instruments: Mapping[str, marketdata_pb2.Instrument]) -> None:
+    def __init__(self, instruments: Mapping[str, marketdata_pb2.Instrument], valued: Valued | None = None) -> None:
+        """`valued` is told of each valuation of an account, after it was applied."""
+        self._told = valued
         self.instruments = dict(instruments)
         self.pairs = Pairs(instruments)
         self.accounts: dict[str, AccountView] = {}
@@ -282,6 +287,8 @@ class LedgerView:
         account.marks_e9.update(zip(event.instrument_ids, event.mark_e9, strict=True))
         account.mark_ts_ns.update(zip(event.instrument_ids, event.mark_ts_ns, strict=True))
         account.value(convert.money_e9(event.equity), envelope.ts_event_ns)
+        if self._told is not None:
+            self._told(account, event.snapshot_id, envelope)
 
     def _initialized(self, event: events_pb2.OrderInitialized, envelope: event_pb2.EventEnvelope) -> None:
         account = self._touch(event.account_id, envelope)
@@ -360,17 +367,24 @@ class LedgerView:
 async def follow_ledger(
     context: Context[Any],
     snapshots: SnapshotClient,
-    applied: Callable[[LedgerView, event_pb2.EventEnvelope], None] | None = None,
+    valued: Valued | None = None,
 ) -> tuple[LedgerView, Follower]:
     """A view of the ledger, kept up to date beside the service from now on.
 
-    `applied` sees the view right after each event. A valuation names the snapshot that the next decision rests on: it
-    is fetched at once.
+    `valued` is told of every valuation from the first one on. Each names the snapshot that the next decision rests on:
+    it is fetched at once.
 
     On a gap or a break in the event log it asks execution for the truth. Raises what market_data's
     ListInstruments raises: without contract multipliers no fill has a value.
     """
-    view = LedgerView(await list_instruments(context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")))
+
+    def take(account: AccountView, snapshot_id: str, envelope: event_pb2.EventEnvelope) -> None:
+        if valued is not None:
+            valued(account, snapshot_id, envelope)
+        snapshots.expect(snapshot_id)
+
+    market_data = context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")
+    view = LedgerView(await list_instruments(market_data), take)
     execution = context.stub(execution_pb2_grpc.ExecutionServiceStub, STREAM)
 
     async def refetch(from_seq: int) -> AsyncIterator[event_pb2.EventFrame]:
@@ -379,16 +393,9 @@ async def follow_ledger(
             if response.HasField("frame"):
                 yield response.frame
 
-    def apply(envelope: event_pb2.EventEnvelope) -> None:
-        view.apply(envelope)
-        if applied is not None:
-            applied(view, envelope)
-        if envelope.schema == _VALUED:
-            snapshots.expect(events_pb2.AccountValued.FromString(envelope.payload).snapshot_id)
-
-    # Who wants to see every event gets every event; the others begin with the last snapshot of the state.
-    saved = None if applied is not None else Saved(context.data_dir / "ledger.state", VIEW, view)
-    follower = Follower(context.events, STREAM, apply, refetch, saved)
+    # Who wants to see every valuation gets every event; the others begin with the last snapshot of the state.
+    saved = None if valued is not None else Saved(context.data_dir / "ledger.state", VIEW, view)
+    follower = Follower(context.events, STREAM, view.apply, refetch, saved)
     context.serve_view(FollowedView("ledger", follower, view, lambda: LedgerView(view.instruments), refetch))
     context.spawn(follower.run(), "ledger")
     return view, follower

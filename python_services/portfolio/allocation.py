@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from execution_core.construction.constraints import Constraints
-from execution_core.construction.interior_point import Factors
 from execution_core.construction.mean_variance import optimise
 from execution_core.construction.risk_parity import risk_parity
+from execution_core.risk.low_rank import Factors
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -82,7 +82,7 @@ def room(mandate: Mandate, held: Vector, fixed: Vector, cash_buffer: float) -> R
 
 def mean_variance(
     expected: Vector,
-    risk: tuple[Matrix, Factors | None],
+    covariance: Matrix | Factors,
     held: Vector,
     limits: Room,
     mandate: Mandate,
@@ -91,8 +91,7 @@ def mean_variance(
     """(weights, what the solver said): Markowitz (1952) with proportional costs."""
     answer = optimise(
         expected,
-        risk[0],
-        factors=risk[1],
+        covariance,
         risk_aversion=mandate.risk_aversion,
         constraints=Constraints(
             lower=limits.lower,
@@ -111,7 +110,7 @@ def mean_variance(
 
 def equal_risk(
     expected: Vector,
-    risk: tuple[Matrix, Factors | None],
+    covariance: Matrix | Factors,
     held: Vector,
     limits: Room,
     mandate: Mandate,
@@ -127,7 +126,11 @@ def equal_risk(
     total = min(limits.gross, limits.net)
     binding: list[str] = []
     if chosen.size and total > 0.0:
-        shares = risk_parity(np.ascontiguousarray(risk[0][np.ix_(chosen, chosen)]))
+        if isinstance(covariance, Factors):
+            matrix = covariance.part(chosen).matrix()
+        else:
+            matrix = np.ascontiguousarray(covariance[np.ix_(chosen, chosen)])
+        shares = risk_parity(matrix)
         weights[chosen] = _capped(shares * total, limits.upper[chosen])
         binding = [f"upper[{names[i]}]" for i in chosen if weights[i] >= limits.upper[i] - _SLACK]
     change = float(np.abs(weights - held).sum())

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from operator import mul
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from execution_core.construction.interior_point import Factors
 from execution_core.construction.rounding import round_to_lots
 from execution_core.errors import InfeasibleError
+from execution_core.risk import low_rank
 from execution_core.risk.covariance import Method as Estimator
 from execution_core.risk.covariance import estimate
+from execution_core.risk.low_rank import Factors
 from python_services.kit.history import usable_returns
 
 from . import allocation
@@ -37,7 +40,7 @@ class Book:
     equity: int
     elsewhere: int = 0
 
-    @property
+    @cached_property
     def weights(self) -> Vector:
         """Signed shares of equity held now."""
         return self.held * (self.lot_values / self.equity)
@@ -89,59 +92,66 @@ def plan(close: Matrix, book: Book, forecast: Forecast, mandate: Mandate, estima
     expected = np.zeros(size)
     expected[forecast.rows] = forecast.expected * forecast.confidence
     risk = _risk(close, forecast, book, estimates)
-    columns, covariance = risk.rows, risk.matrix
+    known = np.zeros(size, dtype=bool)
+    known[risk.rows] = True
     tradable = np.zeros(size, dtype=bool)
     tradable[forecast.rows] = True
-    tradable &= book.lot_values > 0
-    tradable &= np.isin(np.arange(size), columns)
+    tradable &= (book.lot_values > 0) & known
     held = book.weights
     aim, solver = held.copy(), "no instrument can be traded"
     if tradable.any():
-        inside = tradable[columns]
-        fixed = columns[~inside]
-        rows = columns[inside]
+        inside = tradable[risk.rows]
+        rows = risk.rows[inside]
         # Against the risk of what stays: its covariance with the others is a cost of holding them.
-        carried = covariance[np.ix_(inside, ~inside)] @ held[fixed]
+        carried = risk.times(np.where(inside, 0.0, held[risk.rows]))[inside]
         others = np.append(held[~tradable], book.elsewhere / book.equity)
         limits = allocation.room(mandate, held[rows], others, estimates.cash_buffer)
         make = allocation.mean_variance if mandate.method == "mean_variance" else allocation.equal_risk
         drift = mandate.risk_aversion * carried if mandate.method == "mean_variance" else 0.0
-        names = tuple(book.names[i] for i in rows)
-        aim[rows], solver = make(expected[rows] - drift, risk.block(inside), held[rows], limits, mandate, names)
+        names = book.names if rows.size == size else tuple(book.names[i] for i in rows)
+        aim[rows], solver = make(expected[rows] - drift, risk.part(inside), held[rows], limits, mandate, names)
         if not limits.cured:
             solver += "; holdings beyond the mandate are brought back as fast as the turnover limit allows"
     lots = _whole_lots(aim, tradable, book, mandate, estimates.cash_buffer)
     weights = lots * (book.lot_values / book.equity)
     change = float(np.abs(weights - held).sum())
-    kept = [book.names[i] for i in np.flatnonzero(~tradable)]
-    if kept:
-        rest = f" and {len(kept) - allocation.NAMED} more" if len(kept) > allocation.NAMED else ""
-        solver += f"; held as they are: {', '.join(kept[: allocation.NAMED])}{rest}"
+    kept = np.flatnonzero(~tradable)
+    if kept.size:
+        named = ", ".join(book.names[i] for i in kept[: allocation.NAMED])
+        rest = f" and {kept.size - allocation.NAMED} more" if kept.size > allocation.NAMED else ""
+        solver += f"; held as they are: {named}{rest}"
     return Plan(
         lots=lots,
         weights=weights,
         turnover=change / 2.0,
         cost=change * mandate.cost_per_notional,
         expected_return=float(expected @ weights) if forecast.rows.size else None,
-        expected_volatility=_volatility(weights, columns, covariance),
+        expected_volatility=_volatility(weights, known, risk),
         solver=solver,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Risk:
-    """Covariance over the horizon of some rows, and its factors where the estimator has such a form."""
+    """Covariance over the horizon of some rows, as factors where the estimator has such a form."""
 
     rows: NDArray[np.intp]
-    matrix: Matrix
-    factors: Factors | None
+    covariance: Matrix | Factors
 
-    def block(self, inside: NDArray[np.bool_]) -> tuple[Matrix, Factors | None]:
+    def times(self, weights: Vector) -> Vector:
+        """The covariance of each row with a portfolio of them."""
+        if isinstance(self.covariance, Factors):
+            return self.covariance.times(weights)
+        product: Vector = self.covariance @ weights
+        return product
+
+    def part(self, inside: NDArray[np.bool_]) -> Matrix | Factors:
         """The same for part of the rows."""
-        matrix = np.ascontiguousarray(self.matrix[np.ix_(inside, inside)])
-        if self.factors is None:
-            return matrix, None
-        return matrix, Factors(diagonal=self.factors.diagonal[inside], loadings=self.factors.loadings[:, inside])
+        if inside.all():
+            return self.covariance
+        if isinstance(self.covariance, Factors):
+            return self.covariance.part(inside)
+        return np.ascontiguousarray(self.covariance[np.ix_(inside, inside)])
 
 
 def _risk(close: Matrix, forecast: Forecast, book: Book, estimates: Estimates) -> _Risk:
@@ -149,28 +159,25 @@ def _risk(close: Matrix, forecast: Forecast, book: Book, estimates: Estimates) -
     needed = book.held != 0
     needed[forecast.rows] = True
     candidates = np.flatnonzero(needed)
-    columns, returns = usable_returns(close[:, candidates], estimates.minimum_history)
+    columns, returns = usable_returns(close if needed.all() else close[:, candidates], estimates.minimum_history)
+    rows = candidates[columns]
     if not columns.size:
-        return _Risk(rows=candidates[columns], matrix=np.empty((0, 0)), factors=None)
+        return _Risk(rows=rows, covariance=np.empty((0, 0)))
+    count, size = returns.shape
+    if estimates.covariance == "ledoit_wolf" and count < size:
+        factors, _ = low_rank.ledoit_wolf(returns)
+        if factors is not None:
+            return _Risk(rows=rows, covariance=factors.scaled(forecast.horizon))
     found = estimate(returns, cast(Estimator, estimates.covariance), decay=estimates.ewma_decay)
-    matrix = found.matrix * forecast.horizon
-    factors, (count, size) = None, returns.shape
-    if found.method == "ledoit_wolf" and found.shrinkage > 0.0 and count < size:
-        # (1 - s) X'X / T + s m I, with m the mean variance, which shrinking does not change.
-        share = (1.0 - found.shrinkage) / count * forecast.horizon
-        diagonal = np.full(size, found.shrinkage * float(np.trace(matrix)) / size)
-        factors = Factors(diagonal=diagonal, loadings=np.sqrt(share) * (returns - returns.mean(axis=0)))
-    return _Risk(rows=candidates[columns], matrix=matrix, factors=factors)
+    return _Risk(rows=rows, covariance=found.matrix * forecast.horizon)
 
 
-def _volatility(weights: Vector, columns: NDArray[np.intp], covariance: Matrix) -> float | None:
+def _volatility(weights: Vector, known: NDArray[np.bool_], risk: _Risk) -> float | None:
     """Absent while anything is held whose covariance is not known."""
-    known = np.zeros(weights.size, dtype=bool)
-    known[columns] = True
-    if not columns.size or (weights[~known] != 0.0).any():
+    if not risk.rows.size or (weights[~known] != 0.0).any():
         return None
-    part = weights[columns]
-    return float(np.sqrt(max(float(part @ covariance @ part), 0.0)))
+    part = weights[risk.rows]
+    return float(np.sqrt(max(float(part @ risk.times(part)), 0.0)))
 
 
 def _whole_lots(aim: Vector, tradable: NDArray[np.bool_], book: Book, mandate: Mandate, buffer: float) -> Lots:
@@ -179,12 +186,11 @@ def _whole_lots(aim: Vector, tradable: NDArray[np.bool_], book: Book, mandate: M
     What is held already may stay invested although the cash buffer is gone.
     """
     lots, moving = book.held.copy(), tradable.copy()
-    worth = [int(lot) * int(value) for lot, value in zip(book.held, book.lot_values, strict=True)]
-    holdings = sum(worth) + book.elsewhere
+    holdings = _value(book.held, book.lot_values) + book.elsewhere
     spendable = min(max(book.equity - int(book.equity * buffer), holdings), book.equity)
     while moving.any():
         rows = np.flatnonzero(moving)
-        fixed = holdings - sum(worth[i] for i in rows)
+        fixed = _value(book.held[~moving], book.lot_values[~moving]) + book.elsewhere
         if spendable < fixed and not mandate.short_allowed:
             raise InfeasibleError(
                 "cash", f"positions that must be held cost {fixed} of {spendable} nano units", "give them forecasts"
@@ -217,14 +223,16 @@ def _keep_limits(lots: Lots, book: Book, mandate: Mandate) -> Lots:
     lots = np.where(lots > held, np.maximum(np.minimum(lots, highest), held), lots)
     lots = np.where(lots < held, np.minimum(np.maximum(lots, -highest), held), lots)
     grown = np.abs(lots) > np.abs(held)
-    limit = max(int(mandate.maximum_gross * book.equity) - abs(book.elsewhere), _value(held, values))
-    lots = _give_back(lots, held, values, _value(lots, values) - limit, grown)
+    limit = max(int(mandate.maximum_gross * book.equity) - abs(book.elsewhere), _value(np.abs(held), values))
+    lots = _give_back(lots, held, values, _value(np.abs(lots), values) - limit, grown)
     turnover = int(2.0 * mandate.maximum_turnover * book.equity)
-    return _give_back(lots, held, values, _value(lots - held, values) - turnover, lots != held)
+    return _give_back(lots, held, values, _value(np.abs(lots - held), values) - turnover, lots != held)
 
 
 def _value(lots: Lots, values: Lots) -> int:
-    return sum(abs(int(lot)) * int(value) for lot, value in zip(lots, values, strict=True))
+    """Signed value of all positions, exact."""
+    at = lots.nonzero()[0]
+    return sum(map(mul, lots[at].tolist(), values[at].tolist()))
 
 
 def _give_back(lots: Lots, held: Lots, values: Lots, excess: int, eligible: NDArray[np.bool_]) -> Lots:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
+from alphamesh.marketdata.v1 import marketdata_pb2_grpc
 from alphamesh.portfolio.v1 import events_pb2, portfolio_pb2, portfolio_pb2_grpc
 from python_services.kit import convert
 from python_services.kit.context import Context, ServiceDefinition
-from python_services.kit.currency import Rate
 from python_services.kit.errors import invalid, precondition
 from python_services.kit.ids import request_id
 from python_services.kit.journal import Event, Journal
-from python_services.kit.ledger_view import AccountView, LedgerView, follow_ledger
-from python_services.kit.snapshots import Snapshot, SnapshotClient
+from python_services.kit.ledger_view import LedgerView, follow_ledger
+from python_services.kit.snapshots import SnapshotClient
 from python_services.kit.views import Follower
 
-from . import logic, performance
+from . import holdings, logic, performance
 from .allocation import Mandate, Method
 from .config import Config
 
@@ -24,8 +23,6 @@ METHODS: dict[int, Method] = {
     portfolio_pb2.METHOD_MEAN_VARIANCE: "mean_variance",
     portfolio_pb2.METHOD_RISK_PARITY: "risk_parity",
 }
-
-NOTHING = Rate(0, 1)  # of a currency without a rate
 
 
 class Portfolio(portfolio_pb2_grpc.PortfolioServiceServicer):
@@ -39,6 +36,7 @@ class Portfolio(portfolio_pb2_grpc.PortfolioServiceServicer):
         self._follower = follower
         self._snapshots = snapshots
         self._journal = journal
+        self._listing: holdings.Listing | None = None  # of the last snapshot: nearly always the next one's, too
         self._estimates = logic.Estimates(
             covariance=config.covariance,
             ewma_decay=config.ewma_decay,
@@ -54,31 +52,21 @@ class Portfolio(portfolio_pb2_grpc.PortfolioServiceServicer):
         await self._follower.wait_for(request.min_seq)
         account = self._view.account(request.account_id)
         mandate = _mandate(request.mandate, account.currency)
-        book, increments = self._book(account, snapshot)
+        if self._listing is None or self._listing.names != snapshot.instrument_ids:
+            self._listing = holdings.Listing(snapshot.instrument_ids, self._view.instruments)
+        book = holdings.book(self._view, account, snapshot, self._listing)
         plan = logic.plan(snapshot.close, book, _forecast(request.forecast, len(book.names)), mandate, self._estimates)
-        targets = [
-            portfolio_pb2.Target(
-                instrument_id=name,
-                current_weight=now,
-                target_weight=then,
-                current_quantity_e9=held * increment,
-                target_quantity_e9=convert.from_steps(lots, increment, "target_quantity_e9"),
-            )
-            for name, now, then, held, lots, increment in zip(
-                book.names,
-                book.weights.tolist(),
-                plan.weights.tolist(),
-                book.held.tolist(),
-                plan.lots.tolist(),
-                increments,
-                strict=True,
-            )
-        ]
+        at = np.flatnonzero((book.held != 0) | (plan.lots != 0))
+        increments = [self._listing.increments[row] for row in at]
         proposal = portfolio_pb2.Proposal(
             target_id=request_id("target", request.request_id),
             decision_id=request.decision_id,
             method=request.mandate.method,
-            targets=targets,
+            instrument_index=at.tolist(),
+            current_weight=book.weights[at].tolist(),
+            target_weight=plan.weights[at].tolist(),
+            current_quantity_e9=_quantities(book.held[at], increments, "current_quantity_e9"),
+            target_quantity_e9=_quantities(plan.lots[at], increments, "target_quantity_e9"),
             turnover=plan.turnover,
             expected_cost=plan.cost,
             expected_return=plan.expected_return,
@@ -90,7 +78,10 @@ class Portfolio(portfolio_pb2_grpc.PortfolioServiceServicer):
             [
                 Event(
                     payload=events_pb2.TargetsProposed(
-                        account_id=request.account_id, proposal=proposal, ledger_seq=account.seq
+                        account_id=request.account_id,
+                        proposal=proposal,
+                        ledger_seq=account.seq,
+                        snapshot_id=request.snapshot_id,
                     ),
                     ts_event_ns=snapshot.as_of_ns,
                     ts_init_ns=snapshot.as_of_ns,
@@ -130,64 +121,9 @@ class Portfolio(portfolio_pb2_grpc.PortfolioServiceServicer):
             setattr(answer, name, value)
         return portfolio_pb2.GetPerformanceResponse(performance=answer, applied_seq=self._follower.applied_seq)
 
-    def _book(self, account: AccountView, snapshot: Snapshot) -> tuple[logic.Book, list[int]]:
-        """Holdings in lots at the snapshot's marks, and the lot of each row; values in the account's currency.
 
-        An instrument of a currency without a rate has no value: it is held as it is. What is bought in another
-        currency is owed in it, so returns are those of prices in their own currency.
-        """
-        instruments = [self._instrument(name) for name in snapshot.instrument_ids]
-        marks = snapshot.marks()
-        rates = {
-            currency: self._view.pairs.rate(currency, account.currency, marks) or NOTHING
-            for currency in {instrument.currency_code for instrument in instruments}
-        }
-        equity = self._view.equity_at(account, marks)
-        if equity <= 0:
-            raise precondition(
-                "EQUITY_NOT_POSITIVE",
-                f"account {account.account_id} has equity {convert.decimal(equity)}; weights have no meaning, add cash",
-                account_id=account.account_id,
-            )
-        increments = [instrument.size_increment_e9 for instrument in instruments]
-        book = logic.Book(
-            names=snapshot.instrument_ids,
-            held=np.array(
-                [
-                    convert.to_steps(account.quantity_e9(name), increment, f"position {name}")
-                    for name, increment in zip(snapshot.instrument_ids, increments, strict=True)
-                ],
-                dtype=np.int64,
-            ),
-            lot_values=np.array(
-                [
-                    rates[instrument.currency_code].worth(
-                        convert.notional_e9(mark, instrument.size_increment_e9, instrument.multiplier_e9)
-                    )
-                    for mark, instrument in zip(snapshot.marks_e9, instruments, strict=True)
-                ],
-                dtype=np.int64,
-            ),
-            equity=equity,
-            elsewhere=sum(
-                self._view.rate(account, self._view.pairs.currency_of[name], marks).worth(
-                    self._view.notional_e9(name, account.marks_e9.get(name, 0), holding.quantity_e9)
-                )
-                for name, holding in account.holdings.items()
-                if not marks.get(name)
-            ),
-        )
-        return book, increments
-
-    def _instrument(self, name: str) -> marketdata_pb2.Instrument:
-        try:
-            return self._view.instruments[name]
-        except KeyError:
-            raise precondition(
-                "INSTRUMENT_UNKNOWN",
-                f"instrument {name} was not known when this service started; restart it",
-                instrument_id=name,
-            ) from None
+def _quantities(lots: logic.Lots, increments: list[int], field: str) -> list[int]:
+    return [convert.from_steps(lot, step, field) for lot, step in zip(lots.tolist(), increments, strict=True)]
 
 
 def _mandate(message: portfolio_pb2.Mandate, currency: str) -> Mandate:
@@ -212,13 +148,13 @@ def _mandate(message: portfolio_pb2.Mandate, currency: str) -> Mandate:
 
 
 def _forecast(message: portfolio_pb2.CombinedForecast, rows: int) -> logic.Forecast:
-    index = list(message.instrument_index)
-    if index and max(index) >= rows:
-        raise invalid("forecast.instrument_index", f"{max(index)} is no row of the snapshot", f"use 0 to {rows - 1}")
-    if len(set(index)) != len(index):
+    index = np.array(message.instrument_index, dtype=np.intp)
+    if index.size and index.max() >= rows:
+        raise invalid("forecast.instrument_index", f"{index.max()} is no row of the snapshot", f"use 0 to {rows - 1}")
+    if np.unique(index).size != index.size:
         raise invalid("forecast.instrument_index", "names a row twice", "combine the forecasts of a row first")
     return logic.Forecast(
-        rows=np.array(index, dtype=np.intp),
+        rows=index,
         expected=np.array(message.expected_return, dtype=np.float64),
         confidence=np.array(message.confidence, dtype=np.float64),
         horizon=message.horizon_bars,

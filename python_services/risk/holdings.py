@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -85,7 +86,9 @@ def rows(
     """
     proposed = proposed or {}
     names = sorted({*proposed, *held.quantities_e9, *held.working_e9})
-    marks = {**held.marks_e9, **snapshot.marks()}
+    places = _places(snapshot.instrument_ids)
+    marks = {**held.marks_e9, **{name: snapshot.marks_e9[places[name]] for name in names if name in places}}
+    marks.update(zip(snapshot.rate_instrument_ids, snapshot.rates_e9, strict=True))
     for name in names:
         if name not in instruments:
             raise not_found("instrument", name, "use one that market_data lists")
@@ -103,7 +106,8 @@ def rows(
         amounts[currency] = amounts.get(currency, 0) + value
     wished = {instruments[name].currency_code for name, quantity in proposed.items() if quantity}
     foreign = tuple(sorted((amounts.keys() | wished) - {held.currency}))
-    rates = _rates(held.currency, {*amounts, *(instrument.currency_code for instrument in wanted)}, instruments, marks)
+    currencies = {*amounts, *(instrument.currency_code for instrument in wanted)}
+    rates = _rates(held, currencies, instruments, snapshot)
     for currency in foreign:
         if rates[currency] is NOTHING:
             raise rate_missing(currency, held.currency)
@@ -129,23 +133,28 @@ def rows(
 
 
 def _rates(
-    into: str, currencies: set[str], instruments: Mapping[str, marketdata_pb2.Instrument], marks: Mapping[str, int]
+    held: Held, currencies: set[str], instruments: Mapping[str, marketdata_pb2.Instrument], snapshot: Snapshot
 ) -> dict[str, Rate]:
-    if currencies <= {into}:  # nearly always: then nobody has to look for pairs
-        return {into: SAME}
-    pairs = Pairs(instruments)
-    return {currency: pairs.rate(currency, into, marks) or NOTHING for currency in currencies}
+    if currencies <= {held.currency}:  # nearly always: then nobody has to look for pairs
+        return {held.currency: SAME}
+    pairs, marks = Pairs(instruments), {**held.marks_e9, **snapshot.marks()}
+    return {currency: pairs.rate(currency, held.currency, marks) or NOTHING for currency in currencies}
+
+
+@lru_cache(maxsize=4)
+def _places(names: tuple[str, ...]) -> dict[str, int]:
+    """The row of each name: sessions ask for the same instruments again and again."""
+    return {name: row for row, name in enumerate(names)}
 
 
 def columns(values: Floats, snapshot: Snapshot, names: tuple[str, ...]) -> Floats:
     """The columns of `names` in `values` (bars x the snapshot's instruments); NaN for those outside it."""
     if names == snapshot.instrument_ids:
         return values
+    places = _places(snapshot.instrument_ids)
     chosen = np.full((values.shape[0], len(names)), np.nan)
-    places = {name: i for i, name in enumerate(snapshot.instrument_ids)}
-    for column, name in enumerate(names):
-        if name in places:
-            chosen[:, column] = values[:, places[name]]
+    inside = [column for column, name in enumerate(names) if name in places]
+    chosen[:, inside] = values[:, [places[names[column]] for column in inside]]
     return chosen
 
 

@@ -15,14 +15,13 @@ from itertools import pairwise
 import grpc
 
 from alphamesh.audit.v1 import event_pb2
-from alphamesh.execution.v1 import events_pb2 as ledger_events
 from alphamesh.marketdata.v1 import marketdata_pb2
 from alphamesh.risk.v1 import events_pb2, risk_pb2
 from python_services.kit import telemetry
 from python_services.kit.context import Context
 from python_services.kit.errors import from_exception, invalid, not_found, precondition
 from python_services.kit.journal import Event, Journal
-from python_services.kit.ledger_view import LedgerView
+from python_services.kit.ledger_view import AccountView, LedgerView
 from python_services.kit.signal import Signal, within
 from python_services.kit.snapshots import Snapshot, SnapshotClient
 from python_services.kit.views import Follower
@@ -36,9 +35,9 @@ from .stress import Stress
 
 HEARTBEAT_S = 5.0
 RETRY_S = 0.25
+DECISION_S = 0.25  # that a report waits for the verdict on the decision beside it
 BACKTEST_DAYS = 1000
 AT_ONCE = 4  # days of a backtest: half of the snapshots that a client keeps
-_VALUED = ledger_events.AccountValued.DESCRIPTOR.full_name
 _REPORTED = events_pb2.RiskReported.DESCRIPTOR.full_name
 _AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
@@ -55,7 +54,7 @@ class Valuation:
 
 
 class Valuations:
-    """The valuations of every account, and those that closed a batch of fills. `applied` takes ledger events."""
+    """The valuations of every account, and those that closed a batch of fills. `valued` is told of them."""
 
     def __init__(self) -> None:
         self.latest: dict[str, deque[Valuation]] = {}
@@ -63,25 +62,21 @@ class Valuations:
         self.changed = asyncio.Event()
         self._fills: dict[str, int] = {}
 
-    def applied(self, view: LedgerView, envelope: event_pb2.EventEnvelope) -> None:
+    def valued(self, account: AccountView, snapshot_id: str, envelope: event_pb2.EventEnvelope) -> None:
         """Keeps what the account was at a valuation."""
-        if envelope.schema != _VALUED:
-            return
-        event = ledger_events.AccountValued.FromString(envelope.payload)
-        account = view.accounts[event.account_id]
         valuation = Valuation(
             held=hold(account),
-            snapshot_id=event.snapshot_id,
+            snapshot_id=snapshot_id,
             ts_ns=envelope.ts_event_ns,
             event_id=envelope.event_id,
             correlation_id=envelope.correlation_id,
         )
-        kept = self.latest.setdefault(event.account_id, deque(maxlen=BACKTEST_DAYS + 1))
+        kept = self.latest.setdefault(account.account_id, deque(maxlen=BACKTEST_DAYS + 1))
         if kept and kept[-1].ts_ns == valuation.ts_ns:
             kept.pop()
         kept.append(valuation)
-        if account.fills != self._fills.get(event.account_id, 0):
-            self._fills[event.account_id] = account.fills
+        if account.fills != self._fills.get(account.account_id, 0):
+            self._fills[account.account_id] = account.fills
             self.batches.append(valuation)
             self.changed.set()
 
@@ -113,19 +108,30 @@ class Reporter:
         self._state = state
         self._decide = decide
         self._made = Signal()
+        self._urged = asyncio.Event()
         self._durable = context.signal()
         journal.listen(lambda _frame: self._durable.notify())
 
     async def run(self) -> None:
-        """Publishes the report of each batch until cancelled."""
+        """Publishes the report of each batch until cancelled.
+
+        A batch is closed by the valuation that a decision begins with. The decision has the processors first.
+        """
         valuations = self._valuations
         while True:
+            if valuations.batches:
+                await within(self._urged, DECISION_S)
             while valuations.batches:
                 await self._publish(valuations.batches[0])
                 valuations.batches.popleft()
                 self._made.notify()
             valuations.changed.clear()
             await valuations.changed.wait()
+            self._urged.clear()
+
+    def urge(self) -> None:
+        """The decision is judged, or somebody waits for a report: what is due is made now."""
+        self._urged.set()
 
     async def _publish(self, batch: Valuation) -> None:
         own = self._state.account(batch.held.account_id)
@@ -163,6 +169,7 @@ class Reporter:
         """A report of now; those of earlier batches are made first."""
         account_id = await self._account(request.account_id, request.min_seq)
         batches, upto = self._valuations.batches, self._follower.applied_seq
+        self.urge()
         while batches and batches[0].held.seq <= upto:
             await self._made.next().wait()
         snapshot_id = request.snapshot_id or self._last(account_id).snapshot_id

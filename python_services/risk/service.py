@@ -167,6 +167,7 @@ class Risk(risk_pb2_grpc.RiskServiceServicer):
                 await self._journal.commit(response)
             else:
                 self._journal.commit_later(response)
+            self._reporter.urge()
             return response
 
     async def SetTradingState(
@@ -302,7 +303,7 @@ async def build(context: Context[Config]) -> None:
     market_data = context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")
     snapshots = SnapshotClient(market_data)
     valuations = Valuations()
-    view, follower = await follow_ledger(context, snapshots, valuations.applied)
+    view, follower = await follow_ledger(context, snapshots, valuations.valued)
     scenarios.check_instruments(listed, view.instruments, context.config.report.stress)
     stress = Stress(
         listed,

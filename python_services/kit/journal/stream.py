@@ -148,8 +148,8 @@ class Journal:
     def commit_later(self, reply: Message | None = None) -> None:
         """Makes what was added durable soon, and lets the caller answer now.
 
-        Only for pure computations on durable inputs (a proposal, an assessment): what a crash loses here,
-        a repeat of the request computes again, bit for bit. Saves an fsync on the way to a decision.
+        Only for what a crash may lose because it comes again, bit for bit: pure computations on durable inputs (a
+        proposal, an assessment), and reports that their sender keeps. Saves an fsync on the way to a decision.
         """
         if reply is not None:
             self._keep(reply)

@@ -26,15 +26,19 @@ async def floor(tmp_path: Path) -> AsyncIterator[Floor]:
         yield found
 
 
-async def test_a_proposal_names_every_instrument_of_the_snapshot(floor: Floor) -> None:
+async def test_a_proposal_names_what_is_held_or_wanted(floor: Floor) -> None:
     response = await floor.portfolio.ProposeTargets(floor.proposal(BULLISH))
     proposal = response.proposal
-    assert [target.instrument_id for target in proposal.targets] == ["AAPL", "GOOG", "IBM", "MSFT"]
-    assert all(0.0 <= target.target_weight <= 0.3 for target in proposal.targets)
-    assert proposal.targets[3].target_quantity_e9 == 0
-    assert all(target.target_quantity_e9 % NANO == 0 for target in proposal.targets)
+    rows = list(proposal.instrument_index)
+    assert rows
+    assert rows == sorted(set(rows))
+    assert 3 not in rows, "MSFT is forecast to fall and not held"
+    assert all(0.0 < weight <= 0.3 for weight in proposal.target_weight)
+    assert len(proposal.target_weight) == len(rows)
+    assert all(quantity > 0 and quantity % NANO == 0 for quantity in proposal.target_quantity_e9)
+    assert (list(proposal.current_quantity_e9), list(proposal.current_weight)) == ([0] * len(rows), [0.0] * len(rows))
     assert (proposal.equity, proposal.decision_id) == (usd(CASH), "test-0000")
-    assert proposal.turnover == pytest.approx(sum(target.target_weight for target in proposal.targets) / 2)
+    assert proposal.turnover == pytest.approx(sum(proposal.target_weight) / 2)
     assert proposal.HasField("expected_return")
     assert proposal.HasField("expected_volatility")
     assert proposal.solver.startswith("mean_variance by daqp: optimal")
@@ -59,10 +63,10 @@ async def test_current_weights_and_performance_follow_the_ledger(floor: Floor) -
     account = await floor.next_day()
     proposal = (await floor.portfolio.ProposeTargets(floor.proposal(BULLISH))).proposal
     position = account.positions[0]
-    ibm = proposal.targets[2]
+    ibm = list(proposal.instrument_index).index(2)
     equity = convert.money_e9(account.equity)
-    assert ibm.current_quantity_e9 == position.quantity_e9 == 2000 * NANO
-    assert ibm.current_weight == pytest.approx(2000 * position.mark_e9 / equity)
+    assert proposal.current_quantity_e9[ibm] == position.quantity_e9 == 2000 * NANO
+    assert proposal.current_weight[ibm] == pytest.approx(2000 * position.mark_e9 / equity)
 
     request = portfolio_pb2.GetPerformanceRequest(account_id=ACCOUNT, min_seq=floor.seq)
     found = (await floor.portfolio.GetPerformance(request)).performance

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from execution_core.construction import interior_point
 from execution_core.construction.constraints import Constraints, Rows, Segments, bounds, rows, segments
-from execution_core.construction.interior_point import Factors
-from execution_core.construction.mean_variance import FACTORS_MIN_VARIABLES, optimise
-from execution_core.errors import InfeasibleError
+from execution_core.construction.mean_variance import FACTORS_MIN_VARIABLES, Solver, optimise
+from execution_core.errors import InfeasibleError, InvalidArrayError, InvalidValueError
+from execution_core.risk.low_rank import Factors
 
 
 def problem(size: int, observations: int, seed: int) -> tuple[np.ndarray, np.ndarray, Factors]:
@@ -43,15 +45,7 @@ def test_it_finds_what_the_dense_solvers_find(name: str, seed: int, monkeypatch:
     previous = np.random.default_rng(seed).uniform(0.0, 0.03, size)
     monkeypatch.setattr("execution_core.construction.mean_variance.FACTORS_MIN_VARIABLES", 1)
     monkeypatch.setattr("execution_core.construction.support.MOST", 0)
-    ours = optimise(
-        expected,
-        covariance,
-        risk_aversion=5.0,
-        constraints=limits,
-        previous=previous,
-        cost=0.001,
-        factors=factors,
-    )
+    ours = optimise(expected, factors, risk_aversion=5.0, constraints=limits, previous=previous, cost=0.001)
     theirs = optimise(
         expected, covariance, risk_aversion=5.0, constraints=limits, previous=previous, cost=0.001, solver="daqp"
     )
@@ -61,30 +55,55 @@ def test_it_finds_what_the_dense_solvers_find(name: str, seed: int, monkeypatch:
     assert set(ours.binding) == set(theirs.binding)
 
 
+@pytest.mark.parametrize("name", ["long", "short", "some fixed"])
+@pytest.mark.parametrize("solver", ["auto", "piqp"])
+def test_factors_give_what_their_matrix_gives(name: str, solver: Solver) -> None:
+    """On a support, where it is sparse, and by a dense solver: segments of one asset share its variance."""
+    expected, covariance, factors = problem(60, 30, 7)
+    previous = np.random.default_rng(7).uniform(-0.01, 0.03, 60)
+    asked: dict[str, Any] = {"risk_aversion": 5.0, "constraints": CASES[name], "previous": previous, "cost": 0.002}
+    ours = optimise(expected, factors, solver=solver, **asked)
+    theirs = optimise(expected, covariance, solver=solver, **asked)
+    assert ours.solver == theirs.solver == ("daqp on a support" if solver == "auto" and name != "short" else "piqp")
+    np.testing.assert_allclose(ours.weights, theirs.weights, atol=1e-9)
+    assert ours.objective == pytest.approx(theirs.objective, rel=1e-9)
+
+
+def test_factors_that_are_no_covariance_are_refused() -> None:
+    good = Factors(diagonal=np.ones(3), loadings=np.ones((1, 3)))
+    for wrong, error in (
+        (Factors(diagonal=np.ones(2), loadings=good.loadings), InvalidArrayError),
+        (Factors(diagonal=np.array([1.0, 0.0, 1.0]), loadings=good.loadings), InvalidValueError),
+        (Factors(diagonal=good.diagonal, loadings=np.array([[1.0, np.nan, 1.0]])), InvalidValueError),
+    ):
+        with pytest.raises(error, match="covariance"):
+            optimise(np.zeros(3), wrong)
+
+
 def test_large_problems_choose_it_and_agree_with_piqp() -> None:
     size = FACTORS_MIN_VARIABLES
     expected, covariance, factors = problem(size, 60, 1)
     many = Constraints(lower=0.0, upper=0.004, budget=None, net=(-1.0, 0.98), turnover=0.9)  # no sparse answer
-    ours = optimise(expected, covariance, risk_aversion=5.0, constraints=many, factors=factors)
+    ours = optimise(expected, factors, risk_aversion=5.0, constraints=many)
     theirs = optimise(expected, covariance, risk_aversion=5.0, constraints=many)
     assert (ours.solver, theirs.solver) == ("interior_point", "piqp")
     np.testing.assert_allclose(ours.weights, theirs.weights, atol=1e-6)
 
 
 def test_the_same_input_gives_the_same_bits() -> None:
-    expected, covariance, factors = problem(FACTORS_MIN_VARIABLES, 40, 2)
+    expected, _, factors = problem(FACTORS_MIN_VARIABLES, 40, 2)
     many = Constraints(lower=0.0, upper=0.004, budget=None, net=(-1.0, 0.98), turnover=0.9)
-    first = optimise(expected, covariance, constraints=many, factors=factors)
-    again = optimise(expected, covariance, constraints=many, factors=factors)
+    first = optimise(expected, factors, constraints=many)
+    again = optimise(expected, factors, constraints=many)
     assert first.solver == "interior_point"
     assert first.weights.tobytes() == again.weights.tobytes()
 
 
 def test_contradicting_limits_are_still_named() -> None:
-    expected, covariance, factors = problem(FACTORS_MIN_VARIABLES, 40, 3)
+    expected, _, factors = problem(FACTORS_MIN_VARIABLES, 40, 3)
     limits = Constraints(lower=0.0, upper=0.001, budget=1.0)
     with pytest.raises(InfeasibleError, match="budget"):
-        optimise(expected, covariance, constraints=limits, factors=factors)
+        optimise(expected, factors, constraints=limits)
 
 
 def test_nothing_free_is_nothing_to_do() -> None:

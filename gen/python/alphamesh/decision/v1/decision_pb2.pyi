@@ -912,11 +912,12 @@ Global___Aggregate: _TypeAlias = Aggregate  # noqa: Y015
 
 @_typing.final
 class ProposedPortfolio(_message.Message):
-    """The portfolio proposed, in columns over Decision.instrument_ids."""
+    """The portfolio proposed. Holdings are columns of equal length."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TARGET_ID_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_INDEX_FIELD_NUMBER: _builtins.int
     CURRENT_WEIGHT_FIELD_NUMBER: _builtins.int
     TARGET_WEIGHT_FIELD_NUMBER: _builtins.int
     CURRENT_QUANTITY_E9_FIELD_NUMBER: _builtins.int
@@ -929,6 +930,10 @@ class ProposedPortfolio(_message.Message):
     """Output only. One-way turnover."""
     solver: _builtins.str
     """Output only. What the solver said."""
+    @_builtins.property
+    def instrument_index(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Rows of Decision.instrument_ids that are held or aimed at, ascending; of the others there is nothing."""
+
     @_builtins.property
     def current_weight(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Output only. Weights now."""
@@ -949,6 +954,7 @@ class ProposedPortfolio(_message.Message):
         self,
         *,
         target_id: _builtins.str = ...,
+        instrument_index: _abc.Iterable[_builtins.int] | None = ...,
         current_weight: _abc.Iterable[_builtins.float] | None = ...,
         target_weight: _abc.Iterable[_builtins.float] | None = ...,
         current_quantity_e9: _abc.Iterable[_builtins.int] | None = ...,
@@ -958,7 +964,7 @@ class ProposedPortfolio(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_quantity_e9", b"current_quantity_e9", "current_weight", b"current_weight", "solver", b"solver", "target_id", b"target_id", "target_quantity_e9", b"target_quantity_e9", "target_weight", b"target_weight", "turnover", b"turnover"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_quantity_e9", b"current_quantity_e9", "current_weight", b"current_weight", "instrument_index", b"instrument_index", "solver", b"solver", "target_id", b"target_id", "target_quantity_e9", b"target_quantity_e9", "target_weight", b"target_weight", "turnover", b"turnover"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,13 +25,13 @@ _sym_db = _symbol_database.Default()
 from alphamesh.portfolio.v1 import portfolio_pb2 as alphamesh_dot_portfolio_dot_v1_dot_portfolio__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#alphamesh/portfolio/v1/events.proto\x12\x16\x61lphamesh.portfolio.v1\x1a&alphamesh/portfolio/v1/portfolio.proto\"m\n\x0fTargetsProposed\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x32\n\x08proposal\x18\x02 \x01(\x0b\x32 .alphamesh.portfolio.v1.Proposal\x12\x12\n\nledger_seq\x18\x03 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#alphamesh/portfolio/v1/events.proto\x12\x16\x61lphamesh.portfolio.v1\x1a&alphamesh/portfolio/v1/portfolio.proto\"\x82\x01\n\x0fTargetsProposed\x12\x12\n\naccount_id\x18\x01 \x01(\t\x12\x32\n\x08proposal\x18\x02 \x01(\x0b\x32 .alphamesh.portfolio.v1.Proposal\x12\x12\n\nledger_seq\x18\x03 \x01(\x03\x12\x13\n\x0bsnapshot_id\x18\x04 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'alphamesh.portfolio.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TARGETSPROPOSED']._serialized_start=103
-  _globals['_TARGETSPROPOSED']._serialized_end=212
+  _globals['_TARGETSPROPOSED']._serialized_start=104
+  _globals['_TARGETSPROPOSED']._serialized_end=234
 # @@protoc_insertion_point(module_scope)

@@ -26,10 +26,13 @@ class TargetsProposed(_message.Message):
     ACCOUNT_ID_FIELD_NUMBER: _builtins.int
     PROPOSAL_FIELD_NUMBER: _builtins.int
     LEDGER_SEQ_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     account_id: _builtins.str
     """Output only. Account."""
     ledger_seq: _builtins.int
     """Output only. Ledger sequence that it rests on."""
+    snapshot_id: _builtins.str
+    """Output only. Snapshot whose rows it names."""
     @_builtins.property
     def proposal(self) -> _portfolio_pb2.Proposal:
         """Output only. The proposal."""
@@ -40,10 +43,11 @@ class TargetsProposed(_message.Message):
         account_id: _builtins.str = ...,
         proposal: _portfolio_pb2.Proposal | None = ...,
         ledger_seq: _builtins.int = ...,
+        snapshot_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "ledger_seq", b"ledger_seq", "proposal", b"proposal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account_id", b"account_id", "ledger_seq", b"ledger_seq", "proposal", b"proposal", "snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

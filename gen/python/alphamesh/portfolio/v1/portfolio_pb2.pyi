@@ -98,14 +98,18 @@ Global___Mandate: _TypeAlias = Mandate  # noqa: Y015
 
 @_typing.final
 class Proposal(_message.Message):
-    """A proposal: what to hold, and why."""
+    """A proposal: what to hold, and why. Holdings are columns of equal length."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     TARGET_ID_FIELD_NUMBER: _builtins.int
     DECISION_ID_FIELD_NUMBER: _builtins.int
     METHOD_FIELD_NUMBER: _builtins.int
-    TARGETS_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_INDEX_FIELD_NUMBER: _builtins.int
+    CURRENT_WEIGHT_FIELD_NUMBER: _builtins.int
+    TARGET_WEIGHT_FIELD_NUMBER: _builtins.int
+    CURRENT_QUANTITY_E9_FIELD_NUMBER: _builtins.int
+    TARGET_QUANTITY_E9_FIELD_NUMBER: _builtins.int
     TURNOVER_FIELD_NUMBER: _builtins.int
     EXPECTED_COST_FIELD_NUMBER: _builtins.int
     EXPECTED_RETURN_FIELD_NUMBER: _builtins.int
@@ -129,8 +133,24 @@ class Proposal(_message.Message):
     solver: _builtins.str
     """Output only. What the solver said, and which constraints bind."""
     @_builtins.property
-    def targets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Target]:
-        """Output only. Holdings aimed at, in the order of the request's instruments."""
+    def instrument_index(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Rows of the snapshot that are held or aimed at, ascending; of the others there is nothing."""
+
+    @_builtins.property
+    def current_weight(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Output only. Weight now."""
+
+    @_builtins.property
+    def target_weight(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Output only. Weight aimed at."""
+
+    @_builtins.property
+    def current_quantity_e9(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Signed quantity now."""
+
+    @_builtins.property
+    def target_quantity_e9(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Signed quantity aimed at."""
 
     @_builtins.property
     def equity(self) -> _money_pb2.Money:
@@ -142,7 +162,11 @@ class Proposal(_message.Message):
         target_id: _builtins.str = ...,
         decision_id: _builtins.str = ...,
         method: Global___Method.ValueType = ...,
-        targets: _abc.Iterable[Global___Target] | None = ...,
+        instrument_index: _abc.Iterable[_builtins.int] | None = ...,
+        current_weight: _abc.Iterable[_builtins.float] | None = ...,
+        target_weight: _abc.Iterable[_builtins.float] | None = ...,
+        current_quantity_e9: _abc.Iterable[_builtins.int] | None = ...,
+        target_quantity_e9: _abc.Iterable[_builtins.int] | None = ...,
         turnover: _builtins.float = ...,
         expected_cost: _builtins.float = ...,
         expected_return: _builtins.float | None = ...,
@@ -152,7 +176,7 @@ class Proposal(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_return", b"_expected_return", "_expected_volatility", b"_expected_volatility", "equity", b"equity", "expected_return", b"expected_return", "expected_volatility", b"expected_volatility"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_return", b"_expected_return", "_expected_volatility", b"_expected_volatility", "decision_id", b"decision_id", "equity", b"equity", "expected_cost", b"expected_cost", "expected_return", b"expected_return", "expected_volatility", b"expected_volatility", "method", b"method", "solver", b"solver", "target_id", b"target_id", "targets", b"targets", "turnover", b"turnover"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_return", b"_expected_return", "_expected_volatility", b"_expected_volatility", "current_quantity_e9", b"current_quantity_e9", "current_weight", b"current_weight", "decision_id", b"decision_id", "equity", b"equity", "expected_cost", b"expected_cost", "expected_return", b"expected_return", "expected_volatility", b"expected_volatility", "instrument_index", b"instrument_index", "method", b"method", "solver", b"solver", "target_id", b"target_id", "target_quantity_e9", b"target_quantity_e9", "target_weight", b"target_weight", "turnover", b"turnover"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_return: _TypeAlias = _typing.Literal["expected_return"]  # noqa: Y015
     _WhichOneofArgType__expected_return: _TypeAlias = _typing.Literal["_expected_return", b"_expected_return"]  # noqa: Y015
@@ -164,44 +188,6 @@ class Proposal(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_volatility) -> _WhichOneofReturnType__expected_volatility | None: ...
 
 Global___Proposal: _TypeAlias = Proposal  # noqa: Y015
-
-@_typing.final
-class Target(_message.Message):
-    """Holding aimed at in one instrument."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    INSTRUMENT_ID_FIELD_NUMBER: _builtins.int
-    CURRENT_WEIGHT_FIELD_NUMBER: _builtins.int
-    TARGET_WEIGHT_FIELD_NUMBER: _builtins.int
-    CURRENT_QUANTITY_E9_FIELD_NUMBER: _builtins.int
-    TARGET_QUANTITY_E9_FIELD_NUMBER: _builtins.int
-    instrument_id: _builtins.str
-    """Output only. Instrument."""
-    current_weight: _builtins.float
-    """Output only. Weight now."""
-    target_weight: _builtins.float
-    """Output only. Weight aimed at."""
-    current_quantity_e9: _builtins.int
-    """Output only. Signed quantity now."""
-    target_quantity_e9: _builtins.int
-    """Output only. Signed quantity aimed at."""
-    def __init__(
-        self,
-        *,
-        instrument_id: _builtins.str = ...,
-        current_weight: _builtins.float = ...,
-        target_weight: _builtins.float = ...,
-        current_quantity_e9: _builtins.int = ...,
-        target_quantity_e9: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_quantity_e9", b"current_quantity_e9", "current_weight", b"current_weight", "instrument_id", b"instrument_id", "target_quantity_e9", b"target_quantity_e9", "target_weight", b"target_weight"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Target: _TypeAlias = Target  # noqa: Y015
 
 @_typing.final
 class Performance(_message.Message):
