@@ -131,7 +131,7 @@ def forecast(agent: Agent[V], window: Window, view: V) -> Forecast:
     """Runs one agent on all instruments of a snapshot: its bars, and what the agent looks at."""
     able = eligible(window, agent.minimum_bars)
     signal = _SILENCE
-    answered = silent = np.zeros_like(able)
+    defined = np.zeros_like(able)
     if able.any():
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             signal = agent.compute(view, able)
@@ -139,15 +139,16 @@ def forecast(agent: Agent[V], window: Window, view: V) -> Forecast:
         for column in (signal.volatility, signal.confidence, signal.expected_return, *signal.evidence.values()):
             if column is not None:
                 defined &= np.isfinite(column)
-        defined[list(signal.unable)] = False
-        answered, silent = defined & signal.clear, defined & ~signal.clear
-    index = np.flatnonzero(answered)
+        if signal.unable:
+            defined[list(signal.unable)] = False
+    answered = defined & signal.clear if defined.any() else defined
+    index = answered.nonzero()[0]
     reasons: dict[tuple[Reason, str], list[int]] = {}
-    if silent.any():
-        reasons[Reason.NO_SIGNAL, signal.unclear] = np.flatnonzero(silent).tolist()
-    ready = able.tolist()
-    for i in np.flatnonzero(~(answered | silent)).tolist():
-        why = signal.unable.get(i, _STILL) if ready[i] else _why(window, agent.minimum_bars, i)
+    silent = (defined ^ answered).nonzero()[0].tolist()
+    if silent:
+        reasons[Reason.NO_SIGNAL, signal.unclear] = silent
+    for i in (~defined).nonzero()[0].tolist():
+        why = signal.unable.get(i, _STILL) if able[i] else _why(window, agent.minimum_bars, i)
         reasons.setdefault(why, []).append(i)
     return Forecast(
         agent_id=agent.agent_id,
