@@ -166,10 +166,10 @@ def forecast(agent: Agent[V], window: Window, view: V) -> Forecast:
 
 
 def _why(window: Window, minimum_bars: int, i: int) -> tuple[Reason, str]:
-    held, run = int(window.held[i]), int(window.run[i])
+    run, held, row = (int(values[i]) for values in window.present)
     if held == 0:
         return Reason.INSUFFICIENT_HISTORY, "the snapshot holds no bar of it"
-    newest = int(window.newest_ns[i])
+    newest = int(window.ts_event_ns[row])
     if run == 0 or window.as_of_ns - newest > STALE_AFTER_NS:
         return Reason.STALE_DATA, f"its newest bar is of {_moment(newest)}, as_of is {_moment(window.as_of_ns)}"
     if held > run:

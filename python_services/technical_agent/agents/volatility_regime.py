@@ -33,7 +33,10 @@ def compute(window: Window, eligible: Mask) -> Signal:
     """See the module."""
     last = tail(window.close, RECENT + BEFORE + 1)[:-1]
     high, low = tail(window.high, RECENT + BEFORE), tail(window.low, RECENT + BEFORE)
-    x = np.log((np.maximum(high, last) - np.minimum(low, last)) / last)
+    x = np.maximum(high, last)
+    x -= np.minimum(low, last)
+    x /= last
+    np.log(x, out=x)
     recent, before = x[-RECENT:], x[:-RECENT]
     centre = before.mean(axis=0)
     gap = recent.mean(axis=0) - centre
