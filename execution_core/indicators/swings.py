@@ -38,24 +38,24 @@ class Levels(NamedTuple):
 def _swings(high: Panel, low: Panel, close: Panel, reach: int, out: NDArray[np.uint8]) -> int:
     """Mark swing highs with 1, swing lows with 2, missing bars with 4; count values that are no prices."""
     bars, symbols = close.shape
-    # As wide as what is compared, so that both fill the same lanes.
-    tops, bottoms = np.empty(symbols, dtype=np.int64), np.empty(symbols, dtype=np.int64)
     flaws = 0
     for t in range(bars):
         highs, lows, closes, write = high[t], low[t], close[t], out[t]
-        inside = 1 if (t >= reach) & (t < bars - reach) else 0
-        tops[:] = inside
-        bottoms[:] = 2 * inside
-        for k in range(1, (reach + 1) * inside):
-            high_before, high_after, low_before, low_after = high[t - k], high[t + k], low[t - k], low[t + k]
-            for j in range(symbols):
-                tops[j] &= 1 if (highs[j] > high_before[j]) & (highs[j] >= high_after[j]) else 0
-                bottoms[j] &= 2 if (lows[j] < low_before[j]) & (lows[j] <= low_after[j]) else 0
+        inside = (t >= reach) & (t < bars - reach)
+        initial = np.uint8(3 if inside else 0)
         for j in range(symbols):
             h, l, c = highs[j], lows[j], closes[j]
             present = h + l + c
             flaws += 1 if (h <= 0.0) | (l <= 0.0) | (c <= 0.0) | (present == np.inf) else 0
-            write[j] = 4 if present != present else tops[j] | bottoms[j]
+            write[j] = 4 if present != present else initial
+        if not inside:
+            continue
+        for k in range(1, reach + 1):
+            high_before, high_after, low_before, low_after = high[t - k], high[t + k], low[t - k], low[t + k]
+            for j in range(symbols):
+                top = (highs[j] > high_before[j]) & (highs[j] >= high_after[j])
+                bottom = (lows[j] < low_before[j]) & (lows[j] <= low_after[j])
+                write[j] &= np.uint8(4) | np.uint8(top) | (np.uint8(bottom) << np.uint8(1))
     return flaws
 
 
