@@ -38,10 +38,11 @@ def compute(window: Window, eligible: Mask) -> Signal:
     x /= last
     np.log(x, out=x)
     recent, before = x[-RECENT:], x[:-RECENT]
-    centre = before.mean(axis=0)
-    gap = recent.mean(axis=0) - centre
+    centre = before.sum(axis=0) / BEFORE
+    gap = recent.sum(axis=0) / RECENT - centre
     # Around one centre, so that the small difference of large squares is none.
-    spread = (RECENT - 1) * sample_variance(recent - centre) + (BEFORE - 1) * sample_variance(before - centre)
+    x -= centre
+    spread = (RECENT - 1) * sample_variance(recent) + (BEFORE - 1) * sample_variance(before)
     t = gap / (np.sqrt(spread / (RECENT + BEFORE - 2)) * _WIDTH)
     returns = tail(window.returns, RECENT + BEFORE)
     now, long = sample_variance(returns[-RECENT:]), sample_variance(returns[:-RECENT])
