@@ -29,6 +29,8 @@ class Reason(StrEnum):
     NO_SIGNAL = "NO_SIGNAL"
     DEPENDENCY_UNAVAILABLE = "DEPENDENCY_UNAVAILABLE"
 
+    __hash__ = str.__hash__  # Enum's runs in Python, and instruments are grouped by reason
+
 
 _STILL = (Reason.NO_SIGNAL, "the price did not move")
 
@@ -147,8 +149,9 @@ def forecast(agent: Agent[V], window: Window, view: V) -> Forecast:
     silent = (defined ^ answered).nonzero()[0].tolist()
     if silent:
         reasons[Reason.NO_SIGNAL, signal.unclear] = silent
+    ready = able.tolist()
     for i in (~defined).nonzero()[0].tolist():
-        why = signal.unable.get(i, _STILL) if able[i] else _why(window, agent.minimum_bars, i)
+        why = signal.unable.get(i, _STILL) if ready[i] else _why(window, agent.minimum_bars, i)
         reasons.setdefault(why, []).append(i)
     return Forecast(
         agent_id=agent.agent_id,
