@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -32,7 +32,6 @@ class Window:
     low: Floats
     close: Floats
     volume: Floats
-    _sums: dict[tuple[int, int], tuple[Floats, Floats]] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def present(self) -> latest.Presence:
@@ -59,6 +58,10 @@ class Window:
         returns[0] = np.nan
         np.subtract(self.log_close[1:], self.log_close[:-1], out=returns[1:])
         return returns
+
+    @cached_property
+    def _sums(self) -> dict[tuple[int, int], tuple[Floats, Floats]]:
+        return {}
 
     def return_sums(self, first: int, last: int, columns: Mask | None = None) -> tuple[Floats, Floats]:
         """Sum of each column of `returns[first:last]`, and of its squares: of all columns, or of those asked for."""
