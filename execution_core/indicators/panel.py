@@ -61,6 +61,17 @@ def check_panel(field: str, x: Any, like: Panel | None = None) -> Panel:
     return _checked(field, x, like, -np.inf, "")
 
 
+def check_layout(field: str, x: Panel, like: Panel | None = None) -> Panel:
+    """`check_panel` of all but the values: for kernels that count flaws in the pass that they make anyway."""
+    if not isinstance(x, np.ndarray) or x.dtype != np.float64 or x.ndim != 2 or x.shape[1] == 0:
+        raise InvalidArrayError(field, "not a float64 panel", "pass numpy.float64 of (bars, symbols), NaN for missing")
+    if not x.flags.c_contiguous:
+        raise InvalidArrayError(field, "not C-contiguous", "pass numpy.ascontiguousarray(x)")
+    if like is not None and x.shape != like.shape:
+        raise InvalidArrayError(field, f"shape {x.shape}", f"all inputs must have {like.shape}")
+    return x if x.flags.writeable else x.copy()  # to Numba a read-only array is another type
+
+
 def check_prices(field: str, x: Any, like: Panel | None = None) -> Panel:
     """`check_panel`, and every present value must be above zero."""
     return _checked(field, x, like, 0.0, "price at or below zero")

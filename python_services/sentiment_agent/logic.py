@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ SPREAD = 0.4
 LEXICON_CONFIDENCE = 0.26 / 0.71
 
 Ints = NDArray[np.int64]
+
+_NOTHING_SAID = (Reason.MISSING_DATA, f"no text about it in the last {DAYS} days")
 
 _LINK = re.compile(r"(https?://|\bt\.co/)\S*", re.IGNORECASE)
 _WORD = re.compile(r"\w+(?:[.,]\d+)*")
@@ -64,7 +66,7 @@ class View:
     model: str
     degraded: str | None = None
 
-    @property
+    @cached_property
     def weight(self) -> Floats:
         """credibility x 2^(-age / half-life)."""
         return self.credibility * np.exp2(-self.age_days / HALF_LIFE_DAYS)
@@ -75,7 +77,7 @@ class View:
         sums = np.bincount(self.instrument[chosen], weights=values[chosen], minlength=self.instruments)
         return np.asarray(sums, dtype=np.float64)
 
-    @property
+    @cached_property
     def count(self) -> Ints:
         """Distinct texts by instrument."""
         return np.bincount(self.instrument, minlength=self.instruments)
@@ -87,8 +89,14 @@ class View:
 
     def silent(self) -> dict[int, tuple[Reason, str]]:
         """Instruments about which there is nothing to read."""
-        said = (Reason.MISSING_DATA, f"no text about it in the last {DAYS} days")
-        return dict.fromkeys(np.flatnonzero(self.count == 0).tolist(), said)
+        return dict.fromkeys(np.flatnonzero(self.count == 0).tolist(), _NOTHING_SAID)
+
+    def without(self, few: Mask, why: Callable[..., str], *counts: Ints) -> dict[int, tuple[Reason, str]]:
+        """`silent`, and the instruments about which there is too little: why, by its numbers of texts."""
+        rows = np.flatnonzero(few)
+        numbers = list(zip(*(count[rows].tolist() for count in counts), strict=True))
+        reasons = {each: (Reason.MISSING_DATA, why(*each)) for each in set(numbers)}
+        return {row: reasons[each] for row, each in zip(rows.tolist(), numbers, strict=True)} | self.silent()
 
 
 def distinct(texts: Texts, as_of_ns: int, credibility: Mapping[str, float], other: float) -> Stories:

@@ -20,7 +20,7 @@ LONG, NEAR, BARS = 10, 5, 13
 
 @dataclass(frozen=True)
 class Candles:
-    """Bars x instruments; bar 0 is the newest, 1 the one before."""
+    """Bars x instruments; bar 0 is the newest, 1 the one before. Patterns look at three, so more is kept of those."""
 
     open: Floats
     high: Floats
@@ -34,35 +34,56 @@ class Candles:
 
     @cached_property
     def top(self) -> Floats:
-        """Upper ends of the bodies."""
-        return np.maximum(self.open, self.close)
+        """Upper ends of the last three bodies."""
+        return np.maximum(self.open[-3:], self.close[-3:])
 
     @cached_property
     def bottom(self) -> Floats:
-        """Lower ends of the bodies."""
-        return np.minimum(self.open, self.close)
+        """Lower ends of the last three bodies."""
+        return np.minimum(self.open[-3:], self.close[-3:])
+
+    @cached_property
+    def usual_bodies(self) -> Floats:
+        """Mean body of the LONG bars before each of the last three."""
+        return np.array([_mean(self.body[-1 - bar - LONG : -1 - bar]) for bar in (2, 1, 0)])
+
+    @cached_property
+    def usual_range(self) -> Floats:
+        """Mean range of the LONG bars before the newest."""
+        return _mean(self.high[-1 - LONG : -1] - self.low[-1 - LONG : -1])
+
+    @cached_property
+    def near(self) -> Floats:
+        """A fifth of the mean range of the NEAR bars before the last but one."""
+        return 0.2 * _mean(self.high[-2 - NEAR : -2] - self.low[-2 - NEAR : -2])
+
+    @cached_property
+    def _rising(self) -> Mask:
+        return np.asarray(self.close[-3:] >= self.open[-3:])
+
+    @cached_property
+    def _long(self) -> Mask:
+        return np.asarray(self.body[-3:] > self.usual_bodies)
 
     def rises(self, bar: int) -> Mask:
         """Whether a bar closes at its open or above."""
-        return np.asarray(self.close[-1 - bar] >= self.open[-1 - bar])
-
-    def usual_body(self, bar: int) -> Floats:
-        """Mean body of the LONG bars before."""
-        return np.asarray(self.body[-1 - bar - LONG : -1 - bar].mean(axis=0))
-
-    def usual_range(self, bar: int, bars: int) -> Floats:
-        """Mean range of the `bars` bars before."""
-        before = slice(-1 - bar - bars, -1 - bar)
-        return np.asarray((self.high[before] - self.low[before]).mean(axis=0))
+        return np.asarray(self._rising[-1 - bar])
 
     def long(self, bar: int) -> Mask:
         """A body longer than usual."""
-        return np.asarray(self.body[-1 - bar] > self.usual_body(bar))
+        return np.asarray(self._long[-1 - bar])
 
+    @cached_property
+    def short(self) -> Mask:
+        """A newest body shorter than usual."""
+        return np.asarray(self.body[-1] < self.usual_bodies[-1])
+
+    @cached_property
     def upper(self) -> Floats:
         """Upper shadow of the newest bar."""
         return np.asarray(self.high[-1] - self.top[-1])
 
+    @cached_property
     def lower(self) -> Floats:
         """Lower shadow of the newest bar."""
         return np.asarray(self.bottom[-1] - self.low[-1])
@@ -86,14 +107,13 @@ def harami(c: Candles) -> Floats:
 
 def hammer(c: Candles) -> Floats:
     """A short body at the top of a long lower shadow: at the lows a hammer, at the highs a hanging man."""
-    shape = (c.body[-1] < c.usual_body(0)) & (c.lower() > c.body[-1]) & (c.upper() < 0.1 * c.usual_range(0, LONG))
-    near = 0.2 * c.usual_range(1, NEAR)
-    return _signed(shape & (c.bottom[-1] <= c.low[-2] + near), shape & (c.bottom[-1] >= c.high[-2] - near))
+    shape = c.short & (c.lower > c.body[-1]) & (c.upper < 0.1 * c.usual_range)
+    return _signed(shape & (c.bottom[-1] <= c.low[-2] + c.near), shape & (c.bottom[-1] >= c.high[-2] - c.near))
 
 
 def star(c: Candles) -> Floats:
     """A short body beneath a long upper shadow, gapped: upwards a shooting star, downwards an inverted hammer."""
-    shape = (c.body[-1] < c.usual_body(0)) & (c.upper() > c.body[-1]) & (c.lower() < 0.1 * c.usual_range(0, LONG))
+    shape = c.short & (c.upper > c.body[-1]) & (c.lower < 0.1 * c.usual_range)
     return _signed(shape & (c.top[-1] < c.bottom[-2]), shape & (c.bottom[-1] > c.top[-2]))
 
 
@@ -136,3 +156,7 @@ PATTERNS = {
 
 def _signed(up: Mask, down: Mask) -> Floats:
     return up.astype(np.float64) - down
+
+
+def _mean(x: Floats) -> Floats:
+    return np.asarray(x.sum(axis=0) / len(x))

@@ -1,7 +1,7 @@
 """What agents are made of: a window of bars, one pure function an agent, and the service around a cluster of them."""
 
 from .agent import Abstention, Agent, Forecast, Reason, Signal, forecast
-from .statistics import average_weights, confidence, sample_variance, tail, weighted_past
+from .statistics import average_weights, confidence, mean, sample_variance, tail, variance_of, weighted_past
 from .window import SAMPLE, Floats, Mask, Window, eligible
 
 __all__ = [
@@ -18,7 +18,9 @@ __all__ = [
     "confidence",
     "eligible",
     "forecast",
+    "mean",
     "sample_variance",
     "tail",
+    "variance_of",
     "weighted_past",
 ]

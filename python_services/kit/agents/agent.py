@@ -29,6 +29,8 @@ class Reason(StrEnum):
     NO_SIGNAL = "NO_SIGNAL"
     DEPENDENCY_UNAVAILABLE = "DEPENDENCY_UNAVAILABLE"
 
+    __hash__ = str.__hash__  # Enum's runs in Python, and instruments are grouped by reason
+
 
 _STILL = (Reason.NO_SIGNAL, "the price did not move")
 
@@ -131,7 +133,7 @@ def forecast(agent: Agent[V], window: Window, view: V) -> Forecast:
     """Runs one agent on all instruments of a snapshot: its bars, and what the agent looks at."""
     able = eligible(window, agent.minimum_bars)
     signal = _SILENCE
-    answered = silent = np.zeros_like(able)
+    defined = np.zeros_like(able)
     if able.any():
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             signal = agent.compute(view, able)
@@ -139,14 +141,16 @@ def forecast(agent: Agent[V], window: Window, view: V) -> Forecast:
         for column in (signal.volatility, signal.confidence, signal.expected_return, *signal.evidence.values()):
             if column is not None:
                 defined &= np.isfinite(column)
-        defined[list(signal.unable)] = False
-        answered, silent = defined & signal.clear, defined & ~signal.clear
-    index = np.flatnonzero(answered)
+        if signal.unable:
+            defined[list(signal.unable)] = False
+    answered = defined & signal.clear if defined.any() else defined
+    index = answered.nonzero()[0]
     reasons: dict[tuple[Reason, str], list[int]] = {}
-    if silent.any():
-        reasons[Reason.NO_SIGNAL, signal.unclear] = np.flatnonzero(silent).tolist()
+    silent = (defined ^ answered).nonzero()[0].tolist()
+    if silent:
+        reasons[Reason.NO_SIGNAL, signal.unclear] = silent
     ready = able.tolist()
-    for i in np.flatnonzero(~(answered | silent)).tolist():
+    for i in (~defined).nonzero()[0].tolist():
         why = signal.unable.get(i, _STILL) if ready[i] else _why(window, agent.minimum_bars, i)
         reasons.setdefault(why, []).append(i)
     return Forecast(
@@ -165,10 +169,10 @@ def forecast(agent: Agent[V], window: Window, view: V) -> Forecast:
 
 
 def _why(window: Window, minimum_bars: int, i: int) -> tuple[Reason, str]:
-    held, run = int(window.held[i]), int(window.run[i])
+    run, held, row = (int(values[i]) for values in window.present)
     if held == 0:
         return Reason.INSUFFICIENT_HISTORY, "the snapshot holds no bar of it"
-    newest = int(window.newest_ns[i])
+    newest = int(window.ts_event_ns[row])
     if run == 0 or window.as_of_ns - newest > STALE_AFTER_NS:
         return Reason.STALE_DATA, f"its newest bar is of {_moment(newest)}, as_of is {_moment(window.as_of_ns)}"
     if held > run:

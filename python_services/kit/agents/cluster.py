@@ -12,6 +12,7 @@ from python_services.kit import telemetry
 from python_services.kit.config import ConfigError
 from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.errors import not_found
+from python_services.kit.packed import doubles
 from python_services.kit.snapshots import Snapshot, SnapshotClient
 
 from .agent import Agent, Forecast, Reason, forecast
@@ -20,6 +21,10 @@ from .window import Window, made_up
 V = TypeVar("V")
 
 _REASONS = {reason: agent_pb2.Abstention.Reason.Value(f"REASON_{reason.value}") for reason in Reason}
+_EXPECTED_RETURN = agent_pb2.Estimates.EXPECTED_RETURN_FIELD_NUMBER
+_VOLATILITY = agent_pb2.Estimates.VOLATILITY_FIELD_NUMBER
+_CONFIDENCE = agent_pb2.Estimates.CONFIDENCE_FIELD_NUMBER
+_VALUE = agent_pb2.Evidence.VALUE_FIELD_NUMBER
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,12 +108,12 @@ def fill(message: agent_pb2.AgentForecast, found: Forecast) -> None:
         message.degraded = found.degraded
     columns = message.estimates
     columns.instrument_index.extend(found.index.tolist())
+    content = doubles(_VOLATILITY, found.volatility) + doubles(_CONFIDENCE, found.confidence)
     if found.expected_return is not None:
-        columns.expected_return.extend(found.expected_return.tolist())
-    columns.volatility.extend(found.volatility.tolist())
-    columns.confidence.extend(found.confidence.tolist())
+        content += doubles(_EXPECTED_RETURN, found.expected_return)
+    columns.MergeFromString(content)
     for name, values in found.evidence.items():
-        columns.evidence.add(name=name, value=values.tolist())
+        columns.evidence.add(name=name).MergeFromString(doubles(_VALUE, values))
     for group in found.withheld:
         message.abstentions.add(instrument_index=group.index, reason=_REASONS[group.reason], detail=group.detail)
 

@@ -7,6 +7,8 @@ import math
 import numpy as np
 from scipy import special
 
+from execution_core.indicators import latest
+
 from .window import Floats
 
 _SQRT2 = math.sqrt(2.0)
@@ -15,6 +17,11 @@ _SQRT2 = math.sqrt(2.0)
 def tail(values: Floats, bars: int) -> Floats:
     """The last rows, so that an indicator reads exactly the bars that the agent declares."""
     return values[-bars:]
+
+
+def mean(x: Floats) -> Floats:
+    """Mean of each column."""
+    return np.asarray(x.sum(axis=0) * (1.0 / len(x)))
 
 
 def confidence(statistic: Floats) -> Floats:
@@ -34,5 +41,9 @@ def average_weights(bars: int, length: int) -> Floats:
 
 def sample_variance(x: Floats) -> Floats:
     """Variance of each column, with n - 1; for returns, whose mean is small beside their deviation."""
-    n, total = len(x), x.sum(axis=0)
-    return np.asarray((np.einsum("ij,ij->j", x, x) - total * total / n) / max(n - 1, 1))
+    return variance_of(len(x), *latest.sums(x))
+
+
+def variance_of(n: int, total: Floats, squares: Floats) -> Floats:
+    """`sample_variance` of n values with that sum and that sum of squares."""
+    return np.asarray((squares - total * total / n) / max(n - 1, 1))

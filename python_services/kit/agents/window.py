@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from execution_core import indicators
+from execution_core.indicators import latest
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -34,27 +34,17 @@ class Window:
     volume: Floats
 
     @cached_property
-    def complete(self) -> Mask:
-        """Where all four prices are present."""
-        return ~np.isnan(self.open + self.high + self.low + self.close)
+    def present(self) -> latest.Presence:
+        """Bars of each instrument: in a row up to the newest, in all, and where its newest is.
 
-    @cached_property
+        Closes say it: a snapshot's bar has all four prices or none.
+        """
+        return latest.presence(self.close)
+
+    @property
     def run(self) -> NDArray[np.int64]:
-        """Complete bars of each instrument up to and with the newest one, without a gap."""
-        backwards = self.complete[::-1]
-        if backwards.all():
-            return np.full(backwards.shape[1], len(backwards))
-        return np.where(backwards.all(axis=0), len(backwards), np.argmin(backwards, axis=0))
-
-    @cached_property
-    def held(self) -> NDArray[np.int64]:
-        """Complete bars of each instrument, with gaps or without."""
-        return np.asarray(self.complete.sum(axis=0))
-
-    @cached_property
-    def newest_ns(self) -> NDArray[np.int64]:
-        """Time of each instrument's newest complete bar; means nothing where none is held."""
-        return np.asarray(self.ts_event_ns[len(self.complete) - 1 - np.argmax(self.complete[::-1], axis=0)])
+        """Bars of each instrument up to and with the newest one, without a gap."""
+        return self.present.run
 
     @cached_property
     def log_close(self) -> Floats:
@@ -64,25 +54,39 @@ class Window:
     @cached_property
     def returns(self) -> Floats:
         """Log returns; the first row is NaN."""
-        returns = np.full_like(self.close, np.nan)
+        returns = np.empty_like(self.close)
+        returns[0] = np.nan
         np.subtract(self.log_close[1:], self.log_close[:-1], out=returns[1:])
         return returns
 
     @cached_property
+    def _sums(self) -> dict[tuple[int, int], tuple[Floats, Floats]]:
+        return {}
+
+    def return_sums(self, first: int, last: int, columns: Mask | None = None) -> tuple[Floats, Floats]:
+        """Sum of each column of `returns[first:last]`, and of its squares: of all columns, or of those asked for."""
+        if columns is not None and not columns.all():
+            return latest.sums(np.ascontiguousarray(self.returns[first:last][:, columns]))
+        found = self._sums.get((first, last))
+        if found is None:
+            found = self._sums[first, last] = latest.sums(self.returns[first:last])
+        return found
+
+    @cached_property
     def daily_volatility(self) -> Floats:
         """RiskMetrics volatility for the next bar, one per instrument."""
-        return np.asarray(indicators.ewma_volatility(self.returns, EWMA_DECAY, EWMA_SEED)[-1])
+        return latest.ewma_volatility(self.log_close, EWMA_DECAY, EWMA_SEED)
 
     @cached_property
     def sample_volatility(self) -> Floats:
         """Standard deviation of the last 60 returns: the yardstick of the test statistics."""
-        return np.asarray(indicators.stdev(self.returns[-SAMPLE:], SAMPLE)[-1])
+        return latest.stdev(self.log_close, SAMPLE)
 
     @cached_property
     def true_range(self) -> Floats:
         """Average true range of 14 bars (Wilder 1978), in the price's unit: the yardstick of single bars."""
         high, low, close = (x[-SAMPLE - 1 :] for x in (self.high, self.low, self.close))
-        return np.asarray(indicators.atr(high, low, close, ATR_BARS)[-1])
+        return latest.atr(high, low, close, ATR_BARS)
 
 
 def eligible(window: Window, minimum_bars: int) -> Mask:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from python_services.kit.agents import SAMPLE, Agent, Mask, Reason, Signal
+from python_services.kit.agents import SAMPLE, Agent, Mask, Signal
 
 from ..logic import View
 
@@ -31,9 +31,6 @@ def compute(view: View, eligible: Mask) -> Signal:
     dispersion = np.sqrt(view.total(weight * apart * apart) / total)
     number = total * total / view.total(weight * weight)
     base = view.window.daily_volatility * np.sqrt(HORIZON)
-    unable = view.silent()
-    for i in np.flatnonzero(view.count < FEWEST).tolist():
-        unable.setdefault(i, (Reason.MISSING_DATA, f"{view.count[i]} texts about it; {FEWEST} are needed"))
     return Signal(
         expected_return=None,
         volatility=base * (1.0 + GAIN * dispersion),
@@ -41,10 +38,14 @@ def compute(view: View, eligible: Mask) -> Signal:
         clear=np.ones(view.instruments, dtype=np.bool_),
         unclear="",
         evidence={"dispersion": dispersion, "effective_texts": number, "bar_volatility": base},
-        unable=unable,
+        unable=view.without(view.count < FEWEST, _few, view.count),
         model_version=view.model,
         degraded=view.degraded,
     )
+
+
+def _few(count: int) -> str:
+    return f"{count} texts about it; {FEWEST} are needed"
 
 
 AGENT = Agent(

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from python_services.kit.agents import SAMPLE, Agent, Floats, Mask, Reason, Signal, confidence
+from python_services.kit.agents import SAMPLE, Agent, Floats, Mask, Signal, confidence
 
-from ..logic import DAYS, SPREAD, View
+from ..logic import DAYS, SPREAD, Ints, View
 
 RECENT_DAYS = 5.0
 FEWEST = 2  # texts on each side
@@ -34,13 +34,6 @@ def compute(view: View, eligible: Mask) -> Signal:
     change = now - before
     statistic = change / (SPREAD * np.sqrt(1.0 / now_number + 1.0 / before_number))
     volatility = view.window.daily_volatility * np.sqrt(HORIZON)
-    unable = view.silent()
-    for i in np.flatnonzero((now_count < FEWEST) | (before_count < FEWEST)).tolist():
-        detail = (
-            f"{now_count[i]:.0f} texts about it in the last {RECENT_DAYS:.0f} days and {before_count[i]:.0f} in the "
-            f"{DAYS - RECENT_DAYS:.0f} before; {FEWEST} of each are needed"
-        )
-        unable.setdefault(i, (Reason.MISSING_DATA, detail))
     return Signal(
         expected_return=INFORMATION_COEFFICIENT * volatility * np.clip(statistic, -CAP, CAP),
         volatility=volatility,
@@ -48,18 +41,29 @@ def compute(view: View, eligible: Mask) -> Signal:
         clear=np.abs(statistic) >= NOISE_BAND,
         unclear="the tone of what is written about it is as it was",
         evidence={"tone_change": change, "tone_change_statistic": statistic, "tone_recent": now, "tone_before": before},
-        unable=unable,
+        unable=view.without((now_count < FEWEST) | (before_count < FEWEST), _few, now_count, before_count),
         model_version=view.model,
         degraded=view.degraded,
     )
 
 
-def _mean(view: View, rows: Mask) -> tuple[Floats, Floats, Floats]:
+def _few(now: int, before: int) -> str:
+    return (
+        f"{now} texts about it in the last {RECENT_DAYS:.0f} days and {before} in the {DAYS - RECENT_DAYS:.0f} before; "
+        f"{FEWEST} of each are needed"
+    )
+
+
+def _mean(view: View, rows: Mask) -> tuple[Floats, Floats, Ints]:
     """(mean score, effective number, number) of texts by instrument."""
     trusted = view.credibility
     total = view.total(trusted, rows)
     mean = view.total(trusted * view.score, rows) / total
-    return mean, total * total / view.total(trusted * trusted, rows), view.total(np.ones_like(trusted), rows)
+    return (
+        mean,
+        total * total / view.total(trusted * trusted, rows),
+        np.bincount(view.instrument[rows], minlength=view.instruments),
+    )
 
 
 AGENT = Agent(

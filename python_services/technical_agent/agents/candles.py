@@ -23,17 +23,16 @@ NOISE_BAND, CAP = 1.0, 2.0
 # A prior from the literature, not fitted to any data that ships with the project.
 INFORMATION_COEFFICIENT = 0.02
 HORIZON = 5
+_CANDLES = np.array([[pattern.candles] for pattern in PATTERNS.values()])
 
 
 def compute(window: Window, eligible: Mask) -> Signal:
     """See the module."""
     bars = Candles(*(tail(x, BARS + 1) for x in (window.open, window.high, window.low, window.close)))
     found = {name: pattern.find(bars) for name, pattern in PATTERNS.items()}
-    length = np.ones(len(eligible), dtype=np.int64)
-    for name, signs in found.items():
-        length[signs != 0.0] = np.maximum(length[signs != 0.0], PATTERNS[name].candles)
-    up = np.logical_or.reduce([signs > 0.0 for signs in found.values()])
-    down = np.logical_or.reduce([signs < 0.0 for signs in found.values()])
+    signs = np.array(list(found.values()))
+    length = np.where(signs != 0.0, _CANDLES, 1).max(axis=0)
+    up, down = (signs > 0.0).any(axis=0), (signs < 0.0).any(axis=0)
     path, column = tail(window.log_close, BEFORE + 4), np.arange(len(length))
     move = path[-1 - length, column] - path[-1 - BEFORE - length, column]
     t = move / (window.sample_volatility * np.sqrt(BEFORE))

@@ -32,7 +32,9 @@ def compute(window: Window, eligible: Mask) -> Signal:
     """See the module."""
     high, low, close = (tail(x, HISTORY) for x in (window.high, window.low, window.close))
     width = window.true_range / close[-1]
-    found = indicators.levels(high, low, close, width, reach=REACH, near=NEAR)
+    found = indicators.levels(
+        high, low, close, width, reach=REACH, near=NEAR, log_close=tail(window.log_close, HISTORY)
+    )
     approaches = found.held + found.broken
     t = found.side * (found.held - found.broken) / np.sqrt(np.maximum(approaches, 1.0))
     near = (found.side != 0.0) & (found.age <= FRESH)

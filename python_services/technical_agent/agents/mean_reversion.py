@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from execution_core import indicators
+from execution_core.indicators import latest
 from python_services.kit.agents import (
     SAMPLE,
     Agent,
@@ -21,6 +22,7 @@ from python_services.kit.agents import (
     Window,
     average_weights,
     confidence,
+    mean,
     tail,
     weighted_past,
 )
@@ -36,9 +38,9 @@ _DEVIATION = weighted_past(average_weights(WINDOW, WINDOW))
 def compute(window: Window, eligible: Mask) -> Signal:
     """See the module."""
     log_close = tail(window.log_close, WINDOW)
-    distance = log_close[-1] - indicators.sma(log_close, WINDOW)[-1]
+    distance = log_close[-1] - mean(log_close)
     t = distance / (window.sample_volatility * _DEVIATION)
-    score = indicators.zscore(log_close, WINDOW)[-1]
+    score = latest.zscore(log_close, WINDOW)
     strength = indicators.rsi(tail(window.close, SAMPLE + 1), RSI_BARS)[-1]
     volatility = window.daily_volatility * np.sqrt(HORIZON)
     return Signal(

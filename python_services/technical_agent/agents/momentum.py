@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from python_services.kit.agents import Agent, Mask, Signal, Window, confidence, sample_variance
+from python_services.kit.agents import Agent, Mask, Signal, Window, confidence, variance_of
 
 FORMATION, SKIPPED_PART = 252, 12
 MINIMUM = 64
@@ -32,11 +32,11 @@ def compute(window: Window, eligible: Mask) -> Signal:
     skipped = length // SKIPPED_PART
     formation, t = np.full(len(length), np.nan), np.full(len(length), np.nan)
     for held in np.unique(length[eligible]).tolist():  # most often all instruments have the same
-        rows = window.returns[bars - held : bars - held // SKIPPED_PART]
+        first, last = bars - held, bars - held // SKIPPED_PART
         at = length == held
-        returns = rows if at.all() else rows[:, at]
-        total = returns.sum(axis=0)
-        formation[at], t[at] = total, total / np.sqrt(sample_variance(returns) * len(returns))
+        total, squares = window.return_sums(first, last, at)
+        formation[at] = total
+        t[at] = total / np.sqrt(variance_of(last - first, total, squares) * (last - first))
     volatility = window.daily_volatility * np.sqrt(HORIZON)
     return Signal(
         expected_return=INFORMATION_COEFFICIENT * volatility * np.clip(t, -CAP, CAP),
@@ -55,7 +55,7 @@ def compute(window: Window, eligible: Mask) -> Signal:
 
 AGENT = Agent(
     agent_id="technical.momentum",
-    version="2.0.0",
+    version="2.0.1",
     minimum_bars=MINIMUM,
     horizon_bars=HORIZON,
     description="Expects past winners to go on winning and losers to go on losing.",

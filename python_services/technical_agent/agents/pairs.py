@@ -65,7 +65,8 @@ def compute(window: Window, eligible: Mask) -> Signal:
 def partners(returns: Floats) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], Floats]:
     """Of each column the most correlated other one, and how much (means taken as 0); 0 where it prefers another."""
     # Single precision suffices to rank 125,000 pairs of 500 instruments, in half the time.
-    unit = (returns / np.sqrt(np.einsum("ij,ij->j", returns, returns))).astype(np.float32)
+    unit = np.empty(returns.shape, dtype=np.float32)
+    np.divide(returns, np.sqrt(np.einsum("ij,ij->j", returns, returns)), out=unit, casting="same_kind")
     closeness = unit.T @ unit
     np.fill_diagonal(closeness, -2.0)
     best = closeness.argmax(axis=1)

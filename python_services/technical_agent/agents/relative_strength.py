@@ -33,8 +33,8 @@ def compute(window: Window, eligible: Mask) -> Signal:
     bars = len(window.close)
     length = min(FORMATION, bars - 1)
     days = length - length // SKIPPED_PART
-    returns = window.returns[bars - length : bars - length // SKIPPED_PART]
-    total, squares = returns.sum(axis=0), np.einsum("ij,ij->j", returns, returns)
+    first, last = bars - length, bars - length // SKIPPED_PART
+    returns, (total, squares) = window.returns[first:last], window.return_sums(first, last)
     scale = 1.0 / np.sqrt((squares - total * total / max(days, 1)) / max(days - 1, 1))
     peers = eligible & (window.run > length) & np.isfinite(scale)
     count = int(peers.sum())

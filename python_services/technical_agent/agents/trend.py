@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from execution_core import indicators
 from python_services.kit.agents import (
     SAMPLE,
     Agent,
@@ -23,6 +22,7 @@ from python_services.kit.agents import (
     Window,
     average_weights,
     confidence,
+    mean,
     tail,
     weighted_past,
 )
@@ -38,7 +38,7 @@ _DEVIATION = weighted_past(average_weights(SLOW, SLOW) - average_weights(FAST, S
 def compute(window: Window, eligible: Mask) -> Signal:
     """See the module."""
     log_close = tail(window.log_close, SLOW)
-    gap = indicators.sma(tail(log_close, FAST), FAST)[-1] - indicators.sma(log_close, SLOW)[-1]
+    gap = mean(tail(log_close, FAST)) - mean(log_close)
     t = gap / (window.sample_volatility * _DEVIATION)
     volatility = window.daily_volatility * np.sqrt(HORIZON)
     return Signal(

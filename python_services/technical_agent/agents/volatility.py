@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from execution_core import indicators
-from python_services.kit.agents import SAMPLE, Agent, Floats, Mask, Signal, Window, sample_variance, tail
+from execution_core.indicators import latest
+from python_services.kit.agents import SAMPLE, Agent, Floats, Mask, Signal, Window, variance_of
 from python_services.kit.agents.window import EWMA_DECAY
 
 RANGE_BARS, LONG_RUN = 20, 252
@@ -29,8 +29,7 @@ _CARRY = (1.0 - PERSISTENCE**HORIZON) / (HORIZON * (1.0 - PERSISTENCE))
 
 def compute(window: Window, eligible: Mask) -> Signal:
     """See the module."""
-    open_, high, low, close = (tail(x, RANGE_BARS + 1) for x in (window.open, window.high, window.low, window.close))
-    ranges = indicators.yang_zhang(open_, high, low, close, RANGE_BARS)[-1]
+    ranges = latest.yang_zhang(window.open, window.high, window.low, window.close, RANGE_BARS)
     closes = window.daily_volatility
     now = (np.square(closes) + np.square(ranges)) / 2.0
     long_run = _long_run_variance(window, eligible)
@@ -54,14 +53,13 @@ def _long_run_variance(window: Window, eligible: Mask) -> Floats:
     variance = np.full(len(length), np.nan)
     for bars in np.unique(length[eligible]).tolist():  # most often all instruments have the same
         at = length == bars
-        returns = window.returns[-bars:] if at.all() else window.returns[-bars:][:, at]
-        variance[at] = sample_variance(returns)
+        variance[at] = variance_of(bars, *window.return_sums(len(window.close) - bars, len(window.close), at))
     return variance
 
 
 AGENT = Agent(
     agent_id="technical.volatility",
-    version="1.0.1",
+    version="1.0.2",
     minimum_bars=SAMPLE + 1,
     horizon_bars=HORIZON,
     description="Forecasts volatility from closes and ranges; says nothing about direction.",

@@ -33,12 +33,16 @@ def compute(window: Window, eligible: Mask) -> Signal:
     """See the module."""
     last = tail(window.close, RECENT + BEFORE + 1)[:-1]
     high, low = tail(window.high, RECENT + BEFORE), tail(window.low, RECENT + BEFORE)
-    x = np.log((np.maximum(high, last) - np.minimum(low, last)) / last)
+    x = np.maximum(high, last)
+    x -= np.minimum(low, last)
+    x /= last
+    np.log(x, out=x)
     recent, before = x[-RECENT:], x[:-RECENT]
-    centre = before.mean(axis=0)
-    gap = recent.mean(axis=0) - centre
+    centre = before.sum(axis=0) / BEFORE
+    gap = recent.sum(axis=0) / RECENT - centre
     # Around one centre, so that the small difference of large squares is none.
-    spread = (RECENT - 1) * sample_variance(recent - centre) + (BEFORE - 1) * sample_variance(before - centre)
+    x -= centre
+    spread = (RECENT - 1) * sample_variance(recent) + (BEFORE - 1) * sample_variance(before)
     t = gap / (np.sqrt(spread / (RECENT + BEFORE - 2)) * _WIDTH)
     returns = tail(window.returns, RECENT + BEFORE)
     now, long = sample_variance(returns[-RECENT:]), sample_variance(returns[:-RECENT])
