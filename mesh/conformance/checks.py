@@ -15,7 +15,7 @@ from alphamesh.marketdata.v1 import marketdata_pb2
 
 from . import answers
 from .market import Market
-from .vectors import Vector, golden, large
+from .vectors import Vector, golden, large, vector, walk
 
 PATIENCE_S = 10.0
 SERVICE = "alphamesh.agent.v1.AgentService"
@@ -133,6 +133,10 @@ async def _altered(bench: Bench) -> None:
     swapped.header.snapshot_id = "f" * 64
     bench.market.alter("f" * 64, swapped)
     await _refused(bench.compute("f" * 64), "another snapshot's content", grpc.StatusCode.FAILED_PRECONDITION)
+    whole, walked = large(3, 90), vector("other", "other bars", walk(3, 90, 501))
+    changed = marketdata_pb2.GetSnapshotResponse(header=whole.header, arrow_ipc=walked.content)
+    bench.market.alter(whole.snapshot_id, changed)
+    await _refused(bench.compute(whole.snapshot_id), "altered columns", grpc.StatusCode.FAILED_PRECONDITION)
 
 
 async def _malformed(bench: Bench) -> None:

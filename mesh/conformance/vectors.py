@@ -79,19 +79,19 @@ def vector(
     """A snapshot of `columns`, one bar each weekday up to `newest_ns`."""
     bars, instruments = columns["close"].shape
     closes = _weekdays(newest_ns, bars)
-    content = snapshots.encode(columns, closes)
     header = marketdata_pb2.SnapshotHeader(
         as_of_ns=as_of_ns,
         instrument_ids=[f"MADE{i:03d}" for i in range(instruments)],
         lookback_bars=bars,
         watermark={"bars": int(np.isfinite(columns["close"]).sum())},
         feature_set_version="bars-1",
+        bar_ts_ns=closes.tolist(),
     )
     for column in columns["close"].T:
         there = np.flatnonzero(np.isfinite(column))
         header.mark_e9.append(round(float(column[there[-1]]) * 100) * 10**7 if len(there) else 0)
         header.mark_ts_ns.append(int(closes[there[-1]]) if len(there) else 0)
-    header.snapshot_id = snapshots.identify(header, content)
+    content = snapshots.in_memory(snapshots.seal(header, columns))
     return Vector(name=name, why=why, header=header, content=content, unable=unable)
 
 

@@ -38,6 +38,8 @@ def journalled(run_dir: Path) -> list[tuple[str, str]]:
             kind = envelope.schema.rpartition(".")[2]
             if kind == "SnapshotCut":
                 found.append((kind, events_pb2.SnapshotCut.FromString(envelope.payload).snapshot_id))
+            elif kind == "UniverseNamed":
+                found.append((kind, events_pb2.UniverseNamed.FromString(envelope.payload).universe_id))
             else:
                 found.append((kind, events_pb2.DatasetLoaded.FromString(envelope.payload).dataset_sha256))
         return found
@@ -69,7 +71,9 @@ async def test_the_same_cut_has_the_same_id_and_one_event(tmp_path: Path) -> Non
         reordered = await service.CutSnapshot(cut_request(instrument_ids=UNIVERSE[::-1]))
     assert first == again
     assert reordered.header.snapshot_id != first.header.snapshot_id
-    assert [kind for kind, _ in journalled(tmp_path)] == ["DatasetLoaded", "SnapshotCut", "SnapshotCut"]
+    assert [kind for kind, _ in journalled(tmp_path)] == [
+        "DatasetLoaded", "UniverseNamed", "SnapshotCut", "UniverseNamed", "SnapshotCut",
+    ]  # fmt: skip
 
 
 async def test_a_repeated_request_gets_the_first_answer_and_other_content_is_refused(tmp_path: Path) -> None:
@@ -90,7 +94,7 @@ async def test_snapshots_survive_a_restart(tmp_path: Path) -> None:
     async with system(tmp_path) as running:
         assert await market_data(running).GetSnapshot(request) == before
         assert (await market_data(running).CutSnapshot(cut_request())).header == header
-    assert [kind for kind, _ in journalled(tmp_path)] == ["DatasetLoaded", "SnapshotCut"]
+    assert [kind for kind, _ in journalled(tmp_path)] == ["DatasetLoaded", "UniverseNamed", "SnapshotCut"]
 
 
 async def test_snapshots_that_left_memory_are_cut_again(tmp_path: Path) -> None:
@@ -221,7 +225,7 @@ async def test_many_cuts_at_once(tmp_path: Path) -> None:
         service = market_data(running)
         answers = await asyncio.gather(*(service.CutSnapshot(cut_request()) for _ in range(20)))
     assert len({answer.header.snapshot_id for answer in answers}) == 1
-    assert len(journalled(tmp_path)) == 2
+    assert len(journalled(tmp_path)) == 3
 
 
 async def test_two_runs_write_the_same_chain(tmp_path: Path) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import itertools
 import json
+import math
+import struct
 import subprocess
 import sys
 import time
@@ -197,11 +201,18 @@ def test_golden_files_can_be_read_with_arrow_alone(path: Path) -> None:
     body = json.loads(path.read_text())
     answer = ParseDict(body["get_snapshot_response"], marketdata_pb2.GetSnapshotResponse())
     (batch,) = [pa.ipc.open_file(pa.BufferReader(answer.arrow_ipc)).get_batch(0)]
-    closes = batch.column("close").to_pylist()
-    assert [row[-1] for row in closes] == body["decoded"]["last_close"]
-    assert [sum(value is None for value in row) for row in closes] == body["decoded"]["missing_bars"]
-    assert {len(row) for row in closes} == {body["decoded"]["bars"]}
-    assert snapshots.identify(answer.header, answer.arrow_ipc) == answer.header.snapshot_id
+    closes = batch.column("close").to_pylist()  # a row per bar
+    shown = [[None if math.isnan(value) else value for value in row] for row in closes]
+    assert shown[-1] == body["decoded"]["last_close"]
+    assert [sum(row[i] is None for row in shown) for i in range(len(shown[0]))] == body["decoded"]["missing_bars"]
+    assert len(shown) == body["decoded"]["bars"] == len(answer.header.bar_ts_ns)
+    packed = struct.pack(f"<{len(closes) * len(closes[0])}d", *itertools.chain(*closes))
+    assert hashlib.sha256(packed).hexdigest() == answer.header.column_sha256[3]
+    bare = marketdata_pb2.SnapshotHeader.FromString(base64.b64decode(batch.schema.metadata[snapshots.HEADER]))
+    assert bare == answer.header
+    bare.ClearField("snapshot_id")
+    found = hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
+    assert found == answer.header.snapshot_id
 
 
 def test_nobody_there_is_said_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
