@@ -47,7 +47,7 @@ class Vector:
 
     def response(self) -> marketdata_pb2.GetSnapshotResponse:
         """The answer of GetSnapshot."""
-        return marketdata_pb2.GetSnapshotResponse(header=self.header, arrow_ipc=self.content)
+        return marketdata_pb2.GetSnapshotResponse(arrow_ipc=self.content)
 
 
 def walk(instruments: int, bars: int, seed: int) -> dict[str, Floats]:
@@ -95,6 +95,15 @@ def vector(
     return Vector(name=name, why=why, header=header, content=content, unable=unable)
 
 
+def altered(whole: Vector) -> marketdata_pb2.GetSnapshotResponse:
+    """The same header, and one bit of the first value of each column turned over."""
+    content = bytearray(whole.content)
+    opened = snapshots.decode(whole.snapshot_id, whole.content)
+    for name in snapshots.FLOAT_COLUMNS:
+        content[whole.content.index(getattr(opened, name).tobytes())] ^= 1
+    return marketdata_pb2.GetSnapshotResponse(arrow_ipc=bytes(content))
+
+
 def large(instruments: int, bars: int) -> Vector:
     """As many instruments as a real universe has."""
     return vector("large", f"{instruments} instruments", walk(instruments, bars, 500))
@@ -139,7 +148,7 @@ def golden() -> dict[str, Vector]:
             found[body["name"]] = Vector(
                 name=body["name"],
                 why=body["why"],
-                header=answer.header,
+                header=ParseDict(body["header"], marketdata_pb2.SnapshotHeader()),
                 content=answer.arrow_ipc,
                 unable=tuple(body["unable_rows"]),
             )
@@ -148,11 +157,12 @@ def golden() -> dict[str, Vector]:
 
 def plain_json(made: Vector) -> dict[str, Any]:
     """A golden file: the message in protobuf's JSON, and what a decoder must find in it."""
-    decoded = snapshots.decode(made.header, made.content)
+    decoded = snapshots.decode(made.snapshot_id, made.content)
     return {
         "name": made.name,
         "why": made.why,
         "unable_rows": list(made.unable),
+        "header": MessageToDict(made.header, preserving_proto_field_name=True),
         "get_snapshot_response": MessageToDict(made.response(), preserving_proto_field_name=True),
         "decoded": {
             "bars": len(decoded.close),

@@ -27,6 +27,7 @@ from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
 
 from . import deadline
 from .errors import ServiceError, precondition
+from .ids import content_id
 
 FLOAT_COLUMNS = ("open", "high", "low", "close", "volume")
 HEADER = b"alphamesh.snapshot_header"
@@ -154,8 +155,10 @@ def seal(header: marketdata_pb2.SnapshotHeader, columns: Mapping[str, Floats]) -
             values = np.where(gaps, np.nan, values)  # of all NaN there are, the one
         header.column_sha256.append(hashlib.sha256(values.data).hexdigest())
         arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1]))
-    header.snapshot_id = identify(header)
-    metadata = {HEADER: base64.b64encode(header.SerializeToString())}
+    header.ClearField("snapshot_id")
+    bare = header.SerializeToString(deterministic=True)
+    header.snapshot_id = content_id(bare)
+    metadata = {HEADER: base64.b64encode(bare)}
     fields = [pa.field(name, array.type) for name, array in zip(FLOAT_COLUMNS, arrays, strict=True)]
     return pa.record_batch(arrays, schema=pa.schema(fields, metadata=metadata))
 
@@ -173,20 +176,22 @@ def in_memory(batch: pa.RecordBatch) -> bytes:
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 
-def identify(header: marketdata_pb2.SnapshotHeader) -> str:
-    """Hex sha256 over the header without its id."""
-    bare = marketdata_pb2.SnapshotHeader()
-    bare.CopyFrom(header)
-    bare.ClearField("snapshot_id")
-    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
-
-
-def decode(header: marketdata_pb2.SnapshotHeader, content: Content) -> Snapshot:
-    """Checks the header against its id and opens the content.
+def decode(snapshot_id: str, content: Content) -> Snapshot:
+    """Opens the content, and checks that its header is the one that the id names.
 
     Raises ServiceError (FAILED_PRECONDITION, SNAPSHOT_HASH_MISMATCH).
     """
-    return _opened_with(header, _batch(content, header.snapshot_id), content)
+    header = marketdata_pb2.SnapshotHeader()
+    try:
+        batch = pa.ipc.open_file(pa.py_buffer(content)).get_batch(0)
+        bare = base64.b64decode((batch.schema.metadata or {})[HEADER])
+        header.ParseFromString(bare)
+    except (pa.ArrowException, OSError, IndexError, KeyError, binascii.Error, DecodeError) as error:
+        raise _mismatch(snapshot_id, f"its content is no Arrow file with a header: {error!r}") from error
+    header.snapshot_id = content_id(bare)
+    if header.snapshot_id != snapshot_id:
+        raise _mismatch(snapshot_id, f"its header has the hash {header.snapshot_id}")
+    return Snapshot(header, _values(header, batch, content))
 
 
 def open_file(path: Path) -> Snapshot | None:
@@ -205,23 +210,13 @@ def open_file(path: Path) -> Snapshot | None:
         return None
     finally:
         os.close(descriptor)
-    batch = _batch(content, path.name)
-    header = marketdata_pb2.SnapshotHeader()
-    try:
-        header.ParseFromString(base64.b64decode((batch.schema.metadata or {})[HEADER]))
-    except (KeyError, binascii.Error, DecodeError) as error:
-        raise _mismatch(path.name, f"{path} has no header") from error
-    if header.snapshot_id != path.name:
-        raise _mismatch(path.name, f"{path} holds {header.snapshot_id}")
-    return _opened_with(header, batch, content)
+    return decode(path.name, content)
 
 
 async def fetch(market_data: marketdata_pb2_grpc.MarketDataServiceAsyncStub, snapshot_id: str) -> Snapshot:
     """The snapshot as GetSnapshot answers it. Errors of GetSnapshot and of `decode`."""
     response = await market_data.GetSnapshot(marketdata_pb2.GetSnapshotRequest(snapshot_id=snapshot_id))
-    if response.header.snapshot_id != snapshot_id:
-        raise _mismatch(snapshot_id, f"the answer is {response.header.snapshot_id or 'none'}")
-    return decode(response.header, response.arrow_ipc)
+    return decode(snapshot_id, response.arrow_ipc)
 
 
 def folder_of(run_dir: Path) -> Path | None:
@@ -230,17 +225,8 @@ def folder_of(run_dir: Path) -> Path | None:
     return MEMORY / f"alphamesh-snapshots-{os.getuid()}-{digest}" if MEMORY.is_dir() else None
 
 
-def _batch(content: Content, snapshot_id: str) -> pa.RecordBatch:
-    try:
-        return pa.ipc.open_file(pa.py_buffer(content)).get_batch(0)
-    except (pa.ArrowException, OSError, IndexError) as error:
-        raise _mismatch(snapshot_id, f"its content is no Arrow file: {error}") from error
-
-
-def _opened_with(header: marketdata_pb2.SnapshotHeader, batch: pa.RecordBatch, content: Content) -> Snapshot:
-    found = identify(header)
-    if found != header.snapshot_id:
-        raise _mismatch(header.snapshot_id, f"its header has the hash {found}")
+def _values(header: marketdata_pb2.SnapshotHeader, batch: pa.RecordBatch, content: Content) -> dict[str, Floats]:
+    """The columns where they lie in the content."""
     shape = (len(header.bar_ts_ns), len(header.instrument_ids))
     kind = pa.list_(pa.float64(), shape[1])
     found_kinds = {field.name: field.type for field in batch.schema}
@@ -255,7 +241,7 @@ def _opened_with(header: marketdata_pb2.SnapshotHeader, batch: pa.RecordBatch, c
         if buffer.size != size or not 0 <= start <= len(whole) - size:
             raise _mismatch(header.snapshot_id, f"its column {name} is not {shape[0]} x {shape[1]} doubles")
         values[name] = whole[start : start + size].view("<f8").reshape(shape)
-    return Snapshot(header, values)
+    return values
 
 
 def _mismatch(snapshot_id: str, problem: str) -> ServiceError:

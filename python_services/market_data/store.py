@@ -130,8 +130,8 @@ class SnapshotStore:
 
     def get(self, snapshot_id: str) -> marketdata_pb2.GetSnapshotResponse:
         """The snapshot. Raises ServiceError: NOT_FOUND, or FAILED_PRECONDITION (DATASET_CHANGED, SNAPSHOT_EXPIRED)."""
-        header, content = self._held(snapshot_id, self._recipe(snapshot_id))
-        return marketdata_pb2.GetSnapshotResponse(header=header, arrow_ipc=bytes(content))
+        _, content = self._held(snapshot_id, self._recipe(snapshot_id))
+        return marketdata_pb2.GetSnapshotResponse(arrow_ipc=bytes(content))
 
     def get_facts(self, snapshot_id: str) -> bytes:
         """What companies had filed by then, see GetFacts. Raises ServiceError as `get`, and NO_FACTS."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
 import itertools
 import resource
 import shutil
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
@@ -166,20 +169,29 @@ async def test_an_altered_column_is_refused_when_it_is_read(
         assert await client.get(snapshot_id) is not snapshot, "what was refused is opened anew"
 
 
-def other_mark(response: marketdata_pb2.GetSnapshotResponse) -> None:
-    response.header.mark_e9[0] += 1
+def other_header(response: marketdata_pb2.GetSnapshotResponse) -> None:
+    """Another mark, and whatever follows from it."""
+    snapshot = snapshots.decode(known_as(response), response.arrow_ipc)
+    snapshot._header.mark_e9[0] += 1
+    content = snapshots.seal(snapshot._header, dict(zip(snapshots.FLOAT_COLUMNS, columns(snapshot), strict=True)))
+    response.arrow_ipc = snapshots.in_memory(content)
 
 
-def later(response: marketdata_pb2.GetSnapshotResponse) -> None:
-    response.header.as_of_ns += 1
+def known_as(response: marketdata_pb2.GetSnapshotResponse) -> str:
+    bare = pa.ipc.open_file(response.arrow_ipc).schema.metadata[snapshots.HEADER]
+    return hashlib.sha256(base64.b64decode(bare)).hexdigest()
 
 
-def other_close(response: marketdata_pb2.GetSnapshotResponse) -> None:
-    response.header.bar_ts_ns[0] -= 1
+def no_header(response: marketdata_pb2.GetSnapshotResponse) -> None:
+    sink = pa.BufferOutputStream()
+    snapshots.write(pa.ipc.open_file(response.arrow_ipc).get_batch(0).replace_schema_metadata(None), sink)
+    response.arrow_ipc = sink.getvalue().to_pybytes()
 
 
-def other_hash(response: marketdata_pb2.GetSnapshotResponse) -> None:
-    response.header.column_sha256[3] = "0" * 64
+def fewer_bars(response: marketdata_pb2.GetSnapshotResponse) -> None:
+    sink = pa.BufferOutputStream()
+    snapshots.write(pa.ipc.open_file(response.arrow_ipc).get_batch(0).slice(0, 10), sink)
+    response.arrow_ipc = sink.getvalue().to_pybytes()
 
 
 def no_content(response: marketdata_pb2.GetSnapshotResponse) -> None:
@@ -190,7 +202,7 @@ def cut_off(response: marketdata_pb2.GetSnapshotResponse) -> None:
     response.arrow_ipc = response.arrow_ipc[: len(response.arrow_ipc) // 2]
 
 
-@pytest.mark.parametrize("alter", [other_mark, later, other_close, other_hash, no_content, cut_off])
+@pytest.mark.parametrize("alter", [other_header, no_header, fewer_bars, no_content, cut_off])
 async def test_an_altered_answer_is_refused(running: LocalSystem, tmp_path: Path, alter: Alter) -> None:
     snapshot_id = await cut(running)
     async with reader(running, tmp_path, alter) as (client, _):
@@ -207,7 +219,7 @@ async def test_another_snapshot_than_the_one_asked_for_is_refused(running: Local
         with pytest.raises(ServiceError, match=wanted):
             await client.get(wanted)
     (folder / other).replace(folder / wanted)
-    with pytest.raises(ServiceError, match=f"holds {other}"):
+    with pytest.raises(ServiceError, match=f"{wanted} is refused: its header has the hash {other}"):
         snapshots.open_file(folder / wanted)
     (folder / wanted).chmod(0o600)
     (folder / wanted).write_bytes(b"no Arrow at all")

@@ -93,7 +93,7 @@ def said(journal: Journal, lines: list[str], facts: list[Fact], as_of_ns: int) -
     store = SnapshotStore(History(data), Watermarks(), journal, retained=10**6, facts=CompanyFacts(facts))
     snapshot_id = store.cut(as_of_ns, NAMES, 80).snapshot_id
     held = store.get(snapshot_id)
-    snapshot = snapshots.decode(held.header, held.arrow_ipc)
+    snapshot = snapshots.decode(snapshot_id, held.arrow_ipc)
     assert snapshot.facts_sha256 is not None
     table = facts_table.decode(store.get_facts(snapshot_id), snapshot.facts_sha256, NAMES)
     window = window_of(snapshot)

@@ -184,7 +184,7 @@ def test_what_becomes_known_later_changes_no_byte_of_a_snapshot(
             found = again.cut(as_of_ns, ("B", "A"), 4)
             assert found == header
             response = again.get(header.snapshot_id)
-            snapshot = snapshots.decode(response.header, response.arrow_ipc)
+            snapshot = snapshots.decode(header.snapshot_id, response.arrow_ipc)
             contents.append((header.snapshot_id, response.arrow_ipc))
     assert contents[0] == contents[1]
     twin = Twin(versions)

@@ -17,7 +17,7 @@ from python_services.risk.backtest import Day, gain, results
 def snapshot(times: list[int], close: list[list[float]], names: tuple[str, ...] = ("A", "B")) -> Snapshot:
     header = marketdata_pb2.SnapshotHeader(as_of_ns=times[-1], instrument_ids=names, bar_ts_ns=times)
     content = snapshots.in_memory(snapshots.seal(header, dict.fromkeys(snapshots.FLOAT_COLUMNS, np.array(close))))
-    return snapshots.decode(header, content)
+    return snapshots.decode(header.snapshot_id, content)
 
 
 def test_a_gain_is_of_the_weights_held_then() -> None:

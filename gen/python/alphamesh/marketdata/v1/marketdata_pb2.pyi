@@ -425,9 +425,7 @@ class SnapshotHeader(_message.Message):
     BAR_TS_NS_FIELD_NUMBER: _builtins.int
     COLUMN_SHA256_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
-    """Output only. Hex sha256 of this header without its snapshot_id, serialised deterministically: fields in order of
-    their numbers, map keys sorted.
-    """
+    """Output only. Hex sha256 of this header without its snapshot_id, serialised as GetSnapshot gives it."""
     as_of_ns: _builtins.int
     """Output only. Nothing known after this moment is inside. Unix nanoseconds UTC."""
     lookback_bars: _builtins.int
@@ -903,26 +901,22 @@ class GetSnapshotResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    HEADER_FIELD_NUMBER: _builtins.int
     ARROW_IPC_FIELD_NUMBER: _builtins.int
     arrow_ipc: _builtins.bytes
     """Output only. Arrow IPC file of one record batch, a row per bar, oldest first: columns open, high, low, close, volume
     as FixedSizeList<double>, a value for each instrument, NaN where it has no bar, adjusted for splits and dividends
-    known at as_of. The schema's metadata repeats the header: `alphamesh.snapshot_header` is it, serialised, in base64.
+    known at as_of. The schema's metadata has the SnapshotHeader: `alphamesh.snapshot_header` is it, serialised without
+    its snapshot_id, in base64. A reader compares the sha256 of these bytes with the id that it asked for, and that of
+    each column that it reads with the header's.
     """
-    @_builtins.property
-    def header(self) -> Global___SnapshotHeader:
-        """Output only. The header."""
-
     def __init__(
         self,
         *,
-        header: Global___SnapshotHeader | None = ...,
         arrow_ipc: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrow_ipc", b"arrow_ipc", "header", b"header"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrow_ipc", b"arrow_ipc"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
