@@ -1,7 +1,7 @@
 """A snapshot of 500 instruments and 60 bars, from the cut to 20 agents that have checked its hash.
 
 market_data runs as a process, started by the command line. Agents run as in the mesh: related ones are components of
-one service, a process with a connection of its own (`python -m benchmarks.snapshots SOCKET AGENTS`). Time counts until
+one service, a process with a connection of its own (`python -m benchmarks.snapshots SOCKET FOLDER AGENTS`). Time counts until
 the last agent has the arrays and its process has verified the content. Every round is a new snapshot, which nobody can
 have kept. The same with a process for every agent, which is bound by 20 hashes on the cores there are; what a host
 without shared memory gets; the cut itself; bars that come in; and bars as they were known at a past moment.
@@ -41,6 +41,8 @@ event_log: {{streams: {{market_data: {{maximum_mb: 0}}}}}}
 services:
   market_data:
     config: {{datasets: [{folder}/bars.parquet], instruments: {folder}/instruments.yaml}}
+clients:
+  benchmark: {{calls: {{market_data: [alphamesh.marketdata.v1.MarketDataService/GetSnapshot]}}}}
 """
 
 
@@ -50,6 +52,7 @@ class Server:
     def __init__(self) -> None:
         self._system = System(TOPOLOGY, instruments=INSTRUMENTS, days=DAYS)
         self.socket = self._system.run / "sock" / "market_data.sock"
+        self.folder = snapshots.folder_of(self._system.run)
         self.loop = asyncio.new_event_loop()
         self.stub = self.loop.run_until_complete(connect(self.socket))
         self._cuts = 0
@@ -85,8 +88,9 @@ async def connect(socket: Path) -> marketdata_pb2_grpc.MarketDataServiceAsyncStu
 class Agents:
     """20 agents in some processes, which fetch what they are told and say when all of them have it."""
 
-    def __init__(self, socket: Path, processes: int) -> None:
-        command = [sys.executable, "-m", "benchmarks.snapshots", str(socket), str(AGENTS // processes)]
+    def __init__(self, server: Server, processes: int) -> None:
+        places = [str(server.socket), str(server.folder or "")]
+        command = [sys.executable, "-m", "benchmarks.snapshots", *places, str(AGENTS // processes)]
         self._processes = [
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
             for _ in range(processes)
@@ -120,7 +124,7 @@ class Agents:
 def cases() -> list[Case]:
     """Rows; the server and the agents start here."""
     server = Server()
-    services, alone = Agents(server.socket, SERVICES), Agents(server.socket, AGENTS)
+    services, alone = Agents(server, SERVICES), Agents(server, AGENTS)
 
     async def to_services() -> float:
         return services.deliver(await server.cut())
@@ -129,10 +133,9 @@ def cases() -> list[Case]:
         return alone.deliver(await server.cut())
 
     async def in_the_answer() -> float:
-        request = marketdata_pb2.GetSnapshotRequest(snapshot_id=await server.cut())
+        snapshot_id = await server.cut()
         begun = time.perf_counter()
-        response = await server.stub.GetSnapshot(request)
-        snapshots.decode(response.header, response.arrow_ipc)
+        read(await snapshots.fetch(server.stub, snapshot_id))
         return time.perf_counter() - begun
 
     async def cut() -> float:
@@ -216,18 +219,25 @@ def corrections(bars: list[marketdata_pb2.Bar], number: int) -> marketdata_pb2.I
     )
 
 
-async def service(socket: Path, agents: int) -> None:
+def read(snapshot: snapshots.Snapshot) -> str:
+    """Every column, which is checked when it is read first."""
+    for name in snapshots.FLOAT_COLUMNS:
+        getattr(snapshot, name)
+    return snapshot.data_sha256
+
+
+async def service(socket: Path, folder: Path | None, agents: int) -> None:
     """Its agents get each snapshot named on a line of the input; the name is repeated when all have it."""
     stub = await connect(socket)
-    clients = [snapshots.SnapshotClient(stub) for _ in range(agents)]
+    clients = [snapshots.SnapshotClient(stub, folder) for _ in range(agents)]
     loop = asyncio.get_running_loop()
     lines = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     print("ready", flush=True)
     while line := (await lines.readline()).decode().strip():
         got = await asyncio.gather(*(client.get(line) for client in clients))
-        print(got[-1].data_sha256, flush=True)
+        print([read(snapshot) for snapshot in got][-1], flush=True)
 
 
 if __name__ == "__main__":
-    uvloop.run(service(Path(sys.argv[1]), int(sys.argv[2])))
+    uvloop.run(service(Path(sys.argv[1]), Path(sys.argv[2]) if sys.argv[2] else None, int(sys.argv[3])))

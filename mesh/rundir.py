@@ -163,6 +163,7 @@ class RunDir:
         *,
         sidecar: bool = False,
         model_server: Mapping[str, str] | None = None,
+        snapshots: Path | None = None,
     ) -> None:
         """What `process` is started with; readable by its owner only."""
         settings = {
@@ -179,6 +180,8 @@ class RunDir:
             settings["tracing"] = dict(tracing)
         if model_server is not None:
             settings["model_server"] = dict(model_server)
+        if snapshots is not None:
+            settings["snapshots"] = str(snapshots)
         self._write(Path("config") / f"{process.name}.json", settings)
 
     def write_reader(self, client: str, nats_url: str) -> None:

@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from python_services.kit import health
+from python_services.kit.snapshots import folder_of
 
 from . import logs, nats, postgres, triton_section
 from .cli import ONE_THREAD
@@ -309,6 +310,7 @@ class Supervisor:
                 tracing,
                 sidecar=sidecar,
                 model_server=self._model_server(instance),
+                snapshots=folder_of(self._run.path) if self._topology.shares_snapshots(instance.service) else None,
             )
             arguments = ["--run-dir", str(self._run.path), "--replica", name]
             if self._rules.preload:

@@ -19,6 +19,7 @@ CONFIDENTIAL = "confidential"  # what is not labelled, and who
 SENSITIVITIES = ("public", CONFIDENTIAL, "restricted")  # each may be read with its own clearance or a higher one
 OWN_JOURNALS = ("sqlite", "postgres", "nats")
 _SERVERS = ("postgresql", "postgres", "nats", "tls")
+_FETCHING = tuple(f"alphamesh.marketdata.v1.MarketDataService/{method}" for method in ("*", "GetSnapshot"))
 STABLE = "stable"  # the version that a service has without `versions`
 
 
@@ -209,6 +210,13 @@ class Topology:
         if self.triton is None:
             return None
         return Service(name=triton_section.NAME, module="", sensitivity=self.triton.sensitivity, config={}, calls=())
+
+    def shares_snapshots(self, service: Service) -> bool:
+        """Whether it may fetch snapshots, or others fetch them from it: on one host they lie in shared memory."""
+        everyone: tuple[Service | Client, ...] = (*self.services, *self.clients)
+        asking = [call for each in everyone for call in each.calls]
+        concerned = [*service.calls, *(call for call in asking if call.service == service.name)]
+        return any(method in _FETCHING for call in concerned for method in call.methods)
 
     @property
     def callees(self) -> tuple[Service, ...]:

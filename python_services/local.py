@@ -29,6 +29,7 @@ from .kit.eventlog import DeclaredReads, LocalEventLog
 from .kit.interceptors import Pipeline
 from .kit.local import LocalServer, LocalTransport
 from .kit.local_models import LocalModels
+from .kit.snapshots import folder_of
 
 S = TypeVar("S")
 
@@ -137,6 +138,7 @@ class LocalSystem:
             connect=lambda callee: self._connect(service, callee),
             fail=lambda error: self._fail(service.name, error),
             model_server=self._model_server,
+            snapshots=folder_of(self._run_dir) if self._topology.shares_snapshots(service) else None,
         )
         self._contexts.append(context)
         await definition.build(context)

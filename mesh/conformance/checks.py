@@ -15,7 +15,7 @@ from alphamesh.marketdata.v1 import marketdata_pb2
 
 from . import answers
 from .market import Market
-from .vectors import Vector, golden, large
+from .vectors import LAST_CLOSE_NS, Vector, altered, golden, large, vector, walk
 
 PATIENCE_S = 10.0
 SERVICE = "alphamesh.agent.v1.AgentService"
@@ -124,15 +124,13 @@ async def _unknown(bench: Bench) -> None:
 
 async def _altered(bench: Bench) -> None:
     """content that is not what the id says is FAILED_PRECONDITION"""
-    plain, other = golden()["holes"], golden()["one"]
-    lie = marketdata_pb2.GetSnapshotResponse(header=other.header, arrow_ipc=other.content)
-    lie.header.snapshot_id = lie.header.snapshot_id[::-1]
-    bench.market.alter(lie.header.snapshot_id, lie)
-    await _refused(bench.compute(lie.header.snapshot_id), "altered content", grpc.StatusCode.FAILED_PRECONDITION)
-    swapped = marketdata_pb2.GetSnapshotResponse(header=other.header, arrow_ipc=plain.content)
-    swapped.header.snapshot_id = "f" * 64
-    bench.market.alter("f" * 64, swapped)
-    await _refused(bench.compute("f" * 64), "another snapshot's content", grpc.StatusCode.FAILED_PRECONDITION)
+    bench.market.alter("f" * 64, golden()["one"].response())
+    await _refused(bench.compute("f" * 64), "another snapshot", grpc.StatusCode.FAILED_PRECONDITION)
+    whole, marked = large(3, 90), vector("other", "another as_of", walk(3, 90, 500), as_of_ns=LAST_CLOSE_NS + 1)
+    bench.market.alter(whole.snapshot_id, marked.response())
+    await _refused(bench.compute(whole.snapshot_id), "an altered header", grpc.StatusCode.FAILED_PRECONDITION)
+    bench.market.alter(whole.snapshot_id, altered(whole))
+    await _refused(bench.compute(whole.snapshot_id), "altered columns", grpc.StatusCode.FAILED_PRECONDITION)
 
 
 async def _malformed(bench: Bench) -> None:
@@ -149,8 +147,7 @@ async def _malformed(bench: Bench) -> None:
         await _refused(stub.ComputeForecasts(request, timeout=PATIENCE_S), what, grpc.StatusCode.INVALID_ARGUMENT)
     raw: Callable[..., Awaitable[object]] = bench.channel.unary_unary(COMPUTE)
     await _refused(raw(b"\xff" * 64, timeout=PATIENCE_S), "bytes that are no message")
-    garbage = marketdata_pb2.GetSnapshotResponse(header=golden()["one"].header, arrow_ipc=b"no Arrow at all")
-    garbage.header.snapshot_id = "e" * 64
+    garbage = marketdata_pb2.GetSnapshotResponse(arrow_ipc=b"no Arrow at all")
     bench.market.alter("e" * 64, garbage)
     await _refused(bench.compute("e" * 64), "data that is no Arrow file")
     await bench.alive()

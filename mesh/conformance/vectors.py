@@ -47,7 +47,7 @@ class Vector:
 
     def response(self) -> marketdata_pb2.GetSnapshotResponse:
         """The answer of GetSnapshot."""
-        return marketdata_pb2.GetSnapshotResponse(header=self.header, arrow_ipc=self.content)
+        return marketdata_pb2.GetSnapshotResponse(arrow_ipc=self.content)
 
 
 def walk(instruments: int, bars: int, seed: int) -> dict[str, Floats]:
@@ -79,20 +79,29 @@ def vector(
     """A snapshot of `columns`, one bar each weekday up to `newest_ns`."""
     bars, instruments = columns["close"].shape
     closes = _weekdays(newest_ns, bars)
-    content = snapshots.encode(columns, closes)
     header = marketdata_pb2.SnapshotHeader(
         as_of_ns=as_of_ns,
         instrument_ids=[f"MADE{i:03d}" for i in range(instruments)],
         lookback_bars=bars,
         watermark={"bars": int(np.isfinite(columns["close"]).sum())},
         feature_set_version="bars-1",
+        bar_ts_ns=closes.tolist(),
     )
     for column in columns["close"].T:
         there = np.flatnonzero(np.isfinite(column))
         header.mark_e9.append(round(float(column[there[-1]]) * 100) * 10**7 if len(there) else 0)
         header.mark_ts_ns.append(int(closes[there[-1]]) if len(there) else 0)
-    header.snapshot_id = snapshots.identify(header, content)
+    content = snapshots.in_memory(snapshots.seal(header, columns))
     return Vector(name=name, why=why, header=header, content=content, unable=unable)
+
+
+def altered(whole: Vector) -> marketdata_pb2.GetSnapshotResponse:
+    """The same header, and one bit of the first value of each column turned over."""
+    content = bytearray(whole.content)
+    opened = snapshots.decode(whole.snapshot_id, whole.content)
+    for name in snapshots.FLOAT_COLUMNS:
+        content[whole.content.index(getattr(opened, name).tobytes())] ^= 1
+    return marketdata_pb2.GetSnapshotResponse(arrow_ipc=bytes(content))
 
 
 def large(instruments: int, bars: int) -> Vector:
@@ -139,7 +148,7 @@ def golden() -> dict[str, Vector]:
             found[body["name"]] = Vector(
                 name=body["name"],
                 why=body["why"],
-                header=answer.header,
+                header=ParseDict(body["header"], marketdata_pb2.SnapshotHeader()),
                 content=answer.arrow_ipc,
                 unable=tuple(body["unable_rows"]),
             )
@@ -148,11 +157,12 @@ def golden() -> dict[str, Vector]:
 
 def plain_json(made: Vector) -> dict[str, Any]:
     """A golden file: the message in protobuf's JSON, and what a decoder must find in it."""
-    decoded = snapshots.decode(made.header, made.content)
+    decoded = snapshots.decode(made.snapshot_id, made.content)
     return {
         "name": made.name,
         "why": made.why,
         "unable_rows": list(made.unable),
+        "header": MessageToDict(made.header, preserving_proto_field_name=True),
         "get_snapshot_response": MessageToDict(made.response(), preserving_proto_field_name=True),
         "decoded": {
             "bars": len(decoded.close),

@@ -13,14 +13,16 @@ from alphamesh.risk.v1 import risk_pb2_grpc
 from alphamesh.venue.v1 import venue_pb2_grpc
 from python_services.kit.breaker import Breaker
 from python_services.kit.context import Context
+from python_services.kit.snapshots import SnapshotClient
 
 from .config import Config
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clients:
-    """Stubs by role."""
+    """Stubs by role, and what was cut."""
 
+    snapshots: SnapshotClient
     market_data: marketdata_pb2_grpc.MarketDataServiceAsyncStub
     market: venue_pb2_grpc.PaperMarketServiceAsyncStub
     agents: Mapping[str, agent_pb2_grpc.AgentServiceAsyncStub]
@@ -33,8 +35,10 @@ class Clients:
 def connect(context: Context[Config]) -> Clients:
     """Stubs for all services in the configuration."""
     config = context.config
+    market_data = context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")
     return Clients(
-        market_data=context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data"),
+        snapshots=SnapshotClient(market_data, context.snapshots),
+        market_data=market_data,
         market=context.stub(venue_pb2_grpc.PaperMarketServiceStub, "venue"),
         agents={name: context.stub(agent_pb2_grpc.AgentServiceStub, name) for name in config.agents},
         breakers={

@@ -19,7 +19,6 @@ from python_services.kit import telemetry, tracing
 from python_services.kit.client import persist
 from python_services.kit.ids import request_id
 from python_services.kit.journal import Event, Journal
-from python_services.kit.snapshots import SnapshotClient
 
 from .actions import act
 from .answers import Missing, Said
@@ -62,7 +61,6 @@ class Cycle:
         self._memory = memory
         self._fanout = Fanout(clients, session.spec.policy, self._record_late)
         self._desk = Desk(config, clients, session.spec)
-        self._snapshots = SnapshotClient(clients.market_data)
         self._now_ns = session.spec.start_ns
 
     async def run(
@@ -175,7 +173,7 @@ class Cycle:
             """While the agents think: the market's regime, and what became of earlier forecasts."""
             header = await cutting
             async with steps.step("score"):
-                snapshot = await persist(lambda: self._snapshots.get(header.snapshot_id), patience)
+                snapshot = await persist(lambda: self._clients.snapshots.get(header.snapshot_id), patience)
                 learn(decision, snapshot.close, self._memory)
 
         if decided:

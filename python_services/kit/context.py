@@ -61,6 +61,7 @@ class Context(Generic[C]):
         connect: Callable[[str], Channel],
         fail: Callable[[BaseException], None],
         model_server: ModelServer | None = None,
+        snapshots: Path | None = None,
     ) -> None:
         self.name = name
         self.version = version
@@ -68,6 +69,8 @@ class Context(Generic[C]):
         self.data_dir = data_dir
         self.logs = logs  # of all processes of this run; None without processes
         self.model_server = model_server  # None for who may not load models
+        # Where market_data leaves snapshots on this host; None for who may not fetch any, and where nothing is shared.
+        self.snapshots = snapshots
         self._journal_address = journal
         self.events = events
         self.pipeline = Pipeline()

@@ -84,6 +84,7 @@ async def _run(definition: ServiceDefinition[C], run_dir: Path, replica: str) ->
         ),
         fail=crash,
         model_server=_model_server(settings.get("model_server")),
+        snapshots=Path(settings["snapshots"]) if "snapshots" in settings else None,
     )
     await events.start()
     await observability.start()

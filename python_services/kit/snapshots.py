@@ -1,58 +1,129 @@
-"""Snapshots: their encoding, their identity, and a client that fetches each one once per process."""
+"""Snapshots: their encoding, their identity, and a client that opens each one once per process.
+
+A snapshot is one Arrow IPC file whose header is the root of a hash tree: the id is the hash of the header, which holds
+the hash of each column. Who opens one checks the header; a column is checked when it is read first, and used in place.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import hashlib
 import mmap
 import os
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
 
 from . import deadline
 from .errors import ServiceError, precondition
+from .ids import content_id
 
 FLOAT_COLUMNS = ("open", "high", "low", "close", "volume")
+HEADER = b"alphamesh.snapshot_header"
+MEMORY = Path("/dev/shm")
 CACHE_SIZE = 8
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 Content = bytes | mmap.mmap
 
 
-@dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """What was known at `as_of_ns`. Arrays are bars x instruments, C-contiguous, oldest bar first.
+    """What was known at `as_of_ns`; made by `decode` or `open_file`.
 
-    Prices are adjusted for splits and dividends known at as_of; NaN where an instrument has no bar.
+    Columns (open, high, low, close, volume) are bars x instruments, C-contiguous, oldest bar first: prices adjusted for
+    splits and dividends known at as_of; NaN where an instrument has no bar. They are writable, because kernels are
+    compiled for writable arrays; readers leave them as they are. Reading one raises ServiceError (FAILED_PRECONDITION,
+    SNAPSHOT_HASH_MISMATCH) when it is not what the header says.
+
     `marks_e9` are the last unadjusted closes, `rates_e9` those of the currency pairs, which are no columns.
     `texts_sha256` names the texts that were known by then; None where there was none.
     `facts_sha256`: what `FactsClient` gets; None where nothing was filed by then.
     """
 
-    snapshot_id: str
-    data_sha256: str
-    as_of_ns: int
-    instrument_ids: tuple[str, ...]
-    open: Floats
-    high: Floats
-    low: Floats
-    close: Floats
-    volume: Floats
-    ts_event_ns: NDArray[np.int64]
-    marks_e9: tuple[int, ...]
-    mark_ts_ns: tuple[int, ...]
-    rate_instrument_ids: tuple[str, ...] = ()
-    rates_e9: tuple[int, ...] = ()
-    rate_ts_ns: tuple[int, ...] = ()
-    texts_sha256: str | None = None
-    facts_sha256: str | None = None
+    def __init__(self, header: marketdata_pb2.SnapshotHeader, values: Mapping[str, Floats]) -> None:
+        self._header = header
+        self._values = values
+        self.snapshot_id = header.snapshot_id
+        self.as_of_ns = header.as_of_ns
+        self.texts_sha256 = header.texts_sha256 if header.HasField("texts_sha256") else None
+        self.facts_sha256 = header.facts_sha256 if header.HasField("facts_sha256") else None
+
+    @property
+    def data_sha256(self) -> str:
+        """Hash of what was read: the id, for nothing else is opened."""
+        return self.snapshot_id
+
+    @cached_property
+    def instrument_ids(self) -> tuple[str, ...]:
+        """In the order of the columns' second dimension."""
+        return tuple(self._header.instrument_ids)
+
+    @cached_property
+    def ts_event_ns(self) -> Ints:
+        """Closes of the bars."""
+        return np.array(self._header.bar_ts_ns, dtype=np.int64)
+
+    @cached_property
+    def marks_e9(self) -> tuple[int, ...]:
+        """Of each instrument."""
+        return tuple(self._header.mark_e9)
+
+    @cached_property
+    def mark_ts_ns(self) -> tuple[int, ...]:
+        """Close of the bar that each mark comes from."""
+        return tuple(self._header.mark_ts_ns)
+
+    @cached_property
+    def rate_instrument_ids(self) -> tuple[str, ...]:
+        """Currency pairs."""
+        return tuple(self._header.rate_instrument_ids)
+
+    @cached_property
+    def rates_e9(self) -> tuple[int, ...]:
+        """Of each pair."""
+        return tuple(self._header.rate_e9)
+
+    @cached_property
+    def rate_ts_ns(self) -> tuple[int, ...]:
+        """Close of the bar that each rate comes from."""
+        return tuple(self._header.rate_ts_ns)
+
+    @cached_property
+    def open(self) -> Floats:
+        """First prices."""
+        return self._column("open")
+
+    @cached_property
+    def high(self) -> Floats:
+        """Highest prices."""
+        return self._column("high")
+
+    @cached_property
+    def low(self) -> Floats:
+        """Lowest prices."""
+        return self._column("low")
+
+    @cached_property
+    def close(self) -> Floats:
+        """Last prices."""
+        return self._column("close")
+
+    @cached_property
+    def volume(self) -> Floats:
+        """Quantities traded, adjusted for splits."""
+        return self._column("volume")
 
     def marks(self) -> dict[str, int]:
         """Marks of the instruments, and the rates, by instrument_id."""
@@ -61,113 +132,129 @@ class Snapshot:
             found.update(zip(self.rate_instrument_ids, self.rates_e9, strict=True))
         return found
 
+    def _column(self, name: str) -> Floats:
+        values = self._values[name]
+        found = hashlib.sha256(values.data).hexdigest()
+        if found != self._header.column_sha256[FLOAT_COLUMNS.index(name)]:
+            _opened.pop(self.snapshot_id, None)  # whoever asks again gets it anew
+            raise _mismatch(self.snapshot_id, f"its column {name} has the hash {found}")
+        return np.require(values, requirements=["ALIGNED", "WRITEABLE"])
 
-def encode(columns: Mapping[str, Floats], ts_event_ns: NDArray[np.int64]) -> bytes:
-    """Arrow IPC file: a row per instrument, a FixedSizeList per column, NaN as null.
 
-    columns: bars x instruments for each of FLOAT_COLUMNS; ts_event_ns: bars.
+def seal(header: marketdata_pb2.SnapshotHeader, columns: Mapping[str, Floats]) -> pa.RecordBatch:
+    """Completes the header (hashes and id) and makes the batch whose file, see `write`, is the content.
+
+    columns: bars x instruments for each of FLOAT_COLUMNS, NaN where there is no bar.
     """
-    bars, instruments = columns["close"].shape
-    arrays, fields = [], []
+    del header.column_sha256[:]
+    arrays = []
     for name in FLOAT_COLUMNS:
-        flat = np.ascontiguousarray(columns[name].T).reshape(-1)
-        values = pa.array(flat, type=pa.float64(), mask=np.isnan(flat))
-        arrays.append(pa.FixedSizeListArray.from_arrays(values, bars))
-        fields.append(pa.field(name, arrays[-1].type))
-    times = pa.array(np.tile(ts_event_ns, instruments), type=pa.int64())
-    arrays.append(pa.FixedSizeListArray.from_arrays(times, bars))
-    fields.append(pa.field("ts_event_ns", arrays[-1].type))
+        values = np.ascontiguousarray(columns[name], dtype="<f8")
+        gaps = np.isnan(values)
+        if gaps.any():
+            values = np.where(gaps, np.nan, values)  # of all NaN there are, the one
+        header.column_sha256.append(hashlib.sha256(values.data).hexdigest())
+        arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1]))
+    header.ClearField("snapshot_id")
+    bare = header.SerializeToString(deterministic=True)
+    header.snapshot_id = content_id(bare)
+    metadata = {HEADER: base64.b64encode(bare)}
+    fields = [pa.field(name, array.type) for name, array in zip(FLOAT_COLUMNS, arrays, strict=True)]
+    return pa.record_batch(arrays, schema=pa.schema(fields, metadata=metadata))
+
+
+def write(batch: pa.RecordBatch, sink: Any) -> None:
+    """Writes the Arrow IPC file of a batch that `seal` made."""
+    with pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+
+
+def in_memory(batch: pa.RecordBatch) -> bytes:
+    """The content of a batch that `seal` made."""
     sink = pa.BufferOutputStream()
-    schema = pa.schema(fields)
-    with pa.ipc.new_file(sink, schema) as writer:
-        writer.write_batch(pa.record_batch(arrays, schema=schema))
-    return bytes(sink.getvalue())
+    write(batch, sink)
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
 
 
-def identify(header: marketdata_pb2.SnapshotHeader, content: Content) -> str:
-    """Hex sha256 over the header without its id, and the data."""
-    bare = marketdata_pb2.SnapshotHeader()
-    bare.CopyFrom(header)
-    bare.ClearField("snapshot_id")
-    digest = hashlib.sha256(bare.SerializeToString(deterministic=True))
-    digest.update(content)
-    return digest.hexdigest()
+def decode(snapshot_id: str, content: Content) -> Snapshot:
+    """Opens the content, and checks that its header is the one that the id names.
 
-
-def decode(header: marketdata_pb2.SnapshotHeader, content: Content) -> Snapshot:
-    """Checks the content against the id and opens it. The arrays are copies.
-
-    Raises ServiceError (FAILED_PRECONDITION, SNAPSHOT_HASH_MISMATCH) when the content is not what the
-    id says.
+    Raises ServiceError (FAILED_PRECONDITION, SNAPSHOT_HASH_MISMATCH).
     """
-    found = identify(header, content)
-    if found != header.snapshot_id:
-        raise _mismatch(header.snapshot_id, found)
-    batch = pa.ipc.open_file(pa.BufferReader(content)).get_batch(0)
-    shape = (len(header.instrument_ids), header.lookback_bars)
-
-    def column(name: str) -> Floats:
-        values = batch.column(name).flatten().to_numpy(zero_copy_only=False)
-        # Writable, because kernels are compiled for writable arrays; readers leave them as they are.
-        return np.array(values.reshape(shape).T, order="C")
-
-    times = batch.column("ts_event_ns").flatten().to_numpy().reshape(shape)
-    return Snapshot(
-        snapshot_id=header.snapshot_id,
-        data_sha256=found,
-        as_of_ns=header.as_of_ns,
-        instrument_ids=tuple(header.instrument_ids),
-        ts_event_ns=times[0].copy(),
-        marks_e9=tuple(header.mark_e9),
-        mark_ts_ns=tuple(header.mark_ts_ns),
-        rate_instrument_ids=tuple(header.rate_instrument_ids),
-        rates_e9=tuple(header.rate_e9),
-        rate_ts_ns=tuple(header.rate_ts_ns),
-        texts_sha256=header.texts_sha256 if header.HasField("texts_sha256") else None,
-        facts_sha256=header.facts_sha256 if header.HasField("facts_sha256") else None,
-        **{name: column(name) for name in FLOAT_COLUMNS},
-    )
+    header = marketdata_pb2.SnapshotHeader()
+    try:
+        batch = pa.ipc.open_file(pa.py_buffer(content)).get_batch(0)
+        bare = base64.b64decode((batch.schema.metadata or {})[HEADER])
+        header.ParseFromString(bare)
+    except (pa.ArrowException, OSError, IndexError, KeyError, binascii.Error, DecodeError) as error:
+        raise _mismatch(snapshot_id, f"its content is no Arrow file with a header: {error!r}") from error
+    header.snapshot_id = content_id(bare)
+    if header.snapshot_id != snapshot_id:
+        raise _mismatch(snapshot_id, f"its header has the hash {header.snapshot_id}")
+    return Snapshot(header, _values(header, batch, content))
 
 
-async def fetch(market_data: marketdata_pb2_grpc.MarketDataServiceAsyncStub, snapshot_id: str) -> Snapshot:
-    """The snapshot, from memory that this host shares when it is large. Errors of GetSnapshot and `decode`."""
-    request = marketdata_pb2.GetSnapshotRequest(snapshot_id=snapshot_id, accept_file=True)
-    response = await market_data.GetSnapshot(request)
-    content: Content | None = _mapped(response.content_file) if response.content_file else response.arrow_ipc
-    if content is None:  # removed by now, or market_data is on another host
-        request.accept_file = False
-        response = await market_data.GetSnapshot(request)
-        content = response.arrow_ipc
-    if response.header.snapshot_id != snapshot_id:
-        raise _mismatch(snapshot_id, response.header.snapshot_id)
-    return decode(response.header, content)
+def open_file(path: Path) -> Snapshot | None:
+    """The snapshot in a file that is named after it, without a copy; None when there is no such file.
 
-
-def _mapped(path: str) -> mmap.mmap | None:
+    The file may be removed meanwhile: its content stays as long as the snapshot is held. Raises as `decode`.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        return mmap.mmap(descriptor, 0, prot=mmap.PROT_READ)
-    except (OSError, ValueError):  # an empty file cannot be mapped
+        # Private: the arrays are writable, and what is written stays in this process.
+        content = mmap.mmap(descriptor, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    except (OSError, ValueError):  # no memory to map it; empty
         return None
     finally:
         os.close(descriptor)
+    return decode(path.name, content)
 
 
-def _mismatch(snapshot_id: str, found: str) -> ServiceError:
+async def fetch(market_data: marketdata_pb2_grpc.MarketDataServiceAsyncStub, snapshot_id: str) -> Snapshot:
+    """The snapshot as GetSnapshot answers it. Errors of GetSnapshot and of `decode`."""
+    response = await market_data.GetSnapshot(marketdata_pb2.GetSnapshotRequest(snapshot_id=snapshot_id))
+    return decode(snapshot_id, response.arrow_ipc)
+
+
+def folder_of(run_dir: Path) -> Path | None:
+    """Where market_data leaves snapshots for the services of its run; None on a host without shared memory."""
+    digest = hashlib.sha256(os.fsencode(run_dir.absolute())).hexdigest()[:16]
+    return MEMORY / f"alphamesh-snapshots-{os.getuid()}-{digest}" if MEMORY.is_dir() else None
+
+
+def _values(header: marketdata_pb2.SnapshotHeader, batch: pa.RecordBatch, content: Content) -> dict[str, Floats]:
+    """The columns where they lie in the content."""
+    shape = (len(header.bar_ts_ns), len(header.instrument_ids))
+    kind = pa.list_(pa.float64(), shape[1])
+    found_kinds = {field.name: field.type for field in batch.schema}
+    if found_kinds != dict.fromkeys(FLOAT_COLUMNS, kind) or batch.num_rows != shape[0]:
+        raise _mismatch(header.snapshot_id, f"its content is not {shape[0]} bars of {shape[1]} instruments")
+    whole = np.frombuffer(content, dtype=np.uint8)
+    values = {}
+    for name in FLOAT_COLUMNS:
+        buffer = batch.column(name).values.buffers()[1]
+        # The place in the content, because what Arrow gives out cannot be written to.
+        start, size = buffer.address - whole.ctypes.data, 8 * shape[0] * shape[1]
+        if buffer.size != size or not 0 <= start <= len(whole) - size:
+            raise _mismatch(header.snapshot_id, f"its column {name} is not {shape[0]} x {shape[1]} doubles")
+        values[name] = whole[start : start + size].view("<f8").reshape(shape)
+    return values
+
+
+def _mismatch(snapshot_id: str, problem: str) -> ServiceError:
     return precondition(
         "SNAPSHOT_HASH_MISMATCH",
-        f"snapshot {snapshot_id} has content with hash {found}, which is refused; fetch it again, and look for what "
-        "alters answers of market_data when it happens twice",
+        f"snapshot {snapshot_id} is refused: {problem}; fetch it again, and look for what alters it on its way "
+        "from market_data when that happens twice",
         snapshot_id=snapshot_id,
-        sha256=found,
     )
 
 
 # Snapshots are named by their content, so every client of a process may share them.
-_decoded: OrderedDict[str, Snapshot] = OrderedDict()
+_opened: OrderedDict[str, Snapshot] = OrderedDict()
 _fetching: dict[str, asyncio.Task[Snapshot]] = {}
 
 
@@ -182,18 +269,25 @@ lookups = Lookups()
 
 
 class SnapshotClient:
-    """Fetches snapshots by id; each one once per process, however many agents ask."""
+    """Opens snapshots by id; each one once per process, however many agents ask.
 
-    def __init__(self, market_data: marketdata_pb2_grpc.MarketDataServiceAsyncStub) -> None:
+    folder: where market_data leaves them on this host. One that is not there is fetched.
+    """
+
+    def __init__(self, market_data: marketdata_pb2_grpc.MarketDataServiceAsyncStub, folder: Path | None = None) -> None:
         self._market_data = market_data
+        self._folder = folder
 
     async def get(self, snapshot_id: str) -> Snapshot:
         """The snapshot. Errors of GetSnapshot and of `decode` pass through."""
-        snapshot = _decoded.get(snapshot_id)
+        snapshot = _opened.get(snapshot_id)
         if snapshot is not None:
             lookups.hits += 1
             return snapshot
         lookups.misses += 1
+        snapshot = None if self._folder is None else open_file(self._folder / snapshot_id)
+        if snapshot is not None:
+            return _keep(snapshot)
         task = _fetching.get(snapshot_id)
         if task is None or task.get_loop() is not asyncio.get_running_loop():
             task = _fetching[snapshot_id] = asyncio.create_task(self._fetch(snapshot_id))
@@ -205,15 +299,19 @@ class SnapshotClient:
 
         A failure is not lost: whoever asks for the snapshot fetches it again and gets the error.
         """
-        if snapshot_id not in _decoded and not _fetching:
+        if snapshot_id not in _opened and not _fetching:
             asyncio.ensure_future(self.get(snapshot_id)).add_done_callback(_seen)
 
     async def _fetch(self, snapshot_id: str) -> Snapshot:
         deadline.accept(None)  # others may be waiting for it, too
-        snapshot = _decoded[snapshot_id] = await fetch(self._market_data, snapshot_id)
-        while len(_decoded) > CACHE_SIZE:
-            _decoded.popitem(last=False)
-        return snapshot
+        return _keep(await fetch(self._market_data, snapshot_id))
+
+
+def _keep(snapshot: Snapshot) -> Snapshot:
+    _opened[snapshot.snapshot_id] = snapshot
+    while len(_opened) > CACHE_SIZE:
+        _opened.popitem(last=False)
+    return snapshot
 
 
 def _seen(task: asyncio.Future[Snapshot]) -> None:

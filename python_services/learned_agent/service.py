@@ -119,7 +119,8 @@ async def build(context: Context[Config]) -> None:
     models = InferenceClient.of(context, failures=config.breaker_failures, reset_s=config.breaker_reset_s)
     observer = Observer(config.model_id, registry, models, config.inference_timeout_s)
     context.spawn(observer.run(), "observations")
-    snapshots = SnapshotClient(context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data"))
+    market_data = context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")
+    snapshots = SnapshotClient(market_data, context.snapshots)
     service = AgentService(config, snapshots, features, models, versions, observer)
     name = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
     context.add(agent_pb2_grpc.add_AgentServiceServicer_to_server, service, name)

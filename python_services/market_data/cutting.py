@@ -40,18 +40,17 @@ def cut(universe: Universe, as_of_ns: int, lookback_bars: int) -> Cut:
     end = int(np.searchsorted(universe.close_ns, as_of_ns, side="right"))
     if end == 0:
         raise NothingKnownError(universe.instrument_ids[0])
-    last = universe.last_bar[:, end - 1]
+    last = universe.last_bar[end - 1]
     if (last < 0).any():
         raise NothingKnownError(universe.instrument_ids[int(np.argmin(last))])
     window = slice(max(0, end - lookback_bars), end)
-    factor = universe.factor[:, window] / universe.factor[:, end - 1 : end]
-    split = universe.split[:, end - 1 : end] / universe.split[:, window]
-    columns = {name: (values[:, window] * factor).T for name, values in universe.prices.items()}
-    columns["volume"] = (universe.volume[:, window] * split).T
+    factor = universe.factor[window] / universe.factor[end - 1]
+    columns = {name: values[window] * factor for name, values in universe.prices.items()}
+    columns["volume"] = universe.volume[window] * (universe.split[end - 1] / universe.split[window])
     return Cut(
         columns=columns,
         ts_event_ns=universe.close_ns[window],
-        marks_e9=universe.close_e9[np.arange(len(last)), last].tolist(),
+        marks_e9=universe.close_e9[last, np.arange(len(last))].tolist(),
         mark_ts_ns=universe.close_ns[last].tolist(),
         bars_known=int(universe.bars_so_far[end - 1]),
     )
@@ -69,10 +68,10 @@ class RatesCut:
 def cut_rates(universe: Universe, as_of_ns: int) -> RatesCut:
     """The rates of a universe of currency pairs; those without a bar yet are left out."""
     end = int(np.searchsorted(universe.close_ns, as_of_ns, side="right"))
-    last = universe.last_bar[:, end - 1] if end else np.full(len(universe.instrument_ids), -1)
+    last = universe.last_bar[end - 1] if end else np.full(len(universe.instrument_ids), -1)
     known = np.flatnonzero(last >= 0)
     return RatesCut(
         instrument_ids=[universe.instrument_ids[row] for row in known],
-        rate_e9=universe.close_e9[known, last[known]].tolist(),
+        rate_e9=universe.close_e9[last[known], known].tolist(),
         rate_ts_ns=universe.close_ns[last[known]].tolist(),
     )

@@ -6,7 +6,7 @@ their close. What is known at a moment is, for each bar, the version with the la
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -24,6 +24,7 @@ Mask = NDArray[np.bool_]
 S = TypeVar("S", bound=np.generic)
 
 FOREVER_NS = 2**63 - 1
+_UNIVERSES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +50,16 @@ class History:
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self._rows = {spec.instrument_id: row for row, spec in enumerate(dataset.instruments)}
+        self._universes: OrderedDict[tuple[str, ...], Ints] = OrderedDict()
         self._log = VersionLog()
         self._streams: dict[str, int] = {}
         self._held: Counter[str] = Counter()
         self._on_time: dict[int, set[int]] = {}
         self._open_ns: dict[int, int] = {}
         present = dataset.present
+        days, self._step_rows = np.nonzero(((dataset.step != 1.0) & present).T)
+        self._step_ns = dataset.close_ns[days]
+        self._steps_in: set[int] = set()  # of which a version that came in states one, of whatever day
         held, newest = present.any(axis=1), present.shape[1] - 1 - np.argmax(present[:, ::-1], axis=1)
         self.first_ns = np.where(held, dataset.close_ns[np.argmax(present, axis=1)], 0)
         self.last_ns = np.where(held, dataset.close_ns[newest], 0)
@@ -67,6 +72,18 @@ class History:
     def row(self, instrument_id: str) -> int:
         """Row of an instrument; -1 for an unknown one."""
         return self._rows.get(instrument_id, -1)
+
+    def rows(self, instrument_ids: Sequence[str]) -> Ints:
+        """Rows of instruments, as `row`. Kept for the last few universes: a session asks for the same one every day."""
+        names = tuple(instrument_ids)
+        found = self._universes.get(names)
+        if found is None:
+            found = self._universes[names] = np.array([self.row(name) for name in names], dtype=np.int64)
+            found.flags.writeable = False
+        self._universes.move_to_end(names)
+        while len(self._universes) > _UNIVERSES:
+            self._universes.popitem(last=False)
+        return found
 
     def held(self, stream: str) -> int:
         """Versions that came in from a stream."""
@@ -98,6 +115,7 @@ class History:
         for row, ts in zip(versions.row.tolist(), versions.ts_event_ns.tolist(), strict=True):
             self.first_ns[row] = min(self.first_ns[row] or ts, ts)
             self.last_ns[row] = max(self.last_ns[row], ts)
+        self._steps_in.update(versions.row[(versions.step != 0.0) & (versions.step != 1.0)].tolist())
         on_time = versions.take(versions.known_at_ns == versions.ts_event_ns)
         for row, ts in zip(on_time.row.tolist(), on_time.ts_event_ns.tolist(), strict=True):
             self._on_time.setdefault(row, set()).add(ts)
@@ -106,31 +124,38 @@ class History:
         """How many versions that came in are known at a moment."""
         return self._log.count(known_at_ns) if len(self._log) else 0
 
-    def read_from(self, rows: Sequence[int], known_at_ns: int) -> dict[str, int]:
+    def read_from(self, rows: Ints, known_at_ns: int) -> dict[str, int]:
         """Versions of `rows` known at a moment, by stream; streams without any are left out."""
         if not self.versions_known(known_at_ns):
             return {}
-        counts = dict(enumerate(self._log.by_stream(np.array(rows), known_at_ns).tolist()))
+        counts = dict(enumerate(self._log.by_stream(rows, known_at_ns).tolist()))
         return {name: counts[number] for name, number in self._streams.items() if counts.get(number)}
 
-    def trading_days(self, rows: Sequence[int]) -> Ints:
+    def trading_days(self, rows: Ints) -> Ints:
         """Closes of the days of which a bar of `rows` was known by its close, ascending."""
-        loaded = self.dataset.close_ns[self.dataset.present[list(rows)].any(axis=0)]
-        extra = set().union(*(self._on_time.get(row, ()) for row in rows))
+        loaded = self.dataset.close_ns[self.dataset.present[rows].any(axis=0)]
+        extra = set().union(*(self._on_time.get(row, ()) for row in rows.tolist())) if self._on_time else set()
         return np.union1d(loaded, np.array(sorted(extra), dtype=np.int64)) if extra else loaded
 
-    def bars(
-        self, rows: Sequence[int], known_at_ns: int, after_ns: int = -FOREVER_NS, until_ns: int = FOREVER_NS
-    ) -> Bars:
+    def acting(self, rows: Ints, after_ns: int, until_ns: int) -> Ints:
+        """Those of `rows`, ascending, that can have a step other than 1 at a bar with after < close <= until.
+
+        All that have one are among them. Costs what it finds: a step is rare.
+        """
+        first, last = np.searchsorted(self._step_ns, (after_ns, until_ns), side="right")
+        found = set(self._step_rows[first:last].tolist()) | self._steps_in
+        return np.array(sorted(found.intersection(rows.tolist())), dtype=np.int64)
+
+    def bars(self, rows: Ints, known_at_ns: int, after_ns: int = -FOREVER_NS, until_ns: int = FOREVER_NS) -> Bars:
         """Bars with after < close <= until. Days are those on which one of `rows` has a bar.
 
         Of the data set all days in the range are there; what of them is known at `known_at_ns` follows from their
         closes.
         """
-        data, chosen = self.dataset, np.array(rows, dtype=np.int64)
+        data = self.dataset
         first, last = np.searchsorted(data.close_ns, (after_ns, until_ns), side="right")
-        days = first + np.flatnonzero(data.present[chosen, first:last].any(axis=0))
-        at = np.ix_(chosen, days)
+        days = first + np.flatnonzero(data.present[rows, first:last].any(axis=0))
+        at = np.ix_(rows, days)
         loaded = data.present[at]
         found = Bars(
             open_ns=data.open_ns[days],
@@ -142,18 +167,18 @@ class History:
             step=data.step[at],
             split_step=data.split_step[at],
         )
-        return self._overlaid(found, chosen, known_at_ns, after_ns, until_ns) if len(self._log) else found
+        return self._overlaid(found, rows, known_at_ns, after_ns, until_ns) if len(self._log) else found
 
-    def versions(self, rows: Sequence[int], known_at_ns: int, after_ns: int, until_ns: int) -> tuple[Versions, Ints]:
+    def versions(self, rows: Ints, known_at_ns: int, after_ns: int, until_ns: int) -> tuple[Versions, Ints]:
         """Every version known at a moment of the bars with after < close <= until, and their opens.
 
         Ascending by close, row, known time. Steps are those in force with the version: 1 where none was ever stated.
         """
-        data, chosen = self.dataset, np.array(rows, dtype=np.int64)
+        data = self.dataset
         first, last = np.searchsorted(data.close_ns, (after_ns, min(until_ns, known_at_ns)), side="right")
-        place, days = np.nonzero(data.present[chosen, first:last])
+        place, days = np.nonzero(data.present[rows, first:last])
         days += first
-        at = (chosen[place], days)
+        at = (rows[place], days)
         loaded = Versions(
             stream=np.full(len(days), -1),
             row=at[0],
@@ -163,7 +188,7 @@ class History:
             split_step=data.split_step[at],
             **{name: values[at] for name, values in data.bars.items()},
         )
-        late = self._log.of(chosen, known_at_ns)
+        late = self._log.of(rows, known_at_ns)
         late = late.take((late.ts_event_ns > after_ns) & (late.ts_event_ns <= until_ns))
         found = Versions.joined(loaded, late)
         found = found.take(np.lexsort((found.known_at_ns, found.row, found.ts_event_ns)))

@@ -25,7 +25,7 @@ from .ingestion import apply, prepare
 from .loading import load, load_facts
 from .reading import EXACT
 from .sessions import describe
-from .sharing import SharedFiles
+from .sharing import share
 from .store import SnapshotStore, out_of_range
 from .texts import apply as apply_texts
 from .texts import prepare as prepare_texts
@@ -94,13 +94,13 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
     async def ListBars(self, request: marketdata_pb2.ListBarsRequest, context: Any) -> marketdata_pb2.ListBarsResponse:
         """See the contract."""
         await self._durable()
-        rows = sorted(self._rows(request.instrument_ids))
+        rows = np.sort(self._rows(request.instrument_ids))
         known_at_ns = request.known_at_ns if request.HasField("known_at_ns") else FOREVER_NS
         reach = rows, known_at_ns, request.start_ns, min(request.end_ns, known_at_ns)
         if request.all_versions:
             found, open_ns = self._history.versions(*reach)
         else:
-            found, open_ns = _in_force(self._history.bars(*reach), np.array(rows))
+            found, open_ns = _in_force(self._history.bars(*reach), rows)
         _check_count(len(found))
         names = [spec.instrument_id for spec in self._dataset.instruments]
         columns = {f"{name}_e9": getattr(found, name).tolist() for name in EXACT}
@@ -132,11 +132,11 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
     ) -> marketdata_pb2.ListCorporateActionsResponse:
         """See the contract."""
         await self._durable()
-        rows = sorted(self._rows(request.instrument_ids))
+        rows = self._history.acting(self._rows(request.instrument_ids), request.start_ns, request.end_ns)
         # An action is told by the bar before it, which may be some days earlier.
         found = self._history.bars(rows, request.end_ns, request.start_ns - _LOOK_BACK_NS, request.end_ns)
         _check_count(int(found.present.sum()))
-        specs = [self._dataset.instruments[row] for row in rows]
+        specs = [self._dataset.instruments[row] for row in rows.tolist()]
         listed = actions(
             found, [s.instrument_id for s in specs], [s.price_increment_e9 for s in specs], request.start_ns
         )
@@ -186,7 +186,7 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
     ) -> marketdata_pb2.GetSnapshotResponse:
         """See the contract."""
         # No barrier: a snapshot is its content, and its id is told only when all of that is durable.
-        return self._store.get(request.snapshot_id, accept_file=request.accept_file)
+        return self._store.get(request.snapshot_id)
 
     async def GetFacts(self, request: marketdata_pb2.GetFactsRequest, context: Any) -> marketdata_pb2.GetFactsResponse:
         """See the contract."""
@@ -249,13 +249,11 @@ class MarketDataService(marketdata_pb2_grpc.MarketDataServiceServicer):
         if self._ingesting:
             await self._journal.barrier()
 
-    def _rows(self, instrument_ids: Iterable[str]) -> list[int]:
-        rows = []
-        for instrument_id in instrument_ids:
-            row = self._history.row(instrument_id)
-            if row < 0:
-                raise not_found("instrument", instrument_id, "ListInstruments names the known ones")
-            rows.append(row)
+    def _rows(self, instrument_ids: Iterable[str]) -> NDArray[np.int64]:
+        names = tuple(instrument_ids)
+        rows = self._history.rows(names)
+        if (rows < 0).any():
+            raise not_found("instrument", names[int(np.argmin(rows))], "ListInstruments names the known ones")
         return rows
 
 
@@ -299,8 +297,9 @@ async def build(context: Context[Config]) -> None:
     dataset = load(context.config)
     facts = load_facts(context.config, dataset)
     journal = context.open_journal()
-    history, watermarks, files = History(dataset), Watermarks(), SharedFiles(context.data_dir)
-    context.on_close(files.close)
+    history, watermarks, files = History(dataset), Watermarks(), share(context.snapshots)
+    if files is not None:
+        context.on_close(files.close)
     retained = context.config.snapshots_retained
     store = SnapshotStore(history, watermarks, journal, retained=retained, files=files, facts=facts)
     await journal.commit()

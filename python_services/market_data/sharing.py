@@ -1,52 +1,51 @@
-"""Content of large snapshots as files in this host's memory: a reader maps one instead of receiving megabytes.
+"""Snapshots as files in this host's memory, where the other services of a run map them instead of asking for them.
 
-Only a shortcut: who cannot open a file gets the content in the answer, and the hash is checked either way. A process
-has a folder for each data directory; what killed processes left behind is removed when the next one starts.
+Only a shortcut: who finds no file asks, and the hashes are checked either way. A file is complete when it gets its
+name, the snapshot's id, and never changes. A run has a folder; a lock on it says that its market_data lives, and what
+killed ones left behind is removed when the next one starts.
 """
 
 from __future__ import annotations
 
-import hashlib
+import fcntl
+import mmap
 import os
 import shutil
 from pathlib import Path
 
-from python_services.kit import telemetry
+import pyarrow as pa
 
-MEMORY = Path("/dev/shm")
-SHARED_FROM_BYTES = 64 * 1024
+from python_services.kit import snapshots, telemetry
 
 
 class SharedFiles:
-    """The files of one data directory."""
+    """The files of one run, in `folder`: see `snapshots.folder_of`."""
 
-    def __init__(self, data_dir: Path) -> None:
-        mine = f"alphamesh-{os.getuid()}-"
-        digest = hashlib.sha256(os.fsencode(data_dir.absolute())).hexdigest()[:16]
-        self._folder = MEMORY / f"{mine}{os.getpid()}-{digest}"
-        for folder in MEMORY.glob(f"{mine}*"):
-            pid = folder.name.removeprefix(mine).partition("-")[0]
-            if folder == self._folder or not Path("/proc", pid).exists():
-                shutil.rmtree(folder, ignore_errors=True)
+    def __init__(self, folder: Path) -> None:
+        """Raises OSError when nothing can be shared there."""
+        self._folder = folder
+        self._lock = _hold(folder)
+        for left in folder.iterdir():
+            left.unlink()
+        for other in folder.parent.glob(f"{folder.name.rpartition('-')[0]}-*"):
+            if other != folder:
+                _remove_unless_held(other)
 
-    def path(self, snapshot_id: str, content: bytes) -> str:
-        """The file with `content`, written when it is not there yet; empty when it cannot be shared or is small."""
-        if len(content) < SHARED_FROM_BYTES:
-            return ""
+    def write(self, snapshot_id: str, batch: pa.RecordBatch) -> mmap.mmap | None:
+        """Writes what `snapshots.seal` made; its content, or None when there is no room for it."""
         path = self._folder / snapshot_id
-        if path.exists():
-            return str(path)
         new = path.with_suffix(".new")
         try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            new.write_bytes(content)
+            with pa.OSFile(str(new), "wb") as sink:
+                snapshots.write(batch, sink)
             new.chmod(0o400)
             new.replace(path)
-        except OSError as error:  # not there, or full: containers often have 64 MB
+            with path.open("rb") as file:
+                return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        except OSError as error:  # full: containers often have 64 MB
             new.unlink(missing_ok=True)
             telemetry.logger().warning("snapshot is sent, not shared", snapshot_id=snapshot_id, error=str(error))
-            return ""
-        return str(path)
+            return None
 
     def remove(self, snapshot_id: str) -> None:
         """Who has opened it keeps it."""
@@ -55,3 +54,48 @@ class SharedFiles:
     async def close(self) -> None:
         """Removes everything."""
         shutil.rmtree(self._folder, ignore_errors=True)
+        os.close(self._lock)
+
+
+def share(folder: Path | None) -> SharedFiles | None:
+    """None where nobody reads files, or none can be written; the log says why."""
+    if folder is None:
+        return None
+    try:
+        return SharedFiles(folder)
+    except OSError as error:
+        telemetry.logger().warning("snapshots are sent, not shared", folder=str(folder), error=str(error))
+        return None
+
+
+def _hold(folder: Path) -> int:
+    """Makes the folder, for its owner only, and locks it until this process ends."""
+    while True:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        held = _opened(folder)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        facts = os.fstat(held)
+        if facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+            os.close(held)
+            raise PermissionError(f"{folder} belongs to somebody else, or others may look into it; remove it")
+        if folder.exists() and os.path.samestat(facts, folder.stat()):
+            return held
+        os.close(held)  # somebody who took it for left behind has removed it
+
+
+def _remove_unless_held(folder: Path) -> None:
+    try:
+        held = _opened(folder)
+    except OSError:  # gone, or not ours
+        return
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(held)
+
+
+def _opened(folder: Path) -> int:
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import grpc
+import numpy as np
+import pyarrow as pa
+from google.protobuf.message import Message
 
 from alphamesh.marketdata.v1 import events_pb2, marketdata_pb2
 from python_services.kit import snapshots
@@ -22,7 +25,7 @@ from python_services.kit.journal import Event, Journal, current_request
 from .cutting import NothingKnownError, cut, cut_rates
 from .facts import CompanyFacts, FactsCut
 from .findings import count_by_kind
-from .history import History
+from .history import History, Ints
 from .ingestion import apply
 from .sessions import describe
 from .sharing import SharedFiles
@@ -38,13 +41,13 @@ DAY_NS = 86_400 * 10**9
 FARTHEST_NS = 366 * DAY_NS
 
 
-# Header and content. A message is made on request: it copies the content, megabytes of it, whenever one looks.
-_Snapshot = tuple[marketdata_pb2.SnapshotHeader, bytes]
+# Header and content, mapped or in memory. A message is made on request: it copies the content, megabytes of it.
+_Snapshot = tuple[marketdata_pb2.SnapshotHeader, snapshots.Content]
 
 
 @dataclass(frozen=True, slots=True)
 class _Recipe:
-    """What SnapshotCut says; equal universes are one tuple."""
+    """What SnapshotCut says."""
 
     as_of_ns: int
     instrument_ids: tuple[str, ...]
@@ -77,14 +80,16 @@ class SnapshotStore:
         self._universes = Universes(history)
         self._pairs = tuple(spec.instrument_id for spec in self._dataset.instruments if spec.base_currency_code)
         self._recipes: OrderedDict[str, _Recipe] = OrderedDict()
-        self._asked: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._named: dict[str, tuple[str, ...]] = {}
         self._expired: dict[bytes, int] = {}
         self._kept: OrderedDict[str, _Snapshot] = OrderedDict()
         self._kept_bytes = 0
         loaded = ""
         for frame in journal.read(1):
             for envelope in frame.events:
-                if envelope.schema == events_pb2.SnapshotCut.DESCRIPTOR.full_name:
+                if envelope.schema == events_pb2.UniverseNamed.DESCRIPTOR.full_name:
+                    self._name(events_pb2.UniverseNamed.FromString(envelope.payload))
+                elif envelope.schema == events_pb2.SnapshotCut.DESCRIPTOR.full_name:
                     self._remember(events_pb2.SnapshotCut.FromString(envelope.payload))
                 elif envelope.schema == events_pb2.BarsIngested.DESCRIPTOR.full_name:
                     apply(events_pb2.BarsIngested.FromString(envelope.payload), history, watermarks)
@@ -108,31 +113,25 @@ class SnapshotStore:
                 f"known, {describe(self._history.newest_ns)}; a cut seals all up to it, so choose an earlier one",
                 metadata={"newest_ns": str(self._history.newest_ns)},
             )
-        made = self._make(as_of_ns, instrument_ids, lookback_bars)
-        header, snapshot_id = made[0], made[0].snapshot_id
-        self._keep(made)
-        if snapshot_id not in self._recipes:
+        names = tuple(instrument_ids)
+        header, batch = self._make(as_of_ns, names, lookback_bars)
+        self._keep(header, batch)
+        if header.snapshot_id not in self._recipes:
             event = events_pb2.SnapshotCut(
-                snapshot_id=snapshot_id,
+                snapshot_id=header.snapshot_id,
                 as_of_ns=as_of_ns,
-                instrument_ids=instrument_ids,
+                universe_id=self._universe_id(names, as_of_ns),
                 lookback_bars=header.lookback_bars,
                 dataset_sha256=self._dataset.sha256,
             )
-            request = current_request.get()
-            cause = request.request_id if request else ""
-            self._journal.add([Event(payload=event, ts_event_ns=as_of_ns, ts_init_ns=as_of_ns, causation_id=cause)])
+            self._add(event, as_of_ns)
             self._remember(event)
         return header
 
-    def get(self, snapshot_id: str, *, accept_file: bool) -> marketdata_pb2.GetSnapshotResponse:
+    def get(self, snapshot_id: str) -> marketdata_pb2.GetSnapshotResponse:
         """The snapshot. Raises ServiceError: NOT_FOUND, or FAILED_PRECONDITION (DATASET_CHANGED, SNAPSHOT_EXPIRED)."""
-        recipe = self._recipe(snapshot_id)
-        made = self._held(snapshot_id, recipe)
-        path = self._files.path(snapshot_id, made[1]) if accept_file and self._files is not None else ""
-        if path:
-            return marketdata_pb2.GetSnapshotResponse(header=made[0], content_file=path)
-        return marketdata_pb2.GetSnapshotResponse(header=made[0], arrow_ipc=made[1])
+        _, content = self._held(snapshot_id, self._recipe(snapshot_id))
+        return marketdata_pb2.GetSnapshotResponse(arrow_ipc=bytes(content))
 
     def get_facts(self, snapshot_id: str) -> FactsCut:
         """What companies had filed by then. Raises ServiceError: as `get`, or FAILED_PRECONDITION (NO_FACTS)."""
@@ -161,12 +160,10 @@ class SnapshotStore:
         return recipe
 
     def _held(self, snapshot_id: str, recipe: _Recipe) -> _Snapshot:
-        made = self._kept.get(snapshot_id)
-        if made is None:
-            made = self._again(snapshot_id, recipe)
-            self._keep(made)
+        if snapshot_id not in self._kept:
+            self._keep(*self._again(snapshot_id, recipe))
         self._kept.move_to_end(snapshot_id)
-        return made
+        return self._kept[snapshot_id]
 
     def get_texts(self, snapshot_id: str) -> bytes:
         """The texts of a snapshot. Raises ServiceError: as `get`, or FAILED_PRECONDITION (NO_TEXTS)."""
@@ -178,13 +175,29 @@ class SnapshotStore:
                 f"snapshot {snapshot_id} was cut without texts: none was known by then; IngestTexts takes them in",
                 snapshot_id=snapshot_id,
             )
-        content = self.texts.content(recipe.as_of_ns, recipe.instrument_ids)
-        assert content is not None  # what was known at a moment that is sealed stays known
-        return content
+        found = self.texts.cut(recipe.instrument_ids, recipe.as_of_ns)
+        assert found is not None  # what was known at a moment that is sealed stays known
+        return found.content
+
+    def _universe_id(self, names: tuple[str, ...], as_of_ns: int) -> str:
+        """By which events speak of these instruments; new ones are named by an event of their own."""
+        event = events_pb2.UniverseNamed(instrument_ids=names)
+        event.universe_id = content_id(event.SerializeToString(deterministic=True))
+        if event.universe_id not in self._named:
+            self._add(event, as_of_ns)
+            self._name(event)
+        return event.universe_id
+
+    def _name(self, event: events_pb2.UniverseNamed) -> None:
+        self._named[event.universe_id] = tuple(event.instrument_ids)
+
+    def _add(self, event: Message, ts_ns: int) -> None:
+        request = current_request.get()
+        cause = request.request_id if request else ""
+        self._journal.add([Event(payload=event, ts_event_ns=ts_ns, ts_init_ns=ts_ns, causation_id=cause)])
 
     def _remember(self, event: events_pb2.SnapshotCut) -> None:
-        names = tuple(event.instrument_ids)
-        names = self._asked.setdefault(names, names)
+        names = self._named[event.universe_id]
         self._recipes[event.snapshot_id] = _Recipe(event.as_of_ns, names, event.lookback_bars, event.dataset_sha256)
         self._expired.pop(bytes.fromhex(event.snapshot_id), None)
         self._watermarks.seal(event.as_of_ns)
@@ -206,7 +219,7 @@ class SnapshotStore:
             as_of_ns=str(as_of_ns),
         )
 
-    def _again(self, snapshot_id: str, recipe: _Recipe) -> _Snapshot:
+    def _again(self, snapshot_id: str, recipe: _Recipe) -> tuple[marketdata_pb2.SnapshotHeader, pa.RecordBatch]:
         try:
             made = self._make(recipe.as_of_ns, recipe.instrument_ids, recipe.lookback_bars)
         except ServiceError:
@@ -221,16 +234,19 @@ class SnapshotStore:
             )
         return made
 
-    def _make(self, as_of_ns: int, instrument_ids: Sequence[str], lookback_bars: int) -> _Snapshot:
-        for instrument_id in instrument_ids:
-            if self._history.row(instrument_id) < 0:
-                raise not_found("instrument", instrument_id, "ListInstruments names the known ones")
-        universe = self._universes.get(tuple(instrument_ids), as_of_ns)
+    def _make(
+        self, as_of_ns: int, instrument_ids: tuple[str, ...], lookback_bars: int
+    ) -> tuple[marketdata_pb2.SnapshotHeader, pa.RecordBatch]:
+        rows = self._history.rows(instrument_ids)
+        if (rows < 0).any():
+            unknown = instrument_ids[int(np.argmin(rows))]
+            raise not_found("instrument", unknown, "ListInstruments names the known ones")
+        universe = self._universes.get(instrument_ids, as_of_ns)
         try:
             found = cut(universe, as_of_ns, lookback_bars)
         except NothingKnownError as error:
             problem = f"{error.instrument_id} has no bar at or before {describe(as_of_ns)}"
-            raise out_of_range(self._history, [self._history.row(error.instrument_id)], problem) from error
+            raise out_of_range(self._history, self._history.rows([error.instrument_id]), problem) from error
         header = marketdata_pb2.SnapshotHeader(
             as_of_ns=as_of_ns,
             instrument_ids=instrument_ids,
@@ -239,27 +255,28 @@ class SnapshotStore:
             mark_ts_ns=found.mark_ts_ns,
             watermark={"bars": found.bars_known, **universe.ingested},
             feature_set_version=FEATURE_SET_VERSION,
+            bar_ts_ns=found.ts_event_ns.tolist(),
         )
         if self._pairs:
             rates = cut_rates(self._universes.get(self._pairs, as_of_ns), as_of_ns)
             header.rate_instrument_ids.extend(rates.instrument_ids)
             header.rate_e9.extend(rates.rate_e9)
             header.rate_ts_ns.extend(rates.rate_ts_ns)
-        words = self.texts.content(as_of_ns, instrument_ids)
-        if words is not None:
-            header.texts_sha256 = content_id(words)
-        facts = self._facts_of(universe.instrument_ids, as_of_ns)
+        texts = self.texts.cut(instrument_ids, as_of_ns)
+        if texts is not None:
+            header.texts_sha256 = texts.sha256
+        facts = self._facts_of(instrument_ids, as_of_ns)
         if facts is not None:
             header.facts_sha256 = facts.sha256
-        content = snapshots.encode(found.columns, found.ts_event_ns)
-        header.snapshot_id = snapshots.identify(header, content)
-        return header, content
+        return header, snapshots.seal(header, found.columns)
 
-    def _keep(self, made: _Snapshot) -> None:
-        snapshot_id = made[0].snapshot_id
+    def _keep(self, header: marketdata_pb2.SnapshotHeader, batch: pa.RecordBatch) -> None:
+        snapshot_id = header.snapshot_id
         if snapshot_id not in self._kept:
-            self._kept_bytes += len(made[1])
-        self._kept[snapshot_id] = made
+            shared = None if self._files is None else self._files.write(snapshot_id, batch)
+            content = snapshots.in_memory(batch) if shared is None else shared
+            self._kept[snapshot_id] = header, content
+            self._kept_bytes += len(content)
         self._kept.move_to_end(snapshot_id)
         while len(self._kept) > KEPT or (self._kept_bytes > KEPT_BYTES and len(self._kept) > 1):
             self._forget(next(iter(self._kept)))
@@ -283,10 +300,10 @@ class SnapshotStore:
         self._journal.add([Event(payload=event, ts_event_ns=first, ts_init_ns=first)])
 
 
-def out_of_range(history: History, rows: Sequence[int], problem: str) -> ServiceError:
+def out_of_range(history: History, rows: Ints, problem: str) -> ServiceError:
     """OUT_OF_RANGE that names the range in which these instruments have bars."""
-    held = [row for row in rows if history.first_ns[row]]
-    if not held:
+    held = rows[history.first_ns[rows] != 0]
+    if not len(held):
         return ServiceError(
             grpc.StatusCode.OUT_OF_RANGE, "NO_DATA", f"{problem}; it has none at all: add bars to the data set"
         )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import grpc
 import numpy as np
@@ -19,6 +20,7 @@ from alphamesh.marketdata.v1 import events_pb2, marketdata_pb2
 from python_services.kit import texts as encoding
 from python_services.kit.config import ConfigError
 from python_services.kit.errors import ServiceError, invalid, not_found, precondition
+from python_services.kit.ids import content_id
 
 from .history import History
 from .sessions import describe
@@ -29,6 +31,14 @@ KEPT = 4  # answers
 
 _COLUMNS = pa.schema([("row", pa.int64()), *[field for field in encoding.SCHEMA if field.name != "instrument_index"]])
 _ORDER = [("known_at_ns", "ascending"), ("source", "ascending"), ("text_id", "ascending")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextsCut:
+    """An answer of GetTexts, and its hash."""
+
+    sha256: str
+    content: bytes
 
 
 class TextLog:
@@ -46,7 +56,7 @@ class TextLog:
         self._known = np.empty(0, dtype=np.int64)
         self._texts = np.empty(0, dtype=np.int64)  # number of the text of each row
         self._earliest_ns: int | None = None
-        self._answers: OrderedDict[tuple[int, tuple[str, ...]], bytes] = OrderedDict()
+        self._answers: OrderedDict[tuple[int, int, tuple[str, ...]], TextsCut] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._digests)
@@ -64,23 +74,26 @@ class TextLog:
                 self._earliest_ns = text.known_at_ns
         self._answers.clear()
 
-    def content(self, as_of_ns: int, instrument_ids: Sequence[str]) -> bytes | None:
+    def cut(self, instrument_ids: tuple[str, ...], as_of_ns: int) -> TextsCut | None:
         """What GetTexts answers; None when no text at all was known by then."""
         if self._earliest_ns is None or as_of_ns < self._earliest_ns:
             return None
-        key = (as_of_ns, tuple(instrument_ids))
-        if key not in self._answers:
-            self._answers[key] = self._shown(as_of_ns, instrument_ids)
-            while len(self._answers) > KEPT:
-                self._answers.popitem(last=False)
-        return self._answers[key]
-
-    def _shown(self, as_of_ns: int, instrument_ids: Sequence[str]) -> bytes:
         self._sort()
-        first = np.searchsorted(self._known, as_of_ns - WINDOW_NS, side="left")
-        end = np.searchsorted(self._known, as_of_ns, side="right")
+        first = int(np.searchsorted(self._known, as_of_ns - WINDOW_NS, side="left"))
+        end = int(np.searchsorted(self._known, as_of_ns, side="right"))
+        key = first, end, instrument_ids
+        found = self._answers.get(key)
+        if found is None:
+            content = self._content(first, end, instrument_ids)
+            found = self._answers[key] = TextsCut(sha256=content_id(content), content=content)
+        self._answers.move_to_end(key)
+        while len(self._answers) > KEPT:
+            self._answers.popitem(last=False)
+        return found
+
+    def _content(self, first: int, end: int, instrument_ids: tuple[str, ...]) -> bytes:
         place = np.full(len(self._history.dataset.instruments), -1, dtype=np.int64)
-        place[[self._history.row(name) for name in instrument_ids]] = np.arange(len(instrument_ids))
+        place[self._history.rows(instrument_ids)] = np.arange(len(instrument_ids))
         index = place[self._rows[first:end]]
         found = np.flatnonzero(index >= 0)
         found = found[np.lexsort((index[found], self._texts[first + found]))]

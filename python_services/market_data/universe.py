@@ -32,7 +32,10 @@ class Splits:
 
 @dataclass(frozen=True, kw_only=True)
 class Universe:
-    """Matrices are instruments x days. `ingested`: versions read from each stream but the data set."""
+    """Matrices are days x instruments, C-contiguous: a window of days lies in one piece.
+
+    `ingested`: versions read from each stream but the data set.
+    """
 
     instrument_ids: tuple[str, ...]
     close_ns: Ints
@@ -70,24 +73,24 @@ class Universes:
         return universe
 
     def _prepare(self, instrument_ids: tuple[str, ...], known_at_ns: int) -> Universe:
-        rows = [self._history.row(name) for name in instrument_ids]
+        rows = self._history.rows(instrument_ids)
         bars = self._history.bars(rows, known_at_ns)
-        present = bars.present
+        present = np.ascontiguousarray(bars.present.T)
 
         def floats(name: str) -> Floats:
-            return np.where(present, bars.exact[name] / 1e9, np.nan)
+            return np.where(present, bars.exact[name].T / 1e9, np.nan)
 
         days, row = np.nonzero(bars.split_step.T != 1.0)
-        last_bar = np.where(present, np.arange(present.shape[1]), -1)
+        last_bar = np.where(present, np.arange(len(present))[:, np.newaxis], -1)
         return Universe(
             instrument_ids=instrument_ids,
             close_ns=bars.close_ns,
             prices={name: floats(name) for name in ("open", "high", "low", "close")},
             volume=floats("volume"),
-            factor=np.asarray(np.cumprod(bars.step, axis=1)),
-            split=np.asarray(np.cumprod(bars.split_step, axis=1)),
-            close_e9=bars.exact["close"],
-            last_bar=np.maximum.accumulate(last_bar, axis=1),
+            factor=np.asarray(np.cumprod(bars.step.T.copy(), axis=0)),
+            split=np.asarray(np.cumprod(bars.split_step.T.copy(), axis=0)),
+            close_e9=np.ascontiguousarray(bars.exact["close"].T),
+            last_bar=np.maximum.accumulate(last_bar, axis=0),
             bars_so_far=np.cumsum(bars.loaded.sum(axis=0)),
             ingested=self._history.read_from(rows, known_at_ns),
             splits=Splits(close_ns=bars.close_ns[days], row=row, ratio=bars.split_step[row, days]),

@@ -164,7 +164,8 @@ def _forecast(message: portfolio_pb2.CombinedForecast, rows: int) -> logic.Forec
 async def build(context: Context[Config]) -> None:
     """Makes every kernel ready, follows the ledger and registers the service."""
     logic.warm()
-    snapshots = SnapshotClient(context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data"))
+    market_data = context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")
+    snapshots = SnapshotClient(market_data, context.snapshots)
     view, follower = await follow_ledger(context, snapshots)
     servicer = Portfolio(context.config, view, follower, snapshots, context.open_journal())
     context.add(

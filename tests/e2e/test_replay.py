@@ -255,7 +255,7 @@ def test_bars_that_came_in_before_and_during_a_session_come_in_again(recorded: R
     run.release()
     code, content = replay(run.path)
     assert (code, content["difference"]) == (0, None)
-    assert content["streams"]["market_data"]["equal"] == 1 + 3 + 32
+    assert content["streams"]["market_data"]["equal"] == 1 + 3 + 1 + 32  # loaded, ingested, named, cut
     untouched = alphamesh("decisions", "--data-dir", recorded.data_dir, "--json")
     restated = alphamesh("decisions", "--data-dir", run.path, "--json")
     assert untouched.stdout != restated.stdout  # the corrections were seen by the agents

@@ -135,7 +135,8 @@ def serve(
     look: Callable[[Snapshot, Window], Awaitable[V]],
 ) -> None:
     """Registers a cluster."""
-    snapshots = SnapshotClient(context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data"))
+    market_data = context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")
+    snapshots = SnapshotClient(market_data, context.snapshots)
     name = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
     context.add(agent_pb2_grpc.add_AgentServiceServicer_to_server, Cluster(kind, agents, snapshots, look), name)
 

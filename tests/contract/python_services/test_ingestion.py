@@ -112,7 +112,8 @@ async def test_a_snapshot_shows_what_was_known_at_its_moment(tmp_path: Path) -> 
     assert dict(after.watermark) == {"bars": 8270, "vendor": 1}
     async with system(tmp_path) as running:  # rebuilt from the journal
         request = marketdata_pb2.GetSnapshotRequest(snapshot_id=after.snapshot_id)
-        assert (await market_data(running).GetSnapshot(request)).header == after
+        again = decode(after.snapshot_id, (await market_data(running).GetSnapshot(request)).arrow_ipc)
+        assert again.marks_e9 == tuple(after.mark_e9)
 
 
 async def test_a_bar_of_a_new_day_and_its_split(tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ async def test_a_bar_of_a_new_day_and_its_split(tmp_path: Path) -> None:
         assert (await service.ListTradingDays(days)).close_ns[-1] == MOMENT
         header = (await service.CutSnapshot(cut_request(MOMENT, ["A"], 3))).header
         fetched = await service.GetSnapshot(marketdata_pb2.GetSnapshotRequest(snapshot_id=header.snapshot_id))
-    snapshot = decode(fetched.header, fetched.arrow_ipc)
+    snapshot = decode(header.snapshot_id, fetched.arrow_ipc)
     assert snapshot.close[:, 0].tolist() == [5.0, 5.0, 5.0]
     assert snapshot.volume[:, 0].tolist() == [200.0, 200.0, 1000.0]
     assert list(header.mark_e9) == [5 * E9]
@@ -282,4 +283,4 @@ async def test_an_expired_snapshot_says_so_and_cutting_it_again_gives_the_same_i
         assert (await refused(service.GetSnapshot(request))).reason == "SNAPSHOT_EXPIRED"
         again = (await service.CutSnapshot(cut_request(MOMENT, UNIVERSE, 2))).header
         assert again == first
-        assert (await service.GetSnapshot(request)).header == first
+        assert decode(first.snapshot_id, (await service.GetSnapshot(request)).arrow_ipc).as_of_ns == first.as_of_ns

@@ -33,7 +33,7 @@ def fanout(system: SocketSystem, hedge_ns: int | None) -> Fanout:
     if hedge_ns is not None:
         rules.hedge_after_ns = hedge_ns
     stub = system.stub(agent_pb2_grpc.AgentServiceStub, SERVICE)
-    unused = dict.fromkeys(("market_data", "market", "portfolio", "risk", "execution"))
+    unused = dict.fromkeys(("snapshots", "market_data", "market", "portfolio", "risk", "execution"))
     clients = Clients(agents={SERVICE: stub}, breakers={SERVICE: Breaker(SERVICE, failures=100, reset_s=1)}, **unused)  # type: ignore[arg-type]
 
     async def late(_: object) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import itertools
 import json
+import math
+import struct
 import subprocess
 import sys
 import time
@@ -23,7 +27,6 @@ from alphamesh.marketdata.v1 import marketdata_pb2
 from mesh.conformance import vectors
 from mesh.conformance.market import Market, serve
 from mesh.conformance.running import Outcome, conformance
-from python_services.kit import snapshots
 from python_services.kit.agents import cluster
 from python_services.kit.client import connect
 from python_services.kit.context import Context
@@ -167,7 +170,7 @@ async def test_an_agent_that_answers_about_anything_is_found(tmp_path: Path) -> 
 
     async with broken(tmp_path, ComputeForecasts=compute) as (target, market):
         said = problems(await conformance(target, market, 0.3))
-    for part in ("an unknown snapshot was answered", "altered content was answered", "no Arrow file was answered"):
+    for part in ("an unknown snapshot was answered", "another snapshot was answered", "no Arrow file was answered"):
         assert part in said, said
 
 
@@ -196,12 +199,20 @@ def test_golden_files_can_be_read_with_arrow_alone(path: Path) -> None:
     """As an agent in another language does: no code of ours but the messages."""
     body = json.loads(path.read_text())
     answer = ParseDict(body["get_snapshot_response"], marketdata_pb2.GetSnapshotResponse())
+    header = ParseDict(body["header"], marketdata_pb2.SnapshotHeader())
     (batch,) = [pa.ipc.open_file(pa.BufferReader(answer.arrow_ipc)).get_batch(0)]
-    closes = batch.column("close").to_pylist()
-    assert [row[-1] for row in closes] == body["decoded"]["last_close"]
-    assert [sum(value is None for value in row) for row in closes] == body["decoded"]["missing_bars"]
-    assert {len(row) for row in closes} == {body["decoded"]["bars"]}
-    assert snapshots.identify(answer.header, answer.arrow_ipc) == answer.header.snapshot_id
+    closes = batch.column("close").to_pylist()  # a row per bar
+    shown = [[None if math.isnan(value) else value for value in row] for row in closes]
+    assert shown[-1] == body["decoded"]["last_close"]
+    assert [sum(row[i] is None for row in shown) for i in range(len(shown[0]))] == body["decoded"]["missing_bars"]
+    assert len(shown) == body["decoded"]["bars"] == len(header.bar_ts_ns)
+    packed = struct.pack(f"<{len(closes) * len(closes[0])}d", *itertools.chain(*closes))
+    assert hashlib.sha256(packed).hexdigest() == header.column_sha256[3]
+    bare = base64.b64decode(batch.schema.metadata[b"alphamesh.snapshot_header"])
+    assert hashlib.sha256(bare).hexdigest() == header.snapshot_id
+    found = marketdata_pb2.SnapshotHeader.FromString(bare)
+    found.snapshot_id = header.snapshot_id
+    assert found == header
 
 
 def test_nobody_there_is_said_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

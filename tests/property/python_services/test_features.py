@@ -143,7 +143,7 @@ def market_data(seed: int) -> History:
 
 
 def bars_of(history: History, row: int) -> Bars:
-    found, _ = history.versions([row], 2**62, -(2**62), 2**62)
+    found, _ = history.versions(np.array([row]), 2**62, -(2**62), 2**62)
     columns = [getattr(found, name) / 1e9 for name in ("open", "high", "low", "close", "volume")]
     table = np.stack([*columns, found.step, found.split_step], axis=1).tolist()
     keys = zip(found.ts_event_ns.tolist(), found.known_at_ns.tolist(), strict=True)

@@ -93,8 +93,8 @@ def said(journal: Journal, lines: list[str], facts: list[Fact], as_of_ns: int) -
     )
     store = SnapshotStore(History(data), Watermarks(), journal, retained=10**6, facts=CompanyFacts(facts))
     snapshot_id = store.cut(as_of_ns, NAMES, 80).snapshot_id
-    held = store.get(snapshot_id, accept_file=False)
-    snapshot = snapshots.decode(held.header, held.arrow_ipc)
+    held = store.get(snapshot_id)
+    snapshot = snapshots.decode(snapshot_id, held.arrow_ipc)
     found = store.get_facts(snapshot_id)
     assert snapshot.facts_sha256 == found.sha256
     accounts = Accounts(tuple(company(facts_table.view(table)) if table else None for table in found.tables))

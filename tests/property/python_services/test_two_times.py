@@ -119,7 +119,7 @@ class Service:
 
     def as_known(self, name: str, known_ns: int) -> dict[int, tuple[int, int, float, float]]:
         """As the twin's."""
-        bars = self.history.bars([self.history.row(name)], known_ns, -FOREVER_NS, known_ns)
+        bars = self.history.bars(self.history.rows([name]), known_ns, -FOREVER_NS, known_ns)
         return {
             int(bars.close_ns[day]): (
                 int(bars.known_at_ns[0, day]),
@@ -183,8 +183,8 @@ def test_what_becomes_known_later_changes_no_byte_of_a_snapshot(
             again = SnapshotStore(running.history, running.watermarks, running.journal, retained=10**6)
             found = again.cut(as_of_ns, ("B", "A"), 4)
             assert found == header
-            response = again.get(header.snapshot_id, accept_file=False)
-            snapshot = snapshots.decode(response.header, response.arrow_ipc)
+            response = again.get(header.snapshot_id)
+            snapshot = snapshots.decode(header.snapshot_id, response.arrow_ipc)
             contents.append((header.snapshot_id, response.arrow_ipc))
     assert contents[0] == contents[1]
     twin = Twin(versions)

@@ -38,7 +38,7 @@ class ScriptedAgent(agent_pb2_grpc.AgentServiceServicer):
         self._snapshots = None
         if not context.config.instruments:
             market_data = context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")
-            self._snapshots = SnapshotClient(market_data)
+            self._snapshots = SnapshotClient(market_data, context.snapshots)
 
     async def ListAgents(self, request: agent_pb2.ListAgentsRequest, context: Any) -> agent_pb2.ListAgentsResponse:
         """One agent."""

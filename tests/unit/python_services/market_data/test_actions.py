@@ -27,7 +27,7 @@ def ns(day: str) -> int:
 
 def found(history: History, after: str = "1999-12-31", until: str = "2013-03-02") -> dict[str, Action]:
     names = [spec.instrument_id for spec in history.dataset.instruments]
-    rows = list(range(len(names)))
+    rows = np.arange(len(names))
     bars = history.bars(rows, ns(until), ns(after) - 30 * 86_400 * NANO, ns(until))
     return {action.action_id: action for action in actions(bars, names, [TICK] * len(rows), ns(after))}
 

@@ -7,27 +7,17 @@ import math
 import numpy as np
 import pytest
 
+from alphamesh.marketdata.v1 import marketdata_pb2
+from python_services.kit import snapshots
 from python_services.kit.snapshots import Snapshot
 from python_services.risk.analysis import Method, Tail
 from python_services.risk.backtest import Day, gain, results
 
 
 def snapshot(times: list[int], close: list[list[float]], names: tuple[str, ...] = ("A", "B")) -> Snapshot:
-    prices = np.array(close)
-    return Snapshot(
-        snapshot_id="0" * 64,
-        data_sha256="",
-        as_of_ns=times[-1],
-        instrument_ids=names,
-        open=prices,
-        high=prices,
-        low=prices,
-        close=prices,
-        volume=prices,
-        ts_event_ns=np.array(times),
-        marks_e9=(1,) * len(names),
-        mark_ts_ns=(times[-1],) * len(names),
-    )
+    header = marketdata_pb2.SnapshotHeader(as_of_ns=times[-1], instrument_ids=names, bar_ts_ns=times)
+    content = snapshots.in_memory(snapshots.seal(header, dict.fromkeys(snapshots.FLOAT_COLUMNS, np.array(close))))
+    return snapshots.decode(header.snapshot_id, content)
 
 
 def test_a_gain_is_of_the_weights_held_then() -> None:

@@ -391,7 +391,9 @@ class ComputeForecastsResponse(_message.Message):
     snapshot_id: _builtins.str
     """Output only. Snapshot that was read."""
     data_sha256: _builtins.str
-    """Output only. Hex sha256 of the bytes that were really read; must equal snapshot_id."""
+    """Output only. Hex sha256 of what was really read, as its reader computed it: of the header, every column that was
+    used being checked against it. Must equal snapshot_id.
+    """
     @_builtins.property
     def forecasts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AgentForecast]:
         """Output only. One per agent."""

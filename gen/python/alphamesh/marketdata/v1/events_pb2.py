@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from alphamesh.marketdata.v1 import marketdata_pb2 as alphamesh_dot_marketdata_dot_v1_dot_marketdata__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$alphamesh/marketdata/v1/events.proto\x12\x17\x61lphamesh.marketdata.v1\x1a(alphamesh/marketdata/v1/marketdata.proto\"\xd7\x01\n\rDatasetLoaded\x12\x16\n\x0e\x64\x61taset_sha256\x18\x01 \x01(\t\x12\x13\n\x0binstruments\x18\x02 \x01(\x05\x12\x0c\n\x04\x62\x61rs\x18\x03 \x01(\x03\x12T\n\x10\x66indings_by_kind\x18\x04 \x03(\x0b\x32:.alphamesh.marketdata.v1.DatasetLoaded.FindingsByKindEntry\x1a\x35\n\x13\x46indingsByKindEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"{\n\x0bSnapshotCut\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\x12\x10\n\x08\x61s_of_ns\x18\x02 \x01(\x03\x12\x16\n\x0einstrument_ids\x18\x03 \x03(\t\x12\x15\n\rlookback_bars\x18\x04 \x01(\x05\x12\x16\n\x0e\x64\x61taset_sha256\x18\x05 \x01(\t\"\xa9\x02\n\x0c\x42\x61rsIngested\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0einstrument_ids\x18\x02 \x03(\t\x12\x18\n\x10instrument_index\x18\x03 \x03(\r\x12\x13\n\x0bts_event_ns\x18\x04 \x03(\x03\x12\x13\n\x0bknown_at_ns\x18\x05 \x03(\x03\x12\x0f\n\x07open_e9\x18\x06 \x03(\x03\x12\x0f\n\x07high_e9\x18\x07 \x03(\x03\x12\x0e\n\x06low_e9\x18\x08 \x03(\x03\x12\x10\n\x08\x63lose_e9\x18\t \x03(\x03\x12\x11\n\tvolume_e9\x18\n \x03(\x03\x12\x17\n\x0f\x61\x64justment_step\x18\x0b \x03(\x01\x12\x13\n\x0bsplit_ratio\x18\x0c \x03(\x01\x12\x14\n\x0cwatermark_ns\x18\r \x01(\x03\x12\x12\n\nts_open_ns\x18\x0e \x03(\x03\"=\n\rTextsIngested\x12,\n\x05texts\x18\x01 \x03(\x0b\x32\x1d.alphamesh.marketdata.v1.Textb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$alphamesh/marketdata/v1/events.proto\x12\x17\x61lphamesh.marketdata.v1\x1a(alphamesh/marketdata/v1/marketdata.proto\"\xd7\x01\n\rDatasetLoaded\x12\x16\n\x0e\x64\x61taset_sha256\x18\x01 \x01(\t\x12\x13\n\x0binstruments\x18\x02 \x01(\x05\x12\x0c\n\x04\x62\x61rs\x18\x03 \x01(\x03\x12T\n\x10\x66indings_by_kind\x18\x04 \x03(\x0b\x32:.alphamesh.marketdata.v1.DatasetLoaded.FindingsByKindEntry\x1a\x35\n\x13\x46indingsByKindEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"<\n\rUniverseNamed\x12\x13\n\x0buniverse_id\x18\x01 \x01(\t\x12\x16\n\x0einstrument_ids\x18\x02 \x03(\t\"x\n\x0bSnapshotCut\x12\x13\n\x0bsnapshot_id\x18\x01 \x01(\t\x12\x10\n\x08\x61s_of_ns\x18\x02 \x01(\x03\x12\x13\n\x0buniverse_id\x18\x03 \x01(\t\x12\x15\n\rlookback_bars\x18\x04 \x01(\x05\x12\x16\n\x0e\x64\x61taset_sha256\x18\x05 \x01(\t\"\xa9\x02\n\x0c\x42\x61rsIngested\x12\x0e\n\x06stream\x18\x01 \x01(\t\x12\x16\n\x0einstrument_ids\x18\x02 \x03(\t\x12\x18\n\x10instrument_index\x18\x03 \x03(\r\x12\x13\n\x0bts_event_ns\x18\x04 \x03(\x03\x12\x13\n\x0bknown_at_ns\x18\x05 \x03(\x03\x12\x0f\n\x07open_e9\x18\x06 \x03(\x03\x12\x0f\n\x07high_e9\x18\x07 \x03(\x03\x12\x0e\n\x06low_e9\x18\x08 \x03(\x03\x12\x10\n\x08\x63lose_e9\x18\t \x03(\x03\x12\x11\n\tvolume_e9\x18\n \x03(\x03\x12\x17\n\x0f\x61\x64justment_step\x18\x0b \x03(\x01\x12\x13\n\x0bsplit_ratio\x18\x0c \x03(\x01\x12\x14\n\x0cwatermark_ns\x18\r \x01(\x03\x12\x12\n\nts_open_ns\x18\x0e \x03(\x03\"=\n\rTextsIngested\x12,\n\x05texts\x18\x01 \x03(\x0b\x32\x1d.alphamesh.marketdata.v1.Textb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,10 +38,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATASETLOADED']._serialized_end=323
   _globals['_DATASETLOADED_FINDINGSBYKINDENTRY']._serialized_start=270
   _globals['_DATASETLOADED_FINDINGSBYKINDENTRY']._serialized_end=323
-  _globals['_SNAPSHOTCUT']._serialized_start=325
-  _globals['_SNAPSHOTCUT']._serialized_end=448
-  _globals['_BARSINGESTED']._serialized_start=451
-  _globals['_BARSINGESTED']._serialized_end=748
-  _globals['_TEXTSINGESTED']._serialized_start=750
-  _globals['_TEXTSINGESTED']._serialized_end=811
+  _globals['_UNIVERSENAMED']._serialized_start=325
+  _globals['_UNIVERSENAMED']._serialized_end=385
+  _globals['_SNAPSHOTCUT']._serialized_start=387
+  _globals['_SNAPSHOTCUT']._serialized_end=507
+  _globals['_BARSINGESTED']._serialized_start=510
+  _globals['_BARSINGESTED']._serialized_end=807
+  _globals['_TEXTSINGESTED']._serialized_start=809
+  _globals['_TEXTSINGESTED']._serialized_end=870
 # @@protoc_insertion_point(module_scope)

@@ -76,6 +76,34 @@ class DatasetLoaded(_message.Message):
 Global___DatasetLoaded: _TypeAlias = DatasetLoaded  # noqa: Y015
 
 @_typing.final
+class UniverseNamed(_message.Message):
+    """Instruments were asked for that no snapshot was cut of before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNIVERSE_ID_FIELD_NUMBER: _builtins.int
+    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    universe_id: _builtins.str
+    """Output only. Name, by which SnapshotCut speaks of them: a hash of the instruments."""
+    @_builtins.property
+    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. Instruments, in the order of the snapshots' values."""
+
+    def __init__(
+        self,
+        *,
+        universe_id: _builtins.str = ...,
+        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instrument_ids", b"instrument_ids", "universe_id", b"universe_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UniverseNamed: _TypeAlias = UniverseNamed  # noqa: Y015
+
+@_typing.final
 class SnapshotCut(_message.Message):
     """A snapshot was cut. It can be cut again from the data set and this event."""
 
@@ -83,33 +111,31 @@ class SnapshotCut(_message.Message):
 
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
     AS_OF_NS_FIELD_NUMBER: _builtins.int
-    INSTRUMENT_IDS_FIELD_NUMBER: _builtins.int
+    UNIVERSE_ID_FIELD_NUMBER: _builtins.int
     LOOKBACK_BARS_FIELD_NUMBER: _builtins.int
     DATASET_SHA256_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
-    """Output only. Hex sha256 of the content."""
+    """Output only. Hex sha256, see SnapshotHeader."""
     as_of_ns: _builtins.int
     """Output only. The cut, Unix nanoseconds UTC."""
+    universe_id: _builtins.str
+    """Output only. Its instruments, named by UniverseNamed."""
     lookback_bars: _builtins.int
     """Output only. Bars per instrument."""
     dataset_sha256: _builtins.str
     """Output only. Data set it was cut from."""
-    @_builtins.property
-    def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Output only. Instruments, in the order of the rows."""
-
     def __init__(
         self,
         *,
         snapshot_id: _builtins.str = ...,
         as_of_ns: _builtins.int = ...,
-        instrument_ids: _abc.Iterable[_builtins.str] | None = ...,
+        universe_id: _builtins.str = ...,
         lookback_bars: _builtins.int = ...,
         dataset_sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_ns", b"as_of_ns", "dataset_sha256", b"dataset_sha256", "instrument_ids", b"instrument_ids", "lookback_bars", b"lookback_bars", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_ns", b"as_of_ns", "dataset_sha256", b"dataset_sha256", "lookback_bars", b"lookback_bars", "snapshot_id", b"snapshot_id", "universe_id", b"universe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

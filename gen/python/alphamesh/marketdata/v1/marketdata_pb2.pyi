@@ -385,7 +385,7 @@ Global___Finding: _TypeAlias = Finding  # noqa: Y015
 
 @_typing.final
 class SnapshotHeader(_message.Message):
-    """What identifies a snapshot, without its bulk."""
+    """What identifies a snapshot, without its bulk: the root of a hash tree whose leaves are the columns."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -422,8 +422,10 @@ class SnapshotHeader(_message.Message):
     RATE_TS_NS_FIELD_NUMBER: _builtins.int
     FACTS_SHA256_FIELD_NUMBER: _builtins.int
     TEXTS_SHA256_FIELD_NUMBER: _builtins.int
+    BAR_TS_NS_FIELD_NUMBER: _builtins.int
+    COLUMN_SHA256_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
-    """Output only. Hex sha256 of the content."""
+    """Output only. Hex sha256 of this header without its snapshot_id, serialised as GetSnapshot gives it."""
     as_of_ns: _builtins.int
     """Output only. Nothing known after this moment is inside. Unix nanoseconds UTC."""
     lookback_bars: _builtins.int
@@ -440,7 +442,7 @@ class SnapshotHeader(_message.Message):
     """
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Output only. Instruments, in the order of the rows."""
+        """Output only. Instruments, in the order of the values of each bar."""
 
     @_builtins.property
     def mark_e9(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
@@ -457,7 +459,7 @@ class SnapshotHeader(_message.Message):
     @_builtins.property
     def rate_instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Output only. Currency pairs of the data set that have a bar by as_of: what converts currencies as of this
-        moment. They are no rows of the content; empty where the data set has no pairs.
+        moment. They are not in the content; empty where the data set has no pairs.
         """
 
     @_builtins.property
@@ -467,6 +469,17 @@ class SnapshotHeader(_message.Message):
     @_builtins.property
     def rate_ts_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Output only. Close of the bar each rate comes from, same order, Unix nanoseconds UTC."""
+
+    @_builtins.property
+    def bar_ts_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Output only. Closes of the bars, oldest first, Unix nanoseconds UTC: lookback_bars of them."""
+
+    @_builtins.property
+    def column_sha256(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. Hex sha256 of each column of the content: open, high, low, close, volume, in this order. Hashed are
+        its values as little-endian doubles, bar by bar, in each the instruments; where there is no bar, the quiet NaN
+        with the bits 0x7ff8000000000000. Who reads a column checks it; the others need not be looked at.
+        """
 
     def __init__(
         self,
@@ -484,10 +497,12 @@ class SnapshotHeader(_message.Message):
         rate_ts_ns: _abc.Iterable[_builtins.int] | None = ...,
         facts_sha256: _builtins.str | None = ...,
         texts_sha256: _builtins.str | None = ...,
+        bar_ts_ns: _abc.Iterable[_builtins.int] | None = ...,
+        column_sha256: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_facts_sha256", b"_facts_sha256", "_texts_sha256", b"_texts_sha256", "facts_sha256", b"facts_sha256", "texts_sha256", b"texts_sha256"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_facts_sha256", b"_facts_sha256", "_texts_sha256", b"_texts_sha256", "as_of_ns", b"as_of_ns", "facts_sha256", b"facts_sha256", "feature_set_version", b"feature_set_version", "instrument_ids", b"instrument_ids", "lookback_bars", b"lookback_bars", "mark_e9", b"mark_e9", "mark_ts_ns", b"mark_ts_ns", "rate_e9", b"rate_e9", "rate_instrument_ids", b"rate_instrument_ids", "rate_ts_ns", b"rate_ts_ns", "snapshot_id", b"snapshot_id", "texts_sha256", b"texts_sha256", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_facts_sha256", b"_facts_sha256", "_texts_sha256", b"_texts_sha256", "as_of_ns", b"as_of_ns", "bar_ts_ns", b"bar_ts_ns", "column_sha256", b"column_sha256", "facts_sha256", b"facts_sha256", "feature_set_version", b"feature_set_version", "instrument_ids", b"instrument_ids", "lookback_bars", b"lookback_bars", "mark_e9", b"mark_e9", "mark_ts_ns", b"mark_ts_ns", "rate_e9", b"rate_e9", "rate_instrument_ids", b"rate_instrument_ids", "rate_ts_ns", b"rate_ts_ns", "snapshot_id", b"snapshot_id", "texts_sha256", b"texts_sha256", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__facts_sha256: _TypeAlias = _typing.Literal["facts_sha256"]  # noqa: Y015
     _WhichOneofArgType__facts_sha256: _TypeAlias = _typing.Literal["_facts_sha256", b"_facts_sha256"]  # noqa: Y015
@@ -970,20 +985,16 @@ class GetSnapshotRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SNAPSHOT_ID_FIELD_NUMBER: _builtins.int
-    ACCEPT_FILE_FIELD_NUMBER: _builtins.int
     snapshot_id: _builtins.str
     """Required. Hex sha256."""
-    accept_file: _builtins.bool
-    """Optional. The caller can read large content from a file on this host instead of the answer."""
     def __init__(
         self,
         *,
         snapshot_id: _builtins.str = ...,
-        accept_file: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_file", b"accept_file", "snapshot_id", b"snapshot_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["snapshot_id", b"snapshot_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -995,33 +1006,22 @@ class GetSnapshotResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    HEADER_FIELD_NUMBER: _builtins.int
     ARROW_IPC_FIELD_NUMBER: _builtins.int
-    CONTENT_FILE_FIELD_NUMBER: _builtins.int
     arrow_ipc: _builtins.bytes
-    """Output only. Arrow IPC file of one record batch, a row per instrument: columns open, high, low,
-    close, volume as FixedSizeList<double>[lookback_bars], oldest first, adjusted for splits and
-    dividends known at as_of, null where no bar exists; ts_event_ns as FixedSizeList<int64>.
+    """Output only. Arrow IPC file of one record batch, a row per bar, oldest first: columns open, high, low, close, volume
+    as FixedSizeList<double>, a value for each instrument, NaN where it has no bar, adjusted for splits and dividends
+    known at as_of. The schema's metadata has the SnapshotHeader: `alphamesh.snapshot_header` is it, serialised without
+    its snapshot_id, in base64. A reader compares the sha256 of these bytes with the id that it asked for, and that of
+    each column that it reads with the header's.
     """
-    content_file: _builtins.str
-    """Output only. File that holds the same content instead, in memory of this host; only when accept_file was set
-    and the content is large. It is removed when newer snapshots take its room: open it at once, and ask again
-    without accept_file when it is gone. The reader checks the hash either way.
-    """
-    @_builtins.property
-    def header(self) -> Global___SnapshotHeader:
-        """Output only. The header."""
-
     def __init__(
         self,
         *,
-        header: Global___SnapshotHeader | None = ...,
         arrow_ipc: _builtins.bytes = ...,
-        content_file: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrow_ipc", b"arrow_ipc", "content_file", b"content_file", "header", b"header"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrow_ipc", b"arrow_ipc"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

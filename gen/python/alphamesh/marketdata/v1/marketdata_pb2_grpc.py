@@ -133,7 +133,8 @@ class MarketDataServiceServicer:
     def ListCorporateActions(self, request, context):
         """Lists splits and cash dividends of the days with start < close <= end, ascending by time, then instrument, splits
         before dividends. They are those that the data's adjusted closes state; each is public before its ex-day opens.
-        Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range).
+        Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range, of those instruments
+        that have actions in it).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -148,8 +149,8 @@ class MarketDataServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CutSnapshot(self, request, context):
-        """Cuts an immutable snapshot of all that was known at as_of. The id is the hash of the content,
-        so the same cut always has the same id.
+        """Cuts an immutable snapshot of all that was known at as_of. The id is the hash of the header, which holds the hashes
+        of the columns, so the same cut always has the same id.
         Errors: NOT_FOUND (unknown instrument), OUT_OF_RANGE (NO_DATA_IN_RANGE: an instrument has no bar at or before
         as_of; metadata names the range that has data; AS_OF_TOO_LATE: more than a year after anything known).
         """

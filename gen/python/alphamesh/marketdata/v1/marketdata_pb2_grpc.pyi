@@ -55,15 +55,16 @@ class MarketDataServiceStub:
     ListCorporateActions: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.ListCorporateActionsRequest, _marketdata_pb2.ListCorporateActionsResponse]
     """Lists splits and cash dividends of the days with start < close <= end, ascending by time, then instrument, splits
     before dividends. They are those that the data's adjusted closes state; each is public before its ex-day opens.
-    Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range).
+    Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range, of those instruments
+    that have actions in it).
     """
     ListFindings: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.ListFindingsRequest, _marketdata_pb2.ListFindingsResponse]
     """Lists what the checks found in the loaded data: gaps, duplicates, splits, bad bars.
     Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (page_token not from this list).
     """
     CutSnapshot: _grpc.UnaryUnaryMultiCallable[_marketdata_pb2.CutSnapshotRequest, _marketdata_pb2.CutSnapshotResponse]
-    """Cuts an immutable snapshot of all that was known at as_of. The id is the hash of the content,
-    so the same cut always has the same id.
+    """Cuts an immutable snapshot of all that was known at as_of. The id is the hash of the header, which holds the hashes
+    of the columns, so the same cut always has the same id.
     Errors: NOT_FOUND (unknown instrument), OUT_OF_RANGE (NO_DATA_IN_RANGE: an instrument has no bar at or before
     as_of; metadata names the range that has data; AS_OF_TOO_LATE: more than a year after anything known).
     """
@@ -131,15 +132,16 @@ class MarketDataServiceAsyncStub(MarketDataServiceStub):
     ListCorporateActions: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.ListCorporateActionsRequest, _marketdata_pb2.ListCorporateActionsResponse]  # type: ignore[assignment]
     """Lists splits and cash dividends of the days with start < close <= end, ascending by time, then instrument, splits
     before dividends. They are those that the data's adjusted closes state; each is public before its ex-day opens.
-    Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range).
+    Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range, of those instruments
+    that have actions in it).
     """
     ListFindings: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.ListFindingsRequest, _marketdata_pb2.ListFindingsResponse]  # type: ignore[assignment]
     """Lists what the checks found in the loaded data: gaps, duplicates, splits, bad bars.
     Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (page_token not from this list).
     """
     CutSnapshot: _aio.UnaryUnaryMultiCallable[_marketdata_pb2.CutSnapshotRequest, _marketdata_pb2.CutSnapshotResponse]  # type: ignore[assignment]
-    """Cuts an immutable snapshot of all that was known at as_of. The id is the hash of the content,
-    so the same cut always has the same id.
+    """Cuts an immutable snapshot of all that was known at as_of. The id is the hash of the header, which holds the hashes
+    of the columns, so the same cut always has the same id.
     Errors: NOT_FOUND (unknown instrument), OUT_OF_RANGE (NO_DATA_IN_RANGE: an instrument has no bar at or before
     as_of; metadata names the range that has data; AS_OF_TOO_LATE: more than a year after anything known).
     """
@@ -228,7 +230,8 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_marketdata_pb2.ListCorporateActionsResponse, _abc.Awaitable[_marketdata_pb2.ListCorporateActionsResponse]]:
         """Lists splits and cash dividends of the days with start < close <= end, ascending by time, then instrument, splits
         before dividends. They are those that the data's adjusted closes state; each is public before its ex-day opens.
-        Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range).
+        Errors: NOT_FOUND (unknown instrument), INVALID_ARGUMENT (more than 200,000 bars in the range, of those instruments
+        that have actions in it).
         """
 
     @_abc_1.abstractmethod
@@ -247,8 +250,8 @@ class MarketDataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _marketdata_pb2.CutSnapshotRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_marketdata_pb2.CutSnapshotResponse, _abc.Awaitable[_marketdata_pb2.CutSnapshotResponse]]:
-        """Cuts an immutable snapshot of all that was known at as_of. The id is the hash of the content,
-        so the same cut always has the same id.
+        """Cuts an immutable snapshot of all that was known at as_of. The id is the hash of the header, which holds the hashes
+        of the columns, so the same cut always has the same id.
         Errors: NOT_FOUND (unknown instrument), OUT_OF_RANGE (NO_DATA_IN_RANGE: an instrument has no bar at or before
         as_of; metadata names the range that has data; AS_OF_TOO_LATE: more than a year after anything known).
         """
