@@ -206,7 +206,10 @@ class FactView:
 
     def _find(self, tag: str, months: int, end: int) -> int | None:
         """Where the number of the period is whose end is nearest, of two the earlier; None beyond TOLERANCE."""
-        first, last = self._series.get((tag, months), (0, 0))
+        span = self._series.get((tag, months))
+        if span is None:
+            return None
+        first, last = span
         after = bisect_left(self._ends, end, first, last)
         late = self._ends[after] - end if after < last else _FAR
         early = end - self._ends[after - 1] if after > first else _FAR

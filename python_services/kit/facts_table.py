@@ -95,10 +95,11 @@ class FactsClient(Generic[T]):
         while True:
             request = marketdata_pb2.GetFactsRequest(snapshot_id=snapshot.snapshot_id, held_sha256=b"".join(held))
             hashes, tables = check(await self._market_data.GetFacts(request), sha256, len(snapshot.instrument_ids))
-            held.update({hash_: self._read(view(table)) for hash_, table in tables.items()})
+            fresh = {hash_: self._read(view(table)) for hash_, table in tables.items() if hash_ not in held}
+            held.update(fresh)
             if all(hash_ in held for hash_ in hashes):
                 break
-            if not tables:
+            if not fresh:
                 raise _mismatch(sha256, "lack tables that their list names")
         found = self._kept[sha256] = Companies(sha256=sha256, hashes=hashes, read=tuple(map(held.__getitem__, hashes)))
         while len(self._kept) > KEPT:

@@ -6,16 +6,20 @@ import gzip
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphamesh.marketdata.v1 import marketdata_pb2
+from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
 from python_services.kit import facts, facts_table
 from python_services.kit.errors import ServiceError
 from python_services.kit.facts import COLUMNS, Fact, FactsError, parse, read, visible_from_ns
+from python_services.kit.facts_table import Companies, FactsClient
 from python_services.market_data.facts import CompanyFacts
 from python_services.market_data.universe import Splits
 from python_services.training.facts import BUNDLED
@@ -108,6 +112,41 @@ def test_altered_facts_are_refused(alter: Callable[[marketdata_pb2.GetFactsRespo
     with pytest.raises(ServiceError, match=problem) as refused:
         facts_table.check(found, sha256, len(NAMES))
     assert refused.value.reason == "FACTS_HASH_MISMATCH"
+
+
+class Repeating(marketdata_pb2_grpc.MarketDataServiceServicer):
+    """Answers the same whatever is held."""
+
+    def __init__(self, found: marketdata_pb2.GetFactsResponse) -> None:
+        self._found = found
+
+    async def GetFacts(self, request: marketdata_pb2.GetFactsRequest, context: Any) -> marketdata_pb2.GetFactsResponse:
+        return self._found
+
+
+async def fetched(found: marketdata_pb2.GetFactsResponse, sha256: str, folder: Path) -> Companies[int] | None:
+    """What a client makes of this answer, whenever it asks; of each company the number of balance sheets."""
+    server = grpc.aio.server()
+    marketdata_pb2_grpc.add_MarketDataServiceServicer_to_server(Repeating(found), server)
+    server.add_insecure_port(f"unix:{folder}/market")
+    await server.start()
+    cut: Any = SimpleNamespace(facts_sha256=sha256, snapshot_id="0" * 64, instrument_ids=NAMES)
+    try:
+        async with grpc.aio.insecure_channel(f"unix:{folder}/market") as channel:
+            stub: Any = marketdata_pb2_grpc.MarketDataServiceStub(channel)
+            return await FactsClient(stub, lambda view: len(view.period_ends())).get(cut)
+    finally:
+        await server.stop(None)
+
+
+async def test_who_never_sends_what_is_lacking_is_refused_and_not_asked_for_ever(tmp_path: Path) -> None:
+    found, sha256 = answer(NAMES, MOMENT_NS)
+    whole = await fetched(found, sha256, tmp_path)
+    assert whole is not None
+    assert whole.read == tuple(len(read(BUNDLED).as_of(name, MOMENT_NS).period_ends()) or None for name in NAMES)
+    del found.company_facts[1:]
+    with pytest.raises(ServiceError, match="lack tables that their list names"):
+        await fetched(found, sha256, tmp_path)
 
 
 def test_facts_of_other_companies_are_refused() -> None:
