@@ -45,13 +45,11 @@ def compute(features: Sequence[Computable], window: Window, held: NDArray[np.int
         window = Window(**{name: _widened(getattr(window, name)) for name in COLUMNS})
     done: dict[str, Floats] = {}
     tails: dict[int, Window] = {}
-    values = np.empty((rows, len(features)))
     with np.errstate(all="ignore"):
-        for column, feature in enumerate(features):
-            found = _one(feature, window, tails, done)[:rows]
-            known = np.isfinite(found) & (held >= feature.minimum_bars)
-            values[:, column] = np.where(known, found, np.nan)
-    return values
+        found = np.stack([_one(feature, window, tails, done)[:rows] for feature in features])
+    needed = np.array([feature.minimum_bars for feature in features])
+    found[~np.isfinite(found) | (held < needed[:, None])] = np.nan
+    return found.T
 
 
 def _one(feature: Computable, window: Window, tails: dict[int, Window], done: dict[str, Floats]) -> Floats:

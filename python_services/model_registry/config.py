@@ -58,7 +58,7 @@ class Config:
     serving_wait_s   pause between two looks at what is loaded
     publishers       hex Ed25519 public keys whose `model.sig` beside an artifact is accepted
     mlflow           whether MLflow mirrors the registry
-    mlflow_wait_s    pause after a change before the mirror is written: changes come in groups
+    mlflow_wait_s    quiet after a change before the mirror is written: changes come in groups, decisions go first
     """
 
     bundled: str = "bundled:triton_models"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import grpc
 
@@ -26,8 +26,16 @@ class Watching:
     def __init__(self, context: Context[Config], registry: Registry) -> None:
         self._context = context
         self._registry = registry
-        self._durable = context.signal()
-        registry.journal.listen(lambda _frame: self._durable.notify())
+        self._changed = context.signal()
+        self._known_from = registry.journal.durable_seq
+        self._frames: list[tuple[int, int]] = []  # first and last event of those with a rollout, after `_known_from`
+        registry.journal.listen(self._look)
+
+    def _look(self, frame: event_pb2.EventFrame) -> None:
+        """Most frames hold observations only, and wake nobody."""
+        if any(envelope.schema == _CHANGED for envelope in frame.events):
+            self._frames.append((frame.first_seq, frame.first_seq + frame.count - 1))
+            self._changed.notify()
 
     async def watch(self, request: model_pb2.WatchRolloutsRequest) -> AsyncIterator[model_pb2.WatchRolloutsResponse]:
         """Raises ServiceError (OUT_OF_RANGE)."""
@@ -47,16 +55,24 @@ class Watching:
             now = [models[name].rollout for name in sorted(models) if request.model_id in ("", name)]
             yield model_pb2.WatchRolloutsResponse(seq=sent, updates=[rollout for rollout in now if rollout is not None])
         while not self._context.draining:
-            changed = self._durable.next()
-            updates: list[model_pb2.Rollout] = []
-            for frame in journal.read(sent + 1):
-                updates += _rollouts(frame, sent, request.model_id)
-                sent = max(sent, frame.first_seq + frame.count - 1)
+            changed = self._changed.next()
+            updates = [found for frame in self._since(sent) for found in _rollouts(frame, sent, request.model_id)]
+            sent = max(sent, journal.durable_seq)
             if updates:
                 yield model_pb2.WatchRolloutsResponse(seq=sent, updates=updates)
             if not await within(changed, HEARTBEAT_S):
                 yield model_pb2.WatchRolloutsResponse(seq=sent)
         yield model_pb2.WatchRolloutsResponse(seq=sent, end_reason=EndReason.END_REASON_SHUTTING_DOWN)
+
+    def _since(self, sent: int) -> Iterator[event_pb2.EventFrame]:
+        """Durable frames that may hold a rollout after `sent`."""
+        journal = self._registry.journal
+        if sent < self._known_from:
+            yield from journal.read(sent + 1)
+        else:
+            for first, last in self._frames:
+                if last > sent:
+                    yield next(journal.read(first))
 
 
 def _rollouts(frame: event_pb2.EventFrame, sent: int, model_id: str) -> list[model_pb2.Rollout]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from python_services.kit.signal import Signal
 from python_services.model_registry import mirror, mirror_process
+from python_services.model_registry.artifacts import Store
+from python_services.model_registry.config import Rollouts
+from python_services.model_registry.state import RegistryState
 
 HASH = "ab" * 32
 
@@ -50,3 +56,35 @@ async def test_the_store_is_made_and_repaired(tmp_path: Path, monkeypatch: pytes
     assert mirror_process.repair(client, content()) == {"models": 0, "versions": 0, "tags": 0, "aliases": 0}
     assert mirror_process.repair(client, content(champion=1)) == {"models": 0, "versions": 0, "tags": 2, "aliases": 1}
     assert dict(client.get_registered_model("direction").aliases) == {"champion": 1}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.filterwarnings("ignore")  # MLflow's own
+async def test_mlflow_is_started_only_where_the_store_is_not_what_it_must_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, store, log = RegistryState(Rollouts()), Store(tmp_path / "blobs"), tmp_path / mirror.ERRORS
+
+    async def start(until: Callable[[], bool], seconds: float) -> None:
+        """A start of the registry: until something is true, or for some seconds."""
+        running = asyncio.create_task(mirror.run(state, store, Signal(), tmp_path, 0.01))
+        for _ in range(int(seconds / 0.02)):
+            if until():
+                break
+            await asyncio.sleep(0.02)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    await start((tmp_path / mirror.STAMP).exists, 60.0)
+    log.unlink()
+    await start(log.exists, 1.0)
+    assert not log.exists()  # no process: everything is as it was left
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.chdir(tmp_path)
+    from mlflow.tracking import MlflowClient
+
+    address = f"sqlite:///{tmp_path / mirror.STORE}"
+    client = MlflowClient(tracking_uri=address, registry_uri=address)
+    client.create_registered_model("stray")
+    await start(lambda: not client.search_registered_models(), 60.0)
+    assert client.search_registered_models() == []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from python_services.feature_store import historical, logic
 from python_services.feature_store.bars import Bars, of_snapshot
-from python_services.feature_store.definitions import DAILY_TECHNICAL, FEATURES, Definition, FeatureSet
+from python_services.feature_store.definitions import COLUMNS, DAILY_TECHNICAL, FEATURES, Definition, FeatureSet
 from python_services.feature_store.logic import Computable, of_code
 from python_services.feature_store.online import Online
 from python_services.market_data.cutting import NothingKnownError, cut
@@ -169,3 +169,36 @@ def test_a_snapshot_gives_the_bits_of_the_bars(seed: int, lookback: int, asked: 
             past = historical.at_moments(SET, bars_of(history, row), np.array([as_of_ns]))
             assert found[i].tobytes() == past.values[0].tobytes()
             assert at.event_ns[i] == past.event_ns[0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=SEEDS,
+    bars=st.integers(1, 12),
+    length=st.integers(1, 16),
+    gappy=st.lists(st.booleans(), min_size=1, max_size=9),
+)
+def test_a_window_of_a_snapshot_holds_each_instruments_own_newest_bars(
+    seed: int, bars: int, length: int, gappy: list[bool]
+) -> None:
+    """Whether all, some or none of the instruments traded on every day."""
+    random = np.random.default_rng(seed)
+    columns = {name: random.uniform(1.0, 2.0, (length, len(gappy))) for name in COLUMNS}
+    for column in np.flatnonzero(gappy):
+        absent = random.random(length) < random.choice([0.2, 1.0])
+        for values in columns.values():
+            values[absent, column] = np.nan
+    times = np.arange(1, length + 1) * DAY
+    at = of_snapshot(columns, times, bars)
+    for i in range(len(gappy)):
+        own = np.flatnonzero(~np.isnan(columns["close"][:, i]))
+        assert at.held[i] == len(own)
+        assert at.event_ns[i] == (times[own[-1]] if len(own) else 0)
+        for name in COLUMNS:
+            found = getattr(at.window, name)
+            assert found.shape == (bars, len(gappy))
+            assert found.flags.c_contiguous
+            wanted = np.full(bars, np.nan)
+            newest = columns[name][own[-bars:], i]
+            wanted[bars - len(newest) :] = newest
+            assert np.array_equal(found[:, i], wanted, equal_nan=True)
