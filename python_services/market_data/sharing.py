@@ -1,8 +1,8 @@
 """Snapshots, and their texts, as files in this host's memory: the other services of a run need not ask for them.
 
 Only a shortcut: who finds no file asks, and the hashes are checked either way. A file is complete when it gets its
-name, the snapshot's id or the texts' hash, and never changes. A run has a folder; a lock on it says that its market_data
-lives, and what killed ones left behind is removed when the next one starts.
+name, the snapshot's id or the texts' hash, and never changes. A run has a folder; a lock on it says that its
+market_data lives, and what killed ones left behind is removed when the next one starts.
 """
 
 from __future__ import annotations
