@@ -1,10 +1,10 @@
 """A snapshot of 500 instruments and 60 bars, from the cut to 20 agents that have checked its hash.
 
 market_data runs as a process, started by the command line. Agents run as in the mesh: related ones are components of
-one service, a process with a connection of its own (`python -m benchmarks.snapshots SOCKET FOLDER AGENTS`). Time counts until
-the last agent has the arrays and its process has verified the content. Every round is a new snapshot, which nobody can
-have kept. The same with a process for every agent, which is bound by 20 hashes on the cores there are; what a host
-without shared memory gets; the cut itself; bars that come in; and bars as they were known at a past moment.
+one service, a process with a connection of its own (`python -m benchmarks.snapshots SOCKET FOLDER AGENTS`). Time counts
+until the last agent has the arrays and its process has verified the content. Every round is a new snapshot, which
+nobody can have kept. The same with a process for every agent, which is bound by 20 hashes on the cores there are; what
+a host without shared memory gets; the cut itself; bars that come in; and bars as they were known at a past moment.
 """
 
 from __future__ import annotations

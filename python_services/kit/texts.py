@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -74,10 +75,14 @@ _decoded: OrderedDict[str, Texts] = OrderedDict()
 
 
 class TextClient:
-    """Fetches what was known in words when a snapshot was cut."""
+    """What was known in words when a snapshot was cut.
 
-    def __init__(self, market_data: marketdata_pb2_grpc.MarketDataServiceAsyncStub) -> None:
+    folder: where market_data leaves it on this host, as for `SnapshotClient`. What is not there is fetched.
+    """
+
+    def __init__(self, market_data: marketdata_pb2_grpc.MarketDataServiceAsyncStub, folder: Path | None = None) -> None:
         self._market_data = market_data
+        self._folder = folder
 
     async def get(self, snapshot: Snapshot) -> Texts:
         """The texts; none where the snapshot was cut without.
@@ -91,8 +96,10 @@ class TextClient:
         held = _decoded.get(wanted)
         if held is not None:
             return held
-        request = marketdata_pb2.GetTextsRequest(snapshot_id=snapshot.snapshot_id)
-        content = (await self._market_data.GetTexts(request)).arrow_ipc
+        content = None if self._folder is None else _read(self._folder / wanted)
+        if content is None:
+            request = marketdata_pb2.GetTextsRequest(snapshot_id=snapshot.snapshot_id)
+            content = (await self._market_data.GetTexts(request)).arrow_ipc
         found = content_id(content)
         if found != wanted:
             raise precondition(
@@ -107,3 +114,10 @@ class TextClient:
         while len(_decoded) > CACHE_SIZE:
             _decoded.popitem(last=False)
         return texts
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None

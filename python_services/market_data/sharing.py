@@ -1,8 +1,8 @@
-"""Snapshots as files in this host's memory, where the other services of a run map them instead of asking for them.
+"""Snapshots, and their texts, as files in this host's memory: the other services of a run need not ask for them.
 
 Only a shortcut: who finds no file asks, and the hashes are checked either way. A file is complete when it gets its
-name, the snapshot's id, and never changes. A run has a folder; a lock on it says that its market_data lives, and what
-killed ones left behind is removed when the next one starts.
+name, the snapshot's id or the texts' hash, and never changes. A run has a folder; a lock on it says that its
+market_data lives, and what killed ones left behind is removed when the next one starts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import fcntl
 import mmap
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -33,23 +35,33 @@ class SharedFiles:
 
     def write(self, snapshot_id: str, batch: pa.RecordBatch) -> mmap.mmap | None:
         """Writes what `snapshots.seal` made; its content, or None when there is no room for it."""
-        path = self._folder / snapshot_id
+        path = self._place(snapshot_id, lambda sink: snapshots.write(batch, sink))
+        if path is None:
+            return None
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+
+    def put(self, sha256: str, content: bytes) -> None:
+        """Writes what is named by its hash, where there is room for it and it is not there yet."""
+        if not (self._folder / sha256).exists():
+            self._place(sha256, lambda sink: sink.write(content))
+
+    def remove(self, name: str) -> None:
+        """Who has opened it keeps it."""
+        (self._folder / name).unlink(missing_ok=True)
+
+    def _place(self, name: str, fill: Callable[[Any], object]) -> Path | None:
+        path = self._folder / name
         new = path.with_suffix(".new")
         try:
             with pa.OSFile(str(new), "wb") as sink:
-                snapshots.write(batch, sink)
+                fill(sink)
             new.chmod(0o400)
-            new.replace(path)
-            with path.open("rb") as file:
-                return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+            return new.replace(path)
         except OSError as error:  # full: containers often have 64 MB
             new.unlink(missing_ok=True)
-            telemetry.logger().warning("snapshot is sent, not shared", snapshot_id=snapshot_id, error=str(error))
+            telemetry.logger().warning("what was cut is sent, not shared", name=name, error=str(error))
             return None
-
-    def remove(self, snapshot_id: str) -> None:
-        """Who has opened it keeps it."""
-        (self._folder / snapshot_id).unlink(missing_ok=True)
 
     async def close(self) -> None:
         """Removes everything."""

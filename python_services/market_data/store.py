@@ -29,7 +29,7 @@ from .history import History, Ints
 from .ingestion import apply
 from .sessions import describe
 from .sharing import SharedFiles
-from .texts import TextLog
+from .texts import TextLog, TextsCut
 from .texts import apply as apply_texts
 from .universe import Universes
 from .watermarks import Watermarks
@@ -43,6 +43,15 @@ FARTHEST_NS = 366 * DAY_NS
 
 # Header and content, mapped or in memory. A message is made on request: it copies the content, megabytes of it.
 _Snapshot = tuple[marketdata_pb2.SnapshotHeader, snapshots.Content]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """What was cut: `batch` is for `snapshots.write`."""
+
+    header: marketdata_pb2.SnapshotHeader
+    batch: pa.RecordBatch
+    texts: TextsCut | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +123,7 @@ class SnapshotStore:
                 metadata={"newest_ns": str(self._history.newest_ns)},
             )
         names = tuple(instrument_ids)
-        header, batch = self._make(as_of_ns, names, lookback_bars)
-        self._keep(header, batch)
+        header = self._keep(self._make(as_of_ns, names, lookback_bars))
         if header.snapshot_id not in self._recipes:
             event = events_pb2.SnapshotCut(
                 snapshot_id=header.snapshot_id,
@@ -161,7 +169,7 @@ class SnapshotStore:
 
     def _held(self, snapshot_id: str, recipe: _Recipe) -> _Snapshot:
         if snapshot_id not in self._kept:
-            self._keep(*self._again(snapshot_id, recipe))
+            self._keep(self._again(snapshot_id, recipe))
         self._kept.move_to_end(snapshot_id)
         return self._kept[snapshot_id]
 
@@ -219,12 +227,12 @@ class SnapshotStore:
             as_of_ns=str(as_of_ns),
         )
 
-    def _again(self, snapshot_id: str, recipe: _Recipe) -> tuple[marketdata_pb2.SnapshotHeader, pa.RecordBatch]:
+    def _again(self, snapshot_id: str, recipe: _Recipe) -> _Made:
         try:
             made = self._make(recipe.as_of_ns, recipe.instrument_ids, recipe.lookback_bars)
         except ServiceError:
             made = None
-        if made is None or made[0].snapshot_id != snapshot_id:
+        if made is None or made.header.snapshot_id != snapshot_id:
             raise precondition(
                 "DATASET_CHANGED",
                 f"snapshot {snapshot_id} was cut from data set {recipe.dataset_sha256}, and the one loaded now gives "
@@ -234,9 +242,7 @@ class SnapshotStore:
             )
         return made
 
-    def _make(
-        self, as_of_ns: int, instrument_ids: tuple[str, ...], lookback_bars: int
-    ) -> tuple[marketdata_pb2.SnapshotHeader, pa.RecordBatch]:
+    def _make(self, as_of_ns: int, instrument_ids: tuple[str, ...], lookback_bars: int) -> _Made:
         rows = self._history.rows(instrument_ids)
         if (rows < 0).any():
             unknown = instrument_ids[int(np.argmin(rows))]
@@ -268,25 +274,31 @@ class SnapshotStore:
         facts = self._facts_of(instrument_ids, as_of_ns)
         if facts is not None:
             header.facts_sha256 = facts.sha256
-        return header, snapshots.seal(header, found.columns)
+        return _Made(header=header, batch=snapshots.seal(header, found.columns), texts=texts)
 
-    def _keep(self, header: marketdata_pb2.SnapshotHeader, batch: pa.RecordBatch) -> None:
-        snapshot_id = header.snapshot_id
+    def _keep(self, made: _Made) -> marketdata_pb2.SnapshotHeader:
+        header, snapshot_id = made.header, made.header.snapshot_id
         if snapshot_id not in self._kept:
-            shared = None if self._files is None else self._files.write(snapshot_id, batch)
-            content = snapshots.in_memory(batch) if shared is None else shared
+            shared = None if self._files is None else self._files.write(snapshot_id, made.batch)
+            content = snapshots.in_memory(made.batch) if shared is None else shared
             self._kept[snapshot_id] = header, content
             self._kept_bytes += len(content)
+            if self._files is not None and made.texts is not None:
+                self._files.put(made.texts.sha256, made.texts.content)
         self._kept.move_to_end(snapshot_id)
         while len(self._kept) > KEPT or (self._kept_bytes > KEPT_BYTES and len(self._kept) > 1):
             self._forget(next(iter(self._kept)))
+        return header
 
     def _forget(self, snapshot_id: str) -> None:
-        made = self._kept.pop(snapshot_id, None)
-        if made is not None:
-            self._kept_bytes -= len(made[1])
-            if self._files is not None:
-                self._files.remove(snapshot_id)
+        header, content = self._kept.pop(snapshot_id, (None, b""))
+        self._kept_bytes -= len(content)
+        if header is None or self._files is None:
+            return
+        self._files.remove(snapshot_id)
+        named = header.texts_sha256
+        if named and all(kept.texts_sha256 != named for kept, _ in self._kept.values()):
+            self._files.remove(named)
 
     def _note_dataset(self) -> None:
         event = events_pb2.DatasetLoaded(

@@ -54,7 +54,7 @@ async def build(context: Context[Config]) -> None:
     """Loads what a text needs before the first one comes; whether the model answers is seen then."""
     config = context.config
     running = chosen(AGENTS, config.agents, NAME)
-    texts = TextClient(context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data"))
+    texts = TextClient(context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data"), context.snapshots)
     scorer = Scorer(
         InferenceClient.of(context, failures=config.breaker_failures, reset_s=config.breaker_reset_s),
         tokenizer(config),

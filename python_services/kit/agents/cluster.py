@@ -13,7 +13,7 @@ from python_services.kit.config import ConfigError
 from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.errors import not_found
 from python_services.kit.packed import doubles
-from python_services.kit.snapshots import Snapshot, SnapshotClient
+from python_services.kit.snapshots import FLOAT_COLUMNS, Snapshot, SnapshotClient
 
 from .agent import Agent, Forecast, Reason, forecast
 from .window import Window, made_up
@@ -34,17 +34,21 @@ class Config:
     agents: tuple[str, ...] = ()
 
 
+class _Opened(Window):
+    """The bars of a snapshot; a column is opened, and checked, when somebody looks at it."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.__dict__.update(as_of_ns=snapshot.as_of_ns, ts_event_ns=snapshot.ts_event_ns, _snapshot=snapshot)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in FLOAT_COLUMNS:
+            raise AttributeError(name)
+        return getattr(self._snapshot, name)
+
+
 def window_of(snapshot: Snapshot) -> Window:
-    """The bars of a snapshot."""
-    return Window(
-        snapshot.as_of_ns,
-        snapshot.ts_event_ns,
-        snapshot.open,
-        snapshot.high,
-        snapshot.low,
-        snapshot.close,
-        snapshot.volume,
-    )
+    """The bars of a snapshot. Reading a column raises what `Snapshot` raises."""
+    return _Opened(snapshot)
 
 
 class Cluster(agent_pb2_grpc.AgentServiceServicer, Generic[V]):

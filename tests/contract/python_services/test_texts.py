@@ -12,10 +12,12 @@ import grpc
 import pytest
 
 from alphamesh.marketdata.v1 import marketdata_pb2
+from python_services.kit import snapshots, texts
 from python_services.kit.config import ConfigError
 from python_services.kit.errors import ServiceError
 from python_services.kit.snapshots import SnapshotClient
 from python_services.kit.texts import TextClient, decode
+from python_services.market_data import store
 from tests.unit.python_services.market_data.files import INSTRUMENTS, row, write
 
 from .test_market_data import refused
@@ -188,6 +190,33 @@ async def test_texts_other_than_those_that_the_snapshot_names_are_refused(tmp_pa
         assert len(await TextClient(service).get(snapshot)) == 1
         header = (await service.CutSnapshot(cut_request(MOMENT - DAY_NS))).header
         assert len(await TextClient(service).get(await SnapshotClient(service).get(header.snapshot_id))) == 0
+
+
+async def test_on_one_host_nobody_asks_for_texts_and_files_go_with_the_last_snapshot_that_names_them(
+    tmp_path: Path,
+) -> None:
+    folder = snapshots.folder_of(tmp_path)
+    assert folder is not None
+    async with system(tmp_path) as running:
+        service = market_data(running)
+        await service.IngestTexts(ingest(text(uuid.uuid4().hex)))
+        header = (await service.CutSnapshot(cut_request())).header
+        snapshot = await SnapshotClient(service, folder).get(header.snapshot_id)
+        assert len(await TextClient(Altered(), folder).get(snapshot)) == 1  # type: ignore[arg-type]
+        path = folder / header.texts_sha256
+        for number in range(1, store.KEPT + 1):
+            assert path.exists()
+            later = (await service.CutSnapshot(cut_request(MOMENT + number, lookback_bars=2))).header
+            assert later.texts_sha256 == header.texts_sha256
+        last = MOMENT + 40 * DAY_NS
+        for number in range(store.KEPT):
+            assert path.exists()
+            assert (await service.CutSnapshot(cut_request(last + number))).header.texts_sha256 != header.texts_sha256
+        assert not path.exists()
+        path.write_bytes(b"something else")
+        texts._decoded.clear()
+        with pytest.raises(ServiceError, match="they are refused"):
+            await TextClient(service, folder).get(snapshot)
 
 
 async def test_texts_of_the_future_do_not_move_the_market_s_time(tmp_path: Path) -> None:
