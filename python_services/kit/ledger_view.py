@@ -25,7 +25,7 @@ from .state import FollowedView
 from .views import Follower, Saved
 
 STREAM = "execution"
-VIEW = "ledger.2"  # raise the number when the same events no longer give the same state
+VIEW = "ledger.3"  # raise the number when the same events no longer give the same state
 DAY_NS = 86_400_000_000_000
 _CLOSED = frozenset(
     {
@@ -104,7 +104,6 @@ class AccountView(Books):
     holdings: dict[str, Holding] = field(default_factory=dict)
     orders: dict[str, WorkingOrder] = field(default_factory=dict)
     marks_e9: dict[str, int] = field(default_factory=dict)
-    mark_ts_ns: dict[str, int] = field(default_factory=dict)
     valued_at_ns: list[int] = field(default_factory=list)
     equity_e9: list[int] = field(default_factory=list)
     operator_state: int = trading_pb2.TRADING_STATE_ACTIVE
@@ -285,7 +284,6 @@ class LedgerView:
                     f"{convert.decimal(theirs.get(currency, 0))} in the ledger at seq {envelope.seq} ({currency})"
                 )
         account.marks_e9.update(zip(event.instrument_ids, event.mark_e9, strict=True))
-        account.mark_ts_ns.update(zip(event.instrument_ids, event.mark_ts_ns, strict=True))
         account.value(convert.money_e9(event.equity), envelope.ts_event_ns)
         if self._told is not None:
             self._told(account, event.snapshot_id, envelope)

@@ -81,8 +81,11 @@ class Measures:
         self._limits = limits
         self._history = history
         self._value = book.lot_values / max(book.equity, 1)
-        self._sectors, self._sector = np.unique(np.array(book.sectors), return_inverse=True)
-        self._restricted = np.isin(np.array(book.names), limits.restricted_instrument_ids)
+        self._sectors = sorted(set(book.sectors))
+        places = {sector: place for place, sector in enumerate(self._sectors)}
+        self._sector = np.array([places[sector] for sector in book.sectors], dtype=np.intp)
+        restricted = frozenset(limits.restricted_instrument_ids)
+        self._restricted = np.array([name in restricted for name in book.names], dtype=bool)
         self.names, self.limits = self._columns()
 
     def _columns(self) -> tuple[list[str], Vector]:
@@ -110,7 +113,7 @@ class Measures:
         risk = tail_risk(lots * value, self._history)
         parts = [
             [exposure.sum(), max(abs(highest.sum()), abs(lowest.sum()))],
-            np.bincount(self._sector, weights=exposure, minlength=self._sectors.size),
+            np.bincount(self._sector, weights=exposure, minlength=len(self._sectors)),
             exposure,
             np.abs(lots - book.lots) * value,
             (np.maximum(np.abs(lots) - np.abs(book.lots), 0) * value)[self._restricted],

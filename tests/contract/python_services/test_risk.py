@@ -72,6 +72,31 @@ async def assess(floor: Floor, shares: dict[str, int]) -> risk_pb2.Assessment:
     return found
 
 
+async def test_a_proposal_of_nothing_is_approved_and_opens_the_gate(floor: Floor) -> None:
+    """What is neither held nor wanted is not named: of a cycle that holds cash, that is every instrument."""
+    found = await assess(floor, {})
+    assert (found.verdict, found.scale, list(found.approved_quantity_e9)) == (A.VERDICT_APPROVED, 1.0, [])
+    assert (found.value_at_risk, found.expected_shortfall, found.policy_version) == (0.0, 0.0, 1)
+    used = {use.limit: use.used_bps for use in found.limit_uses}
+    assert (used["gross_exposure_bps"], used["net_exposure_bps"], used["var_bps"]) == (0.0, 0.0, 0.0)
+    assert not any(use.violated for use in found.limit_uses)
+    bought = await floor.buy({"IBM": 100})
+    assert bought[0].state == order_pb2.ORDER_STATE_ACCEPTED
+
+
+async def test_what_a_proposal_leaves_out_is_held_as_it_is(floor: Floor) -> None:
+    await assess(floor, {})
+    await floor.buy({"IBM": 2000})
+    await floor.next_day()
+    found = await assess(floor, {"MSFT": 1000})
+    assert list(found.approved_quantity_e9) == [1000 * NANO]
+    used = {use.limit: use.used_bps for use in found.limit_uses}
+    marks = dict(zip(floor.snapshot.instrument_ids, floor.snapshot.mark_e9, strict=True))
+    assert used["gross_exposure_bps"] * CASH / 10_000 == pytest.approx(
+        (2000 * marks["IBM"] + 1000 * marks["MSFT"]) / NANO, rel=0.01
+    ), "IBM counts, too"
+
+
 async def test_an_approved_portfolio_opens_the_gate(floor: Floor) -> None:
     before = await floor.buy({"IBM": 100})
     assert before[0].denial_reasons[0] == order_pb2.DENIAL_REASON_RISK_POLICY_STALE
