@@ -222,4 +222,4 @@ def _closer(index: Index, traces: Traces, streams: Streams) -> Callable[[], Awai
     return close
 
 
-DEFINITION = ServiceDefinition(name="audit", version="0.1.0", config=Config, build=build)
+DEFINITION = ServiceDefinition(name="audit", version="0.1.0", config=Config, build=build, niceness=10)

@@ -18,8 +18,8 @@ from .roster import HEARD, PROBATION
 from .translate import fill_aggregate, fill_evidence, fill_realised, fill_rule, fill_score, fill_signal, fill_voice
 
 ANY = "ANY"
-# Values of evidence in one decision that are recorded as they are, some 0.5 MB; beyond that as a hash.
-MOST_EVIDENCE = 60_000
+# Values of evidence in one decision that are recorded as they are, some 80 KB; beyond that as a hash.
+MOST_EVIDENCE = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -172,9 +172,13 @@ class Context(Generic[C]):
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceDefinition(Generic[C]):
-    """One service: its name in the topology, its version, its configuration and how to build it."""
+    """One service: its name in the topology, its version, its configuration and how to build it.
+
+    niceness: how much lower its process's priority is; above 0 for what no decision waits for.
+    """
 
     name: str
     version: str
     config: type[C]
     build: Callable[[Context[C]], Awaitable[None]]
+    niceness: int = 0

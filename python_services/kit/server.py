@@ -50,6 +50,7 @@ def serve(definition: ServiceDefinition[C]) -> None:
     if api_implementation.Type() != "upb":
         sys.exit(f"protobuf runs on {api_implementation.Type()!r}, not on upb; reinstall protobuf from a wheel")
     telemetry.calm_collector()
+    os.nice(definition.niceness)
     try:
         uvloop.run(_run(definition, arguments.run_dir, arguments.replica))
     except (configuration.ConfigError, JournalError, ServiceError) as error:

@@ -184,4 +184,4 @@ async def build(context: Context[Config]) -> None:
     context.add(register, servicer, "alphamesh.training.v1.TrainingService")
 
 
-DEFINITION = ServiceDefinition(name="training", version="0.1.0", config=Config, build=build)
+DEFINITION = ServiceDefinition(name="training", version="0.1.0", config=Config, build=build, niceness=10)
