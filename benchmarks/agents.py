@@ -2,13 +2,16 @@
 
 The universe is synthetic: bars (benchmarks/synthetic_universe.py), company facts of every instrument, and a few texts a
 day, so that technical, fundamental, sentiment and learned agents all have something to say. A turn is a whole session
-through the command line; the figures are those of its report.
+through the command line, decision after decision without a pause; the figures are those of its report. It begins when
+the sentiment agents have scored the texts, which they do as texts come in: a system that trades has long done so when
+it decides.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +20,13 @@ import yaml
 
 from benchmarks import synthetic_facts, synthetic_universe
 from benchmarks.runner import Case
-from benchmarks.sessions import STEPS, Sessions, rate, step
+from benchmarks.sessions import STEPS, Sessions, alphamesh, rate, step
 
 INSTRUMENTS, DAYS = 500, 400
 SESSION = ("--start", "2009-03-02", "--end", "2009-05-29")
 ADDED = ("opening_gap", "turn_of_month")
 TEXTS_A_DAY = 20
+PATIENCE_S = 300.0
 _SENTENCES = (
     "{name} raises its forecast after orders grew by {number} percent",
     "{name} loses a large customer and closes {number} stores",
@@ -42,12 +46,9 @@ def cases() -> list[Case]:
     universe = synthetic_universe.names(INSTRUMENTS)
     filed = synthetic_facts.write(folder, instruments=INSTRUMENTS, seed=7)
     write_texts(folder / "texts.jsonl", universe)
-    arguments = (
-        "--up", "--data", str(bars), "--instruments-file", str(facts), "--instruments", ",".join(universe), *SESSION,
-        "--texts", str(folder / "texts.jsonl"),
-    )  # fmt: skip
-    few = Sessions(folder, *arguments, "--topology", str(topology(folder, filed, ())))
-    more = Sessions(folder, *arguments, "--topology", str(topology(folder, filed, ADDED)))
+    data = {"datasets": [str(bars)], "instruments": str(facts), "facts": str(filed)}
+    few = Ready(folder, topology(folder, data, ()), universe)
+    more = Ready(folder, topology(folder, data, ADDED), universe)
     label = f"{INSTRUMENTS} instruments, 4 clusters"
     return [
         Case(name=f"cycle p50, {label}", unit="ms", ours=few.figure("p50", step("cycle", "p50")), goal="ours <= 50"),
@@ -68,14 +69,40 @@ def cases() -> list[Case]:
     ]
 
 
-def topology(folder: Path, filed: Path, added: tuple[str, ...]) -> Path:
-    """What ships, with the synthetic facts, and examples of agents as further services."""
+class Ready(Sessions):
+    """Sessions in systems that are up, and that have read their texts."""
+
+    def __init__(self, folder: Path, topology: Path, universe: list[str]) -> None:
+        super().__init__(folder, "--instruments", ",".join(universe), *SESSION)
+        self._topology = topology
+        self._texts = folder / "texts.jsonl"
+
+    def trade(self, run: Path, report: Path) -> None:
+        """One session in a system of its own."""
+        where = ("--data-dir", str(run))
+        alphamesh("up", "--detach", "--topology", str(self._topology), *where)
+        try:
+            alphamesh("texts", "import", str(self._texts), *where)
+            self._wait(where, time.monotonic() + PATIENCE_S)
+            super().trade(run, report)
+        finally:
+            alphamesh("down", *where)
+
+    def _wait(self, where: tuple[str, str], give_up: float) -> None:
+        texts = len(self._texts.read_text().splitlines())
+        while f"alphamesh_texts_seen_total {texts}" not in alphamesh("metrics", "sentiment_agent", *where).splitlines():
+            if time.monotonic() > give_up:
+                raise RuntimeError(f"the texts are not scored after {PATIENCE_S:g} s")
+            time.sleep(1.0)
+
+
+def topology(folder: Path, data: dict[str, Any], added: tuple[str, ...]) -> Path:
+    """What ships, with the synthetic data, and examples of agents as further services."""
     path = folder / f"{len(added)}.yaml"
     services: dict[str, Any] = {
         name: {"module": f"examples.agents.{name}", "agent": True, "sensitivity": "public"} for name in added
     }
-    config = {"datasets": ["unused"], "instruments": "unused", "facts": str(filed)}
-    services["market_data"] = {"sensitivity": "public", "config": config}
+    services["market_data"] = {"sensitivity": "public", "config": data}
     path.write_text(yaml.safe_dump({"version": 1, "extends": "default", "services": services}))
     return path
 

@@ -52,12 +52,13 @@ class Sessions:
         alphamesh("session", *self._arguments, "--data-dir", str(run), "--report", str(report))
 
 
-def alphamesh(*arguments: str) -> None:
-    """Runs the command line. Raises RuntimeError."""
+def alphamesh(*arguments: str) -> str:
+    """Runs the command line; what it printed. Raises RuntimeError."""
     command = [str(ALPHAMESH), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
 
 
 def step(name: str, quantile: str) -> Callable[[Report], float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from alphamesh.marketdata.v1 import events_pb2
+from python_services.kit import metrics
 from python_services.kit.eventlog import EventLog
 
 from .scoring import Scorer
@@ -20,6 +21,8 @@ _PAUSE_S = 1.0  # after a failure: whoever needs a score asks again
 
 async def follow(events: EventLog, scorer: Scorer) -> None:
     """Never returns."""
+    seen = 0
+    metrics.figure("alphamesh_texts_seen_total", "Texts that came in and were scored ahead.", lambda: seen)
     async for frame in events.subscribe(STREAM, 1):
         for envelope in frame.events:
             if envelope.schema != _INGESTED:
@@ -27,3 +30,4 @@ async def follow(events: EventLog, scorer: Scorer) -> None:
             for text in events_pb2.TextsIngested.FromString(envelope.payload).texts:
                 if await scorer.ahead(text.text) is not None:
                     await asyncio.sleep(_PAUSE_S)
+                seen += 1
