@@ -90,7 +90,8 @@ class Ready(Sessions):
 
     def _wait(self, where: tuple[str, str], give_up: float) -> None:
         texts = len(self._texts.read_text().splitlines())
-        while f"alphamesh_texts_seen_total {texts}" not in alphamesh("metrics", "sentiment_agent", *where).splitlines():
+        seen = f'alphamesh_texts_seen_total{{service="sentiment_agent"}} {texts}'
+        while seen not in alphamesh("metrics", "sentiment_agent", *where).splitlines():
             if time.monotonic() > give_up:
                 raise RuntimeError(f"the texts are not scored after {PATIENCE_S:g} s")
             time.sleep(1.0)
