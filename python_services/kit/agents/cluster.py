@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from alphamesh.agent.v1 import agent_pb2, agent_pb2_grpc
@@ -34,17 +35,24 @@ class Config:
     agents: tuple[str, ...] = ()
 
 
+class _SnapshotWindow(Window):
+    """Looks into the snapshot, so that a column which no agent reads is never unpacked."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        object.__setattr__(self, "_snapshot", snapshot)
+
+    as_of_ns = property(attrgetter("_snapshot.as_of_ns"))
+    ts_event_ns = property(attrgetter("_snapshot.ts_event_ns"))
+    open = property(attrgetter("_snapshot.open"))
+    high = property(attrgetter("_snapshot.high"))
+    low = property(attrgetter("_snapshot.low"))
+    close = property(attrgetter("_snapshot.close"))
+    volume = property(attrgetter("_snapshot.volume"))
+
+
 def window_of(snapshot: Snapshot) -> Window:
     """The bars of a snapshot."""
-    return Window(
-        snapshot.as_of_ns,
-        snapshot.ts_event_ns,
-        snapshot.open,
-        snapshot.high,
-        snapshot.low,
-        snapshot.close,
-        snapshot.volume,
-    )
+    return _SnapshotWindow(snapshot)
 
 
 class Cluster(agent_pb2_grpc.AgentServiceServicer, Generic[V]):
