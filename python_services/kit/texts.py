@@ -34,15 +34,15 @@ class Texts:
     """Columns, a row per text and instrument, ascending by known_at_ns, source and text_id.
 
     `instrument_index` is the row in the snapshot's instruments; times are Unix nanoseconds UTC: when it was published,
-    and when it became known.
+    and when it became known. Words stay in Arrow: a snapshot has thirty days of them, most of which a reader knows.
     """
 
     instrument_index: NDArray[np.int64]
-    source: tuple[str, ...]
-    text_id: tuple[str, ...]
+    source: pa.StringArray
+    text_id: pa.StringArray
     ts_event_ns: NDArray[np.int64]
     known_at_ns: NDArray[np.int64]
-    text: tuple[str, ...]
+    text: pa.StringArray
 
     def __len__(self) -> int:
         return len(self.text)
@@ -61,11 +61,11 @@ def decode(content: bytes) -> Texts:
     batch = pa.ipc.open_file(pa.BufferReader(content)).get_batch(0)
     return Texts(
         instrument_index=batch.column("instrument_index").to_numpy().astype(np.int64),
-        source=tuple(batch.column("source").to_pylist()),
-        text_id=tuple(batch.column("text_id").to_pylist()),
+        source=batch.column("source"),
+        text_id=batch.column("text_id"),
         ts_event_ns=batch.column("ts_event_ns").to_numpy(),
         known_at_ns=batch.column("known_at_ns").to_numpy(),
-        text=tuple(batch.column("text").to_pylist()),
+        text=batch.column("text"),
     )
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -63,15 +64,33 @@ class Scorer:
         self._known: OrderedDict[bytes, float] = OrderedDict()
         self._asking: dict[bytes, asyncio.Task[InferenceError | None]] = {}
         self._free = asyncio.Semaphore(AT_ONCE)
-        self._asked = 0  # forecasts that wait for scores
+        self._forecasts = 0  # that are being made
         self._idle = asyncio.Event()
         self._idle.set()
 
-    async def score(self, texts: Sequence[str]) -> Scores:
-        """Never waits longer than the caller. What did not come in time goes on being asked, for the next forecast."""
+    @contextmanager
+    def attention(self) -> Iterator[None]:
+        """While a forecast is made nothing is begun to be scored ahead: both take time of the same processors."""
+        self._forecasts += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._forecasts -= 1
+            if not self._forecasts:
+                self._idle.set()
+
+    async def score(self, texts: Sequence[str], *, of: int | None = None) -> Scores:
+        """Never waits longer than the caller. What did not come in time goes on being asked, for the next forecast.
+
+        of: how many texts the forecast rests on, where others are known.
+        """
         keys = [hashlib.sha256(text.encode()).digest() for text in texts]
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._known}
-        problem = await self._wait_for(missing) if missing else None
+        problem = ""
+        if missing:
+            with self.attention():
+                problem = await self._ask_all(missing)
         value, lexical = np.empty(len(texts)), np.zeros(len(texts), dtype=np.bool_)
         for i, key in enumerate(keys):
             known = self._known.get(key)
@@ -83,7 +102,7 @@ class Scorer:
             self._known.popitem(last=False)
         if not lexical.any():
             return Scores(value=value, lexical=lexical, problem=None)
-        said = f"{lexical.sum()} of {len(texts)} texts are scored by the VADER lexicon: {self.model} {problem}"
+        said = f"{lexical.sum()} of {of or len(texts)} texts are scored by the VADER lexicon: {self.model} {problem}"
         telemetry.logger().warning("degraded", reason=said)
         return Scores(value=value, lexical=lexical, problem=said)
 
@@ -101,17 +120,6 @@ class Scorer:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _wait_for(self, missing: dict[bytes, str]) -> str:
-        """Asks; what is scored ahead waits meanwhile."""
-        self._asked += 1
-        self._idle.clear()
-        try:
-            return await self._ask_all(missing)
-        finally:
-            self._asked -= 1
-            if not self._asked:
-                self._idle.set()
 
     def _begin(self, key: bytes, text: str) -> asyncio.Task[InferenceError | None]:
         self._asking[key] = task = asyncio.create_task(self._ask(key, text))

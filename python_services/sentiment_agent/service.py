@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from alphamesh.agent.v1 import agent_pb2
 from alphamesh.marketdata.v1 import marketdata_pb2_grpc
-from python_services.kit.agents import Window
+from python_services.kit.agents import Floats, Mask, Window
 from python_services.kit.agents.cluster import chosen, serve
 from python_services.kit.config import ConfigError
 from python_services.kit.context import Context, ServiceDefinition
@@ -19,7 +22,8 @@ from python_services.kit.texts import TextClient
 from .agents import AGENTS
 from .ahead import follow
 from .config import Config
-from .logic import View, distinct
+from .logic import Stories, View
+from .reader import Reader
 from .scoring import Lexicon, Scorer
 
 NAME = "sentiment_agent"
@@ -50,6 +54,20 @@ def lexicon() -> Lexicon:
     return lambda text: float(analyzer.polarity_scores(text)["compound"])
 
 
+async def scores_of(stories: Stories, scorer: Scorer) -> tuple[Floats, Mask, str | None]:
+    """Of each text its score, and whether the lexicon gave it; and why that had to. What the model gives is kept."""
+    score = stories.scores[stories.number]
+    lexical = np.zeros(len(score), dtype=np.bool_)
+    new = np.flatnonzero(np.isnan(score))[::-1]  # the newest first
+    if not len(new):
+        return score, lexical, None
+    found = await scorer.score(stories.texts.take(pa.array(new)).to_pylist(), of=len(score))
+    score[new], lexical[new] = found.value, found.lexical
+    sure = ~found.lexical
+    stories.scores[stories.number[new[sure]]] = found.value[sure]
+    return score, lexical, found.problem
+
+
 async def build(context: Context[Config]) -> None:
     """Loads what a text needs before the first one comes; whether the model answers is seen then."""
     config = context.config
@@ -66,22 +84,23 @@ async def build(context: Context[Config]) -> None:
     )
     context.on_close(scorer.close)
     context.spawn(follow(context.events, scorer), "ahead")
-    credibility = config.credibility()
+    reader = Reader(config.credibility(), config.other_credibility)
 
     async def look(snapshot: Snapshot, window: Window) -> View:
-        found = await texts.get(snapshot)
-        stories = distinct(found, snapshot.as_of_ns, credibility, config.other_credibility)
-        scores = await scorer.score(stories.texts[::-1])  # the newest first
+        with scorer.attention():
+            found = await texts.get(snapshot)
+            stories = reader.read(found, snapshot.as_of_ns)
+            score, lexical, problem = await scores_of(stories, scorer)
         return View(
             window=window,
             instruments=len(snapshot.instrument_ids),
             instrument=stories.instrument,
             age_days=stories.age_days,
             credibility=stories.credibility,
-            score=scores.value[::-1][stories.words],
-            lexical=scores.lexical[::-1][stories.words],
+            score=score[stories.words],
+            lexical=lexical[stories.words],
             model=scorer.model,
-            degraded=scores.problem,
+            degraded=problem,
         )
 
     serve(context, agent_pb2.Agent.KIND_SENTIMENT, running, look)

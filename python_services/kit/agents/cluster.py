@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from alphamesh.agent.v1 import agent_pb2, agent_pb2_grpc
@@ -13,7 +14,7 @@ from python_services.kit.config import ConfigError
 from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.errors import not_found
 from python_services.kit.packed import doubles
-from python_services.kit.snapshots import FLOAT_COLUMNS, Snapshot, SnapshotClient
+from python_services.kit.snapshots import Snapshot, SnapshotClient
 
 from .agent import Agent, Forecast, Reason, forecast
 from .window import Window, made_up
@@ -34,21 +35,24 @@ class Config:
     agents: tuple[str, ...] = ()
 
 
-class _Opened(Window):
-    """The bars of a snapshot; a column is opened, and checked, when somebody looks at it."""
+class _SnapshotWindow(Window):
+    """Looks into the snapshot, so that a column which no agent reads is never unpacked."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self.__dict__.update(as_of_ns=snapshot.as_of_ns, ts_event_ns=snapshot.ts_event_ns, _snapshot=snapshot)
+        object.__setattr__(self, "_snapshot", snapshot)
 
-    def __getattr__(self, name: str) -> Any:
-        if name not in FLOAT_COLUMNS:
-            raise AttributeError(name)
-        return getattr(self._snapshot, name)
+    as_of_ns = property(attrgetter("_snapshot.as_of_ns"))
+    ts_event_ns = property(attrgetter("_snapshot.ts_event_ns"))
+    open = property(attrgetter("_snapshot.open"))
+    high = property(attrgetter("_snapshot.high"))
+    low = property(attrgetter("_snapshot.low"))
+    close = property(attrgetter("_snapshot.close"))
+    volume = property(attrgetter("_snapshot.volume"))
 
 
 def window_of(snapshot: Snapshot) -> Window:
-    """The bars of a snapshot. Reading a column raises what `Snapshot` raises."""
-    return _Opened(snapshot)
+    """The bars of a snapshot."""
+    return _SnapshotWindow(snapshot)
 
 
 class Cluster(agent_pb2_grpc.AgentServiceServicer, Generic[V]):

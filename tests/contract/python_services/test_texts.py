@@ -58,7 +58,7 @@ async def shown(service: Any, header: marketdata_pb2.SnapshotHeader) -> list[tup
     found = decode(answer.arrow_ipc)
     return [
         (header.instrument_ids[index], words)
-        for index, words in zip(found.instrument_index.tolist(), found.text, strict=True)
+        for index, words in zip(found.instrument_index.tolist(), found.text.to_pylist(), strict=True)
     ]
 
 

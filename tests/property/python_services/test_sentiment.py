@@ -14,7 +14,8 @@ from alphamesh.marketdata.v1 import marketdata_pb2
 from python_services.kit.agents import Window, forecast
 from python_services.kit.texts import decode
 from python_services.sentiment_agent.agents import AGENTS
-from python_services.sentiment_agent.logic import DAY_NS, View, distinct
+from python_services.sentiment_agent.logic import DAY_NS, View
+from python_services.sentiment_agent.reader import Reader
 from python_services.sentiment_agent.service import lexicon
 from tests.unit.python_services.market_data.files import NAMES
 
@@ -64,8 +65,8 @@ def said(running: Service, as_of_ns: int) -> list[tuple[object, ...]]:
     window = Window(as_of_ns, times, close, close, close, close, close)
     if content is None:
         return []
-    stories = distinct(decode(content), as_of_ns, SOURCES, 0.5)
-    value = np.array([score(text) for text in stories.texts])[stories.words] if stories.texts else np.empty(0)
+    stories = Reader(SOURCES, 0.5).read(decode(content), as_of_ns)
+    value = np.array([score(text) for text in stories.texts.to_pylist()], dtype=np.float64)[stories.words]
     view = View(
         window=window,
         instruments=len(ASKED),

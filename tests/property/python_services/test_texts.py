@@ -119,6 +119,6 @@ def test_what_becomes_known_later_changes_no_byte(texts: list[Text], order: obje
     assert found[0] == found[1]
     if content is not None:
         rows = decode(content)
-        columns = (rows.instrument_index.tolist(), rows.source, rows.text_id)
-        times = (rows.ts_event_ns.tolist(), rows.known_at_ns.tolist(), rows.text)
+        columns = (rows.instrument_index.tolist(), rows.source.to_pylist(), rows.text_id.to_pylist())
+        times = (rows.ts_event_ns.tolist(), rows.known_at_ns.tolist(), rows.text.to_pylist())
         assert list(zip(*columns, *times, strict=True)) == twin(before, as_of_ns)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pyarrow as pa
 
 from python_services.kit.agents import Agent, Forecast, Window, forecast
 from python_services.kit.texts import Texts
-from python_services.sentiment_agent.logic import DAY_NS, View, distinct
+from python_services.sentiment_agent.logic import DAY_NS, View
+from python_services.sentiment_agent.reader import Reader
 
 AS_OF_NS = 1_246_478_400 * 10**9
 BARS = 80
@@ -28,11 +30,11 @@ def texts(*rows: tuple[int, str, float, str]) -> Texts:
     known = np.array([AS_OF_NS - round(row[2] * DAY_NS) for _, row in ordered], dtype=np.int64)
     return Texts(
         instrument_index=np.array([row[0] for _, row in ordered], dtype=np.int64),
-        source=tuple(row[1] for _, row in ordered),
-        text_id=tuple(str(number) for number, _ in ordered),
+        source=pa.array([row[1] for _, row in ordered], pa.string()),
+        text_id=pa.array([str(number) for number, _ in ordered], pa.string()),
         ts_event_ns=known,
         known_at_ns=known,
-        text=tuple(row[3] for _, row in ordered),
+        text=pa.array([row[3] for _, row in ordered], pa.string()),
     )
 
 
@@ -45,9 +47,9 @@ def view(
 ) -> View:
     """With the score of each text given; `lexical` are those that the lexicon scored."""
     bars = window() if bars is None else bars
-    stories = distinct(said, AS_OF_NS, credibility or {}, 1.0)
-    value = np.array([scores[text] for text in stories.texts], dtype=np.float64)
-    by_lexicon = np.array([text in lexical for text in stories.texts], dtype=np.bool_)
+    stories = Reader(credibility or {}, 1.0).read(said, AS_OF_NS)
+    value = np.array([scores[text] for text in stories.texts.to_pylist()], dtype=np.float64)
+    by_lexicon = np.array([text in lexical for text in stories.texts.to_pylist()], dtype=np.bool_)
     return View(
         window=bars,
         instruments=bars.close.shape[1],
