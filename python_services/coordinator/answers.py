@@ -12,8 +12,8 @@ import numpy as np
 
 from alphamesh.agent.v1 import agent_pb2
 from alphamesh.decision.v1 import decision_pb2
+from python_services.kit import packed
 
-from . import wire
 from .estimates import Estimate
 
 _Estimates, _Evidence = agent_pb2.Estimates, agent_pb2.Evidence
@@ -90,19 +90,19 @@ def _forecast(forecast: agent_pb2.AgentForecast, instruments: int) -> Said | Mis
     name = forecast.agent_id
     columns: dict[int, bytes] = {}
     evidence: list[dict[int, bytes]] = []
-    for number, payload in wire.fields(forecast.estimates.SerializeToString()):
+    for number, payload in packed.fields(forecast.estimates.SerializeToString()):
         if number == _Estimates.EVIDENCE_FIELD_NUMBER:
-            evidence.append(dict(wire.fields(payload)))
+            evidence.append(dict(packed.fields(payload)))
         else:
             columns[number] = payload
     estimate = Estimate(
         agent_id=name,
         version=version_of(forecast),
         horizon_bars=forecast.horizon_bars,
-        instrument_index=wire.integers(columns.get(_Estimates.INSTRUMENT_INDEX_FIELD_NUMBER, b"")),
-        expected_return=wire.doubles(columns.get(_Estimates.EXPECTED_RETURN_FIELD_NUMBER, b"")),
-        volatility=wire.doubles(columns.get(_Estimates.VOLATILITY_FIELD_NUMBER, b"")),
-        confidence=wire.doubles(columns.get(_Estimates.CONFIDENCE_FIELD_NUMBER, b"")),
+        instrument_index=packed.integers(columns.get(_Estimates.INSTRUMENT_INDEX_FIELD_NUMBER, b"")),
+        expected_return=packed.doubles(columns.get(_Estimates.EXPECTED_RETURN_FIELD_NUMBER, b"")),
+        volatility=packed.doubles(columns.get(_Estimates.VOLATILITY_FIELD_NUMBER, b"")),
+        confidence=packed.doubles(columns.get(_Estimates.CONFIDENCE_FIELD_NUMBER, b"")),
     )
     names = [found.get(_Evidence.NAME_FIELD_NUMBER, b"").decode() for found in evidence]
     values = [found.get(_Evidence.VALUE_FIELD_NUMBER, b"") for found in evidence]
@@ -148,9 +148,9 @@ def _forbidden(estimate: Estimate) -> str:
 
 def _forbidden_evidence(names: Sequence[str], values: Sequence[bytes], whole: bytes, count: int) -> str:
     for name, payload in zip(names, values, strict=True):
-        if len(payload) != count * wire.DOUBLE_BYTES:
-            return f"evidence {name[:40]!r} has {len(payload) / wire.DOUBLE_BYTES:g} values for {count} estimates"
-    finite = np.isfinite(wire.doubles(whole))
+        if len(payload) != count * packed.DOUBLE_BYTES:
+            return f"evidence {name[:40]!r} has {len(payload) / packed.DOUBLE_BYTES:g} values for {count} estimates"
+    finite = np.isfinite(packed.doubles(whole))
     if not finite.all():
         return f"evidence {names[int(np.argmin(finite)) // count][:40]!r} is not finite"
     return ""

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from alphamesh.decision.v1 import decision_pb2, policy_pb2
+from python_services.kit import packed
 
-from . import aggregate, regime, rules, scoring, wire
+from . import aggregate, regime, rules, scoring
 from .answers import Missing, Said
 from .estimates import Estimate, Floats
 from .memory import Draft, Memory
@@ -153,7 +154,7 @@ def _evidence(
 ) -> None:
     """Evidence as it is while it is small; of those that are not heard, and of a large decision, by its hash."""
     said = [one for answer in answers.values() if not isinstance(answer, Missing) for one in answer]
-    values = sum(len(one.evidence) for one in said) // wire.DOUBLE_BYTES
+    values = sum(len(one.evidence) for one in said) // packed.DOUBLE_BYTES
     for signal, one in zip(decision.signals, said, strict=True):
         fill_evidence(signal, one, whole=values <= MOST_EVIDENCE and weights[signal.agent_id] > 0)
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from alphamesh.decision.v1 import decision_pb2, events_pb2, policy_pb2
+from python_services.kit import packed
 
-from . import wire
 from .estimates import Estimate
 from .record import Record
 from .roster import Roster
@@ -97,15 +97,15 @@ class Memory:
 
 def estimate_of(signal: decision_pb2.Signal) -> Estimate:
     """A recorded signal as arrays."""
-    version, columns = signal.agent_version, wire.columns(signal)
+    version, columns = signal.agent_version, packed.columns(signal)
     return Estimate(
         agent_id=signal.agent_id,
         version=f"{version}+{signal.model_version}" if signal.HasField("model_version") else version,
         horizon_bars=signal.horizon_bars,
-        instrument_index=wire.integers(columns.get(signal.INSTRUMENT_INDEX_FIELD_NUMBER, b"")),
-        expected_return=wire.doubles(columns.get(signal.EXPECTED_RETURN_FIELD_NUMBER, b"")),
-        volatility=wire.doubles(columns.get(signal.VOLATILITY_FIELD_NUMBER, b"")),
-        confidence=wire.doubles(columns.get(signal.CONFIDENCE_FIELD_NUMBER, b"")),
+        instrument_index=packed.integers(columns.get(signal.INSTRUMENT_INDEX_FIELD_NUMBER, b"")),
+        expected_return=packed.doubles(columns.get(signal.EXPECTED_RETURN_FIELD_NUMBER, b"")),
+        volatility=packed.doubles(columns.get(signal.VOLATILITY_FIELD_NUMBER, b"")),
+        confidence=packed.doubles(columns.get(signal.CONFIDENCE_FIELD_NUMBER, b"")),
     )
 
 

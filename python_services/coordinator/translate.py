@@ -9,8 +9,8 @@ import numpy as np
 from alphamesh.agent.v1 import agent_pb2
 from alphamesh.decision.v1 import decision_pb2, roster_pb2
 from alphamesh.portfolio.v1 import portfolio_pb2
+from python_services.kit import packed
 
-from . import wire
 from .aggregate import METHOD, Combined
 from .answers import Said
 from .estimates import Estimate, Floats, Integers
@@ -38,7 +38,7 @@ def fill_signal(signal: decision_pb2.Signal, said: Said) -> None:
         signal.model_version = forecast.model_version
     if forecast.HasField("degraded"):
         signal.degraded = forecast.degraded
-    signal.MergeFromString(b"".join(wire.field(to, said.columns.get(number, b"")) for number, to in _COLUMNS.items()))
+    signal.MergeFromString(b"".join(packed.field(to, said.columns.get(number, b"")) for number, to in _COLUMNS.items()))
     for abstention in forecast.abstentions:
         signal.abstained.add(
             reason=_REASONS.get(abstention.reason, str(abstention.reason)),
@@ -51,7 +51,7 @@ def fill_evidence(signal: decision_pb2.Signal, said: Said, *, whole: bool) -> No
     """What the estimates were made from: the values, or their hash."""
     signal.evidence_name.extend(said.evidence_names)
     if whole:
-        signal.MergeFromString(wire.field(signal.EVIDENCE_VALUE_FIELD_NUMBER, said.evidence))
+        signal.MergeFromString(packed.field(signal.EVIDENCE_VALUE_FIELD_NUMBER, said.evidence))
     elif said.evidence_names:
         signal.evidence_sha256 = hashlib.sha256(said.evidence).hexdigest()
 
@@ -59,7 +59,7 @@ def fill_evidence(signal: decision_pb2.Signal, said: Said, *, whole: bool) -> No
 def fill_realised(message: decision_pb2.RealisedReturns, rows: Integers, returns: Floats) -> None:
     """Returns over a horizon that ended."""
     message.instrument_index.extend(rows.tolist())
-    message.MergeFromString(wire.field(message.VALUE_FIELD_NUMBER, wire.packed(returns)))
+    message.MergeFromString(packed.column(message.VALUE_FIELD_NUMBER, returns))
 
 
 def fill_voice(
@@ -105,10 +105,10 @@ def fill_aggregate(message: decision_pb2.Aggregate, combined: Combined, horizon_
     message.instrument_index.extend(combined.instrument_index.tolist())
     message.agent_id.extend(combined.agent_ids)
     message.MergeFromString(
-        wire.field(message.EXPECTED_RETURN_FIELD_NUMBER, wire.packed(combined.expected_return))
-        + wire.field(message.VOLATILITY_FIELD_NUMBER, wire.packed(combined.volatility))
-        + wire.field(message.CONFIDENCE_FIELD_NUMBER, wire.packed(combined.confidence))
-        + wire.field(message.CONTRIBUTION_FIELD_NUMBER, wire.packed(np.ravel(combined.contribution)))
+        packed.column(message.EXPECTED_RETURN_FIELD_NUMBER, combined.expected_return)
+        + packed.column(message.VOLATILITY_FIELD_NUMBER, combined.volatility)
+        + packed.column(message.CONFIDENCE_FIELD_NUMBER, combined.confidence)
+        + packed.column(message.CONTRIBUTION_FIELD_NUMBER, np.ravel(combined.contribution))
     )
     message.horizon_bars = horizon_bars
 

@@ -13,7 +13,7 @@ from python_services.kit import telemetry
 from python_services.kit.config import ConfigError
 from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.errors import not_found
-from python_services.kit.packed import doubles
+from python_services.kit.packed import column
 from python_services.kit.snapshots import Snapshot, SnapshotClient
 
 from .agent import Agent, Forecast, Reason, forecast
@@ -116,12 +116,12 @@ def fill(message: agent_pb2.AgentForecast, found: Forecast) -> None:
         message.degraded = found.degraded
     columns = message.estimates
     columns.instrument_index.extend(found.index.tolist())
-    content = doubles(_VOLATILITY, found.volatility) + doubles(_CONFIDENCE, found.confidence)
+    content = column(_VOLATILITY, found.volatility) + column(_CONFIDENCE, found.confidence)
     if found.expected_return is not None:
-        content += doubles(_EXPECTED_RETURN, found.expected_return)
+        content += column(_EXPECTED_RETURN, found.expected_return)
     columns.MergeFromString(content)
     for name, values in found.evidence.items():
-        columns.evidence.add(name=name).MergeFromString(doubles(_VALUE, values))
+        columns.evidence.add(name=name).MergeFromString(column(_VALUE, values))
     for group in found.withheld:
         message.abstentions.add(instrument_index=group.index, reason=_REASONS[group.reason], detail=group.detail)
 

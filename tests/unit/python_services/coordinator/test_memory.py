@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from alphamesh.agent.v1 import agent_pb2
 from alphamesh.decision.v1 import decision_pb2, events_pb2
 from mesh import policy
-from python_services.coordinator import wire
 from python_services.coordinator.answers import Missing, read
 from python_services.coordinator.deliberation import MOST_EVIDENCE, deliberate, learn
 from python_services.coordinator.memory import Memory
+from python_services.kit import packed
 
 POLICY = policy.load()
 AGENTS = {"t.fast": 1, "t.slow": 5, "t.copy": 5, "t.volatility": 5}
@@ -127,9 +127,9 @@ def test_columns_are_what_protobuf_says_they_are(rows: list[tuple[int, float, fl
     signal = decision_pb2.Signal(
         agent_id="a", horizon_bars=horizon, instrument_index=index, expected_return=returns, confidence=confidence
     )
-    columns = wire.columns(signal)
-    assert wire.integers(columns.get(signal.INSTRUMENT_INDEX_FIELD_NUMBER, b"")).tolist() == index
-    assert wire.doubles(columns.get(signal.EXPECTED_RETURN_FIELD_NUMBER, b"")).tolist() == returns
+    columns = packed.columns(signal)
+    assert packed.integers(columns.get(signal.INSTRUMENT_INDEX_FIELD_NUMBER, b"")).tolist() == index
+    assert packed.doubles(columns.get(signal.EXPECTED_RETURN_FIELD_NUMBER, b"")).tolist() == returns
     again = decision_pb2.Signal(agent_id="a", horizon_bars=horizon)
-    again.MergeFromString(b"".join(wire.field(number, payload) for number, payload in columns.items() if number > 4))
+    again.MergeFromString(b"".join(packed.field(number, payload) for number, payload in columns.items() if number > 4))
     assert again == signal
