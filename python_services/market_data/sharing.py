@@ -27,6 +27,7 @@ class SharedFiles:
         """Raises OSError when nothing can be shared there."""
         self._folder = folder
         self._lock = _hold(folder)
+        self.room = shutil.disk_usage(folder).free // 2  # bytes: others want some, too
         for left in folder.iterdir():
             left.unlink()
         for other in folder.parent.glob(f"{folder.name.rpartition('-')[0]}-*"):

@@ -93,6 +93,7 @@ class SnapshotStore:
         self._expired: dict[bytes, int] = {}
         self._kept: OrderedDict[str, _Snapshot] = OrderedDict()
         self._kept_bytes = 0
+        self._kept_limit = KEPT_BYTES if files is None else min(KEPT_BYTES, max(files.room, KEPT_BYTES // 16))
         loaded = ""
         for frame in journal.read(1):
             for envelope in frame.events:
@@ -286,7 +287,7 @@ class SnapshotStore:
             if self._files is not None and made.texts is not None:
                 self._files.put(made.texts.sha256, made.texts.content)
         self._kept.move_to_end(snapshot_id)
-        while len(self._kept) > KEPT or (self._kept_bytes > KEPT_BYTES and len(self._kept) > 1):
+        while len(self._kept) > KEPT or (self._kept_bytes > self._kept_limit and len(self._kept) > 1):
             self._forget(next(iter(self._kept)))
         return header
 

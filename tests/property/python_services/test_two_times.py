@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from alphamesh.marketdata.v1 import marketdata_pb2
 from python_services.kit import snapshots
 from python_services.kit.journal import Event, Journal
-from python_services.market_data import ingestion
+from python_services.market_data import actions, ingestion
 from python_services.market_data.history import FOREVER_NS, History
 from python_services.market_data.store import SnapshotStore
 from python_services.market_data.watermarks import Watermarks
@@ -89,9 +89,9 @@ def arrivals(draw: st.DrawFn) -> list[Version]:
 class Service:
     """What market_data keeps, without its messages' transport."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, loaded: Sequence[str] = tuple(row(n, d, 10) for n, d in LOADED)) -> None:
         self.journal = Journal(folder / "journal.db", "market_data", "0", lambda _error: None)
-        self.history, self.watermarks = History(load(row(n, d, 10) for n, d in LOADED)), Watermarks()
+        self.history, self.watermarks = History(load(loaded)), Watermarks()
         self.store = SnapshotStore(self.history, self.watermarks, self.journal, retained=10**6)
 
     def ingest(self, versions: Sequence[Version], stream: str = "vendor") -> tuple[int, int]:
@@ -197,3 +197,29 @@ def test_what_becomes_known_later_changes_no_byte_of_a_snapshot(
             later = [known[c][2] for c in known if c > close_ns]
             wanted = known[close_ns][1] / 100 / np.prod(later) if close_ns in known else np.nan
             np.testing.assert_allclose(snapshot.close[place, column], wanted, rtol=1e-12)
+
+
+def acted(history: History, rows: np.ndarray, after_ns: int, until_ns: int) -> list[tuple[object, ...]]:
+    """Corporate actions, from the bars of all of `rows`."""
+    names = [NAMES[row] for row in rows.tolist()]
+    bars = history.bars(rows, until_ns, after_ns - 30 * 24 * HOUR_NS, until_ns)
+    found = actions.actions(bars, names, [10_000_000] * len(names), after_ns)
+    return [(a.action_id, names[a.row], a.ts_event_ns, a.split, a.price_after_e9, a.dividend_e9) for a in found]
+
+
+@settings(max_examples=150, deadline=None)
+@given(versions=arrivals(), first=st.integers(-1, 3), days=st.integers(1, 4), hour=st.integers(0, 90))
+def test_who_cannot_have_acted_need_not_be_looked_at(versions: list[Version], first: int, days: int, hour: int) -> None:
+    after_ns = CLOSES[first] + hour * HOUR_NS if first >= 0 else CLOSES[0] - 1
+    until_ns = after_ns + days * 24 * HOUR_NS
+    loaded = [row("A", DAYS[0], 40, adj=20), row("A", DAYS[1], 20, adj=20), *(row("B", day, 10) for day in DAYS[:3])]
+    with tempfile.TemporaryDirectory() as folder:
+        running = Service(Path(folder), loaded)
+        running.ingest(versions)
+        history, rows = running.history, np.arange(len(NAMES))
+        looked_at = history.acting(rows, after_ns, until_ns)
+        assert acted(history, looked_at, after_ns, until_ns) == acted(history, rows, after_ns, until_ns)
+        stepped = {v.name for v in versions if v.step not in (None, 1.0)}
+        in_range = after_ns < CLOSES[1] <= until_ns
+        assert {NAMES[place] for place in looked_at.tolist()} == stepped | ({"A"} if in_range else set())
+        running.journal.close()
