@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mesh import topology
+from python_services.kit.snapshots import folder_of
 from python_services.kit.tracing import decision_ids
 
 from .conftest import Run, alphamesh
@@ -70,6 +72,8 @@ def test_one_connected_tree_leads_from_the_snapshot_to_the_fills(traded):
         ("execution", "SubmitOrders"),
         ("venue", "SubmitOrders"),
     }
+    asked = {("market_data", "GetSnapshot"), ("market_data", "GetTexts")} & served
+    assert not asked or folder_of(Path()) is None, "on one host snapshots lie in shared memory"
     assert {span["status"] for span in heard(spans) if span["kind"] in ("SERVER", "CLIENT")} == {"OK"}
     published = {
         name: (span["service"], span["span_id"])
