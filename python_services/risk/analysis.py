@@ -105,7 +105,8 @@ class Market:
 
 def market(names: Sequence[str], history: Panel, minimum: int) -> Market:
     """The history of what is held; `history` has the columns of `names`."""
-    missing = [name for i, name in enumerate(names) if i not in set(history.columns.tolist())]
+    there = set(history.columns.tolist())
+    missing = [name for i, name in enumerate(names) if i not in there]
     if missing:
         return _unknown(history, f"{missing[0]} has fewer than {minimum} returns, or none that moved")
     covariance = ewma(history.returns, decay=history.decay) if names else np.empty((0, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from .analysis import Market, StressRow, Tail, Vector
 from .config import Config, Limits
 from .holdings import Held, Rows, columns, rows
 from .logic import Measures
-from .measures import panel
+from .measures import Panel, panel
 from .policy import limit_uses
 from .stress import Stress
 
@@ -59,7 +60,7 @@ def make(
         gross_exposure=money(sum(abs(value) for value in values_e9), held.currency),
         net_exposure=money(sum(values_e9), held.currency),
         tail_risks=[_tail(tail) for tail in analysis.tails(weights, known, how)],
-        limit_uses=_uses(held, snapshot, every, limits, config, stress),
+        limit_uses=_uses(held, snapshot, every, limits, config, stress, history if names == book.names else None),
         model=risk_pb2.TailModel(
             observations=known.returns.shape[0],
             decay=known.decay,
@@ -108,16 +109,23 @@ def held_weights(
 
 
 def _uses(
-    held: Held, snapshot: Snapshot, every: Rows, limits: Limits, config: Config, stress: Stress
+    held: Held,
+    snapshot: Snapshot,
+    every: Rows,
+    limits: Limits,
+    config: Config,
+    stress: Stress,
+    history: Panel | None,
 ) -> list[risk_pb2.LimitUse]:
-    """Every limit that a holding can use; those of orders have nothing to say here."""
+    """Every limit that a holding can use; those of orders have nothing to say here.
+
+    history: of the book's rows, where it is known already: nearly always nothing is on order.
+    """
     book = every.book
-    history = panel(
-        columns(snapshot.close, snapshot, book.names),
-        config.minimum_history_bars,
-        config.var_decay,
-        whole=not every.foreign,
-    )
+    if history is None:
+        close = columns(snapshot.close, snapshot, book.names)
+        history = panel(close, config.minimum_history_bars, config.var_decay)
+    history = replace(history, whole=not every.foreign)
     moves = stress.moves(book.names, snapshot.as_of_ns)
     uses = Measures(book, limits, history, moves).report(book.lots)
     losses = ladder.losses(

@@ -970,7 +970,7 @@ class AssessPortfolioRequest(_message.Message):
     """Required. Judge on the ledger's state at this sequence."""
     @_builtins.property
     def instrument_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Required. Instruments of the proposal."""
+        """Required. Instruments of the proposal. Those left out are held as they are, and judged with the others."""
 
     @_builtins.property
     def target_quantity_e9(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
