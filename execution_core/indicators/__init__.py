@@ -78,7 +78,7 @@ __all__ = [
 
 def warm() -> None:
     """Compile every kernel of the package with its production types."""
-    from execution_core.indicators import latest, oscillators, panel, swings, trend, volatility
+    from execution_core.indicators import candlesticks, latest, oscillators, panel, swings, trend, volatility
 
-    for module in (panel, trend, oscillators, volatility, swings, latest):
+    for module in (panel, trend, oscillators, volatility, swings, latest, candlesticks):
         module.warm()

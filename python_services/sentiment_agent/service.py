@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,9 @@ import pyarrow as pa
 
 from alphamesh.agent.v1 import agent_pb2
 from alphamesh.marketdata.v1 import marketdata_pb2_grpc
-from python_services.kit.agents import Floats, Mask, Window
+from python_services.kit.agents import Agent, Floats, Mask, Window, forecast
 from python_services.kit.agents.cluster import chosen, serve
+from python_services.kit.agents.window import made_up
 from python_services.kit.config import ConfigError
 from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.ids import content_id
@@ -82,6 +84,7 @@ async def build(context: Context[Config]) -> None:
         patience_s=config.scoring_s,
         timeout_s=config.inference_s,
     )
+    _load(running)
     context.on_close(scorer.close)
     context.spawn(follow(context.events, scorer), "ahead")
     reader = Reader(config.credibility(), config.other_credibility)
@@ -104,6 +107,23 @@ async def build(context: Context[Config]) -> None:
         )
 
     serve(context, agent_pb2.Agent.KIND_SENTIMENT, running, look)
+
+
+def _load(agents: Mapping[str, Agent[View]]) -> None:
+    """Kernels are loaded before the first request."""
+    bars, none = made_up(), np.empty(0)
+    nothing = View(
+        window=bars,
+        instruments=bars.close.shape[1],
+        instrument=none.astype(np.int64),
+        age_days=none,
+        credibility=none,
+        score=none,
+        lexical=none.astype(np.bool_),
+        model="",
+    )
+    for agent in agents.values():
+        forecast(agent, bars, nothing)
 
 
 DEFINITION = ServiceDefinition(name=NAME, version="0.1.0", config=Config, build=build)

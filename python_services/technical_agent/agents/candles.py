@@ -14,23 +14,21 @@ from __future__ import annotations
 
 import numpy as np
 
+from execution_core.indicators.candlesticks import CANDLES, candlesticks
 from python_services.kit.agents import SAMPLE, Agent, Mask, Signal, Window, confidence, tail
-
-from ..candlesticks import BARS, PATTERNS, Candles
 
 BEFORE = 10
 NOISE_BAND, CAP = 1.0, 2.0
 # A prior from the literature, not fitted to any data that ships with the project.
 INFORMATION_COEFFICIENT = 0.02
 HORIZON = 5
-_CANDLES = np.array([[pattern.candles] for pattern in PATTERNS.values()])
+_CANDLES = np.array(CANDLES, dtype=np.int64)
 
 
 def compute(window: Window, eligible: Mask) -> Signal:
     """See the module."""
-    bars = Candles(*(tail(x, BARS + 1) for x in (window.open, window.high, window.low, window.close)))
-    found = {name: pattern.find(bars) for name, pattern in PATTERNS.items()}
-    signs = np.array(list(found.values()))
+    found = candlesticks(window.open, window.high, window.low, window.close)
+    signs = np.array(found)
     length = np.where(signs != 0.0, _CANDLES, 1).max(axis=0)
     up, down = (signs > 0.0).any(axis=0), (signs < 0.0).any(axis=0)
     path, column = tail(window.log_close, BEFORE + 4), np.arange(len(length))
@@ -43,7 +41,7 @@ def compute(window: Window, eligible: Mask) -> Signal:
         confidence=confidence(t),
         clear=(np.abs(t) >= NOISE_BAND) & np.where(t > 0.0, down & ~up, up & ~down),
         unclear="no pattern against a move",
-        evidence={**found, "move_before": move, "move_t": t},
+        evidence={**found._asdict(), "move_before": move, "move_t": t},
     )
 
 

@@ -10,9 +10,10 @@ from functools import cache
 import numpy as np
 import pytest
 
+from execution_core.errors import InvalidArrayError
+from execution_core.indicators.candlesticks import BARS, Candlesticks, candlesticks
 from python_services.kit.agents import Floats
 from python_services.market_data.config import resolve
-from python_services.technical_agent.candlesticks import BARS, PATTERNS, Candles
 
 talib = pytest.importorskip("talib", reason="the oracle TA-Lib is not installed")
 
@@ -36,8 +37,8 @@ def oracle(name: str, bars: tuple[Floats, ...]) -> Floats:
 
 def every_bar(name: str, bars: tuple[Floats, ...]) -> Floats:
     """The pattern at each bar: an instrument for each, whose newest bar it is."""
-    views = [np.lib.stride_tricks.sliding_window_view(x, BARS + 1).T for x in bars]
-    return PATTERNS[name].find(Candles(*views))
+    views = [np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(x, BARS + 1).T) for x in bars]
+    return np.asarray(getattr(candlesticks(*views), name))
 
 
 @cache
@@ -64,7 +65,7 @@ def made_up(seed: int) -> tuple[Floats, ...]:
     return opens, np.maximum(opens, close) * (1.0 + shadow[0]), np.minimum(opens, close) * (1.0 - shadow[1]), close
 
 
-@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.parametrize("name", Candlesticks._fields)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_equals_ta_lib_on_made_up_bars(name: str, seed: int) -> None:
     bars = made_up(seed)
@@ -73,7 +74,7 @@ def test_equals_ta_lib_on_made_up_bars(name: str, seed: int) -> None:
     np.testing.assert_array_equal(ours, reference)
 
 
-@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.parametrize("name", Candlesticks._fields)
 @pytest.mark.parametrize("instrument", ["AAPL", "GOOG", "IBM", "MSFT"])
 def test_equals_ta_lib_on_every_bundled_bar(name: str, instrument: str) -> None:
     bars = bundled()[instrument]
@@ -85,8 +86,9 @@ def test_equals_ta_lib_on_every_bundled_bar(name: str, instrument: str) -> None:
 
 
 def test_patterns_fit_into_the_bars_that_are_read() -> None:
-    """One bar less, and the oldest average would be of fewer bars."""
-    for name, pattern in PATTERNS.items():
-        bars = made_up(3)
-        long, exact = every_bar(name, bars), [x[-BARS - 1 :][:, None] for x in bars]
-        assert pattern.find(Candles(*exact)).tolist() == long[-1:].tolist()
+    """Bars before change nothing; with one less the oldest average would be of fewer bars."""
+    bars = [np.ascontiguousarray(np.repeat(x[-40:, None], 2, axis=1)) for x in made_up(3)]
+    exact = candlesticks(*(x[-BARS - 1 :] for x in bars))
+    np.testing.assert_array_equal(candlesticks(*bars), exact)
+    with pytest.raises(InvalidArrayError, match=f"pass {BARS + 1} or more"):
+        candlesticks(*(x[-BARS:] for x in bars))
