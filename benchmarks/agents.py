@@ -21,12 +21,14 @@ import yaml
 from benchmarks import synthetic_facts, synthetic_universe
 from benchmarks.runner import Case
 from benchmarks.sessions import STEPS, Sessions, alphamesh, rate, step
+from mesh.topology import DEFAULT_PATH
 
 INSTRUMENTS, DAYS = 500, 400
 SESSION = ("--start", "2009-03-02", "--end", "2009-05-29")
 ADDED = ("opening_gap", "turn_of_month")
 TEXTS_A_DAY = 20
 PATIENCE_S = 300.0
+PACE_S = 0.5
 _SENTENCES = (
     "{name} raises its forecast after orders grew by {number} percent",
     "{name} loses a large customer and closes {number} stores",
@@ -47,12 +49,19 @@ def cases() -> list[Case]:
     filed = synthetic_facts.write(folder, instruments=INSTRUMENTS, seed=7)
     write_texts(folder / "texts.jsonl", universe)
     data = {"datasets": [str(bars)], "instruments": str(facts), "facts": str(filed)}
-    few = Ready(folder, topology(folder, data, ()), universe)
+    few = Ready(folder, topology(folder, data), universe)
+    paced = Ready(folder, topology(folder, data, pace_s=PACE_S), universe)
     more = Ready(folder, topology(folder, data, ADDED), universe)
     label = f"{INSTRUMENTS} instruments, 4 clusters"
     return [
         Case(name=f"cycle p50, {label}", unit="ms", ours=few.figure("p50", step("cycle", "p50")), goal="ours <= 50"),
         Case(name=f"cycle p99, {label}", unit="ms", ours=few.figure("p99", step("cycle", "p99"))),
+        Case(
+            name=f"cycle p50, {label}, one in {PACE_S:g} s",
+            unit="ms",
+            ours=paced.figure("p50", step("cycle", "p50")),
+            goal="ours <= 50",
+        ),
         Case(name=f"cycles, {label}", unit="1/s", ours=few.figure("rate", rate), better="higher"),
         *(
             Case(name=f"{name} {quantile}", unit="ms", ours=few.figure(f"{name}-{quantile}", step(name, quantile)))
@@ -97,14 +106,15 @@ class Ready(Sessions):
             time.sleep(1.0)
 
 
-def topology(folder: Path, data: dict[str, Any], added: tuple[str, ...]) -> Path:
-    """What ships, with the synthetic data, and examples of agents as further services."""
-    path = folder / f"{len(added)}.yaml"
-    services: dict[str, Any] = {
-        name: {"module": f"examples.agents.{name}", "agent": True, "sensitivity": "public"} for name in added
-    }
-    services["market_data"] = {"sensitivity": "public", "config": data}
-    path.write_text(yaml.safe_dump({"version": 1, "extends": "default", "services": services}))
+def topology(folder: Path, data: dict[str, Any], added: tuple[str, ...] = (), pace_s: float = 0.0) -> Path:
+    """What ships, with the synthetic data, examples of agents as further services, and time between decisions."""
+    path = folder / f"{len(added)}-{pace_s:g}.yaml"
+    content: dict[str, Any] = yaml.safe_load(DEFAULT_PATH.read_text())
+    content["services"]["market_data"]["config"] = data
+    content["services"]["coordinator"]["config"] = {"pace_s": pace_s}
+    for name in added:
+        content["services"][name] = {"module": f"examples.agents.{name}", "agent": True, "sensitivity": "public"}
+    path.write_text(yaml.safe_dump(content))
     return path
 
 

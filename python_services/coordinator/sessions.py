@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 
 import grpc
@@ -118,15 +119,19 @@ class Sessions:
         cycle = Cycle(self._config, self._clients, self._journal, session, self.memory)
         done = max((d.cycle for d, _, _ in self.decisions.values() if d.session_id == session.session_id), default=0)
         state, reason, last_ns = State.STATE_SUCCEEDED, "", days[0]
+        loop = asyncio.get_running_loop()
         try:
             # The last recorded cycle is repeated: its orders may not have been submitted yet.
             for number in range(max(done, 1), len(days) + 1):
                 if self._cancelled:
                     state, reason = State.STATE_CANCELED, "cancelled on request"
                     break
+                begun = loop.time()
                 last_ns, previous_ns = days[number - 1], days[number - 2] if number > 1 else None
                 recorded = self.decisions.get(f"{session.session_id}-{number:04d}")
                 self._note(await cycle.run(number, last_ns, previous_ns, None if recorded is None else recorded[0]))
+                if self._config.pace_s and number < len(days):
+                    await asyncio.sleep(begun + self._config.pace_s - loop.time())
         except (grpc.aio.AioRpcError, ServiceError) as error:
             details = error.details() if isinstance(error, grpc.aio.AioRpcError) else error.message
             telemetry.logger().error("session failed", session_id=session.session_id, exc_info=error)

@@ -261,4 +261,4 @@ async def build(context: Context[Config], serving: Serving | None = None) -> Non
         context.spawn(mirrored, "mlflow")
 
 
-DEFINITION = ServiceDefinition(name="model_registry", version="0.1.0", config=Config, build=build)
+DEFINITION = ServiceDefinition(name="model_registry", version="0.1.0", config=Config, build=build, niceness=5)

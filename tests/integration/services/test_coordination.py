@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -274,3 +275,17 @@ async def test_without_the_risk_service_positions_are_held_and_the_decision_says
     assert {decision.outcome for decision in decisions} == {D.OUTCOME_HOLD_NO_RISK_VIEW}
     assert "risk is not running: positions are held" in decisions[0].explanation
     assert not decisions[0].orders
+
+
+async def test_a_paced_session_leaves_time_between_decisions_and_decides_the_same(tmp_path: Path) -> None:
+    wish, found = replace(WISH, end=date(2009, 7, 7)), []
+    for pace_s in (0.0, 0.5):
+        folder = tmp_path / str(pace_s)
+        topology = mesh().with_config("coordinator", {"agents": ["technical_agent"], "pace_s": pace_s})
+        async with asyncio.timeout(100), LocalSystem(folder, topology) as system:
+            begun = time.monotonic()
+            found.append(await Desk(system, folder).trade(wish=wish))
+            elapsed_s = time.monotonic() - begun
+        assert elapsed_s > pace_s * (len(found[-1]) - 1)
+    assert [d.decision_id for d in found[0]] == [d.decision_id for d in found[1]]
+    assert [d.orders for d in found[0]] == [d.orders for d in found[1]]
