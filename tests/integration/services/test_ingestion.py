@@ -169,7 +169,7 @@ async def test_killed_while_texts_come_in(run: RunDir) -> None:
                 if error.code() not in AWAY:
                     raise
             await asyncio.sleep(0.05)
-        assert sorted(texts.decode(content).text) == sorted(f"text {number}" for number in range(sent))
+        assert sorted(texts.decode(content).text.to_pylist()) == sorted(f"text {number}" for number in range(sent))
         assert hashlib.sha256(content).hexdigest() == header.texts_sha256
         assert run.state()["processes"]["market_data"]["restarts"] == 2
 

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from alphamesh.marketdata.v1 import marketdata_pb2
 from alphamesh.model.v1 import model_pb2, model_pb2_grpc
+from python_services.kit import snapshots
 from python_services.kit.inference import InferenceError, Reason
 from python_services.kit.snapshots import Snapshot
 from python_services.learned_agent import logic
@@ -50,10 +52,9 @@ def snapshot(day: int, closes: np.ndarray, names: tuple[str, ...]) -> Snapshot:
     columns = [NAMES.index(name) for name in names]
     close = np.ascontiguousarray(closes[day - 9 : day + 1, columns])
     times = (np.arange(day - 9, day + 1) + 1) * DAY
-    return Snapshot(
-        snapshot_id=f"{day:064x}", data_sha256=f"{day:064x}", as_of_ns=int(times[-1]), instrument_ids=names,
-        open=close, high=close, low=close, close=close, volume=close, ts_event_ns=times, marks_e9=(), mark_ts_ns=(),
-    )  # fmt: skip
+    header = marketdata_pb2.SnapshotHeader(as_of_ns=int(times[-1]), instrument_ids=names, bar_ts_ns=times.tolist())
+    content = snapshots.in_memory(snapshots.seal(header, dict.fromkeys(snapshots.FLOAT_COLUMNS, close)))
+    return snapshots.decode(header.snapshot_id, content)
 
 
 async def test_every_answer_and_outcome_is_counted_once_for_each_version_also_when_the_universe_changes(
