@@ -12,8 +12,6 @@ import atexit
 import dataclasses
 import itertools
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -30,6 +28,7 @@ from alphamesh.type.v1 import money_pb2, trading_pb2
 from benchmarks import synthetic_universe
 from benchmarks.runner import Case
 from benchmarks.servers import NatsCluster, PostgresServer, missing
+from benchmarks.sessions import alphamesh
 from execution_core.gate import Gate, InstrumentFacts, Policy
 from execution_core.types import OrderType, Side, TimeInForce, TradingState
 from mesh import topology
@@ -40,7 +39,6 @@ from python_services.kit.journal import ZERO_HASH, Event, Journal, Store, check_
 from python_services.kit.snapshots import fetch
 
 T = TypeVar("T")
-ALPHAMESH = Path(sys.executable).with_name("alphamesh")
 STREAM, INSTRUMENTS, MARK = "execution", 500, 18_950
 START = 1_700_000_000 * 10**9
 EVENTS = 40_000  # of the journal that state is rebuilt from
@@ -342,16 +340,10 @@ def running() -> RunDir:
     content["services"]["execution"].setdefault("config", {})["remembered_orders"] = REMEMBERED
     path = folder / "topology.yaml"
     path.write_text(yaml.safe_dump(content))
-    _alphamesh("up", "--detach", "--data-dir", folder / "run", "--topology", path)
+    alphamesh("up", "--detach", "--data-dir", str(folder / "run"), "--topology", str(path))
     atexit.register(keep.cleanup)
-    atexit.register(_alphamesh, "down", "--data-dir", folder / "run")
+    atexit.register(alphamesh, "down", "--data-dir", str(folder / "run"))
     return RunDir(folder / "run")
-
-
-def _alphamesh(*arguments: str | Path) -> None:
-    done = subprocess.run([ALPHAMESH, *arguments], capture_output=True, text=True, timeout=120, check=False)
-    if done.returncode:
-        raise RuntimeError(f"alphamesh {arguments[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
 
 
 def _money(units: int) -> money_pb2.Money:

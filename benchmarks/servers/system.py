@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import atexit
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks import synthetic_universe
-
-ALPHAMESH = Path(sys.executable).with_name("alphamesh")
+from benchmarks.sessions import alphamesh
 
 
 class System:
@@ -22,15 +19,9 @@ class System:
         synthetic_universe.write(folder, instruments=instruments, days=days, seed=7)
         (folder / "topology.yaml").write_text(topology.format(folder=folder))
         self.run = folder / "run"
-        self._alphamesh("up", "--detach", "--topology", str(folder / "topology.yaml"))
+        alphamesh("up", "--detach", "--topology", str(folder / "topology.yaml"), "--data-dir", str(self.run))
         atexit.register(self._stop)
 
-    def _alphamesh(self, *arguments: str) -> None:
-        command = [str(ALPHAMESH), *arguments, "--data-dir", str(self.run)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()}")
-
     def _stop(self) -> None:
-        self._alphamesh("down")
+        alphamesh("down", "--data-dir", str(self.run))
         self._keep.cleanup()

@@ -35,10 +35,9 @@ class Clients:
 def connect(context: Context[Config]) -> Clients:
     """Stubs for all services in the configuration."""
     config = context.config
-    market_data = context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")
     return Clients(
-        snapshots=SnapshotClient(market_data, context.snapshots),
-        market_data=market_data,
+        snapshots=SnapshotClient.of(context),
+        market_data=context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data"),
         market=context.stub(venue_pb2_grpc.PaperMarketServiceStub, "venue"),
         agents={name: context.stub(agent_pb2_grpc.AgentServiceStub, name) for name in config.agents},
         breakers={

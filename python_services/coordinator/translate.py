@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 
 from alphamesh.agent.v1 import agent_pb2
 from alphamesh.decision.v1 import decision_pb2, roster_pb2
 from alphamesh.portfolio.v1 import portfolio_pb2
 from python_services.kit import packed
+from python_services.kit.ids import content_id
 
 from .aggregate import METHOD, Combined
 from .answers import Said
@@ -53,7 +52,7 @@ def fill_evidence(signal: decision_pb2.Signal, said: Said, *, whole: bool) -> No
     if whole:
         signal.MergeFromString(packed.field(signal.EVIDENCE_VALUE_FIELD_NUMBER, said.evidence))
     elif said.evidence_names:
-        signal.evidence_sha256 = hashlib.sha256(said.evidence).hexdigest()
+        signal.evidence_sha256 = content_id(said.evidence)
 
 
 def fill_realised(message: decision_pb2.RealisedReturns, rows: Integers, returns: Floats) -> None:

@@ -522,7 +522,7 @@ async def build(context: Context[Config]) -> None:
     reconciler = Reconciler(desk, venue, config)
     await reconciler.at_start()
     context.spawn(reconciler.follow(), "reconciliation")
-    servicer = Execution(context, desk, SnapshotClient(market_data, context.snapshots), reconciler)
+    servicer = Execution(context, desk, SnapshotClient.of(context), reconciler)
     register = execution_pb2_grpc.add_ExecutionServiceServicer_to_server
     context.add(register, servicer, "alphamesh.execution.v1.ExecutionService")
 

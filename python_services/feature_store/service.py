@@ -263,7 +263,7 @@ async def build(context: Context[Config]) -> None:
     journal, catalog = context.open_journal(), Catalog()
     market = Market(stub, lambda snapshot_id: serving.expect(snapshot_id))
     offline = Offline(context.data_dir / "offline")
-    serving = Serving(catalog, market, SnapshotClient(stub, context.snapshots), offline, journal)
+    serving = Serving(catalog, market, SnapshotClient.of(context), offline, journal)
     backfills = Backfills(catalog, market, offline, journal, context.signal(), context.config.backfills_waiting)
     for frame in journal.read(1):
         for envelope in frame.events:

@@ -198,7 +198,7 @@ class Serving:
 
 
 def _places(snapshot: Snapshot, names: Sequence[str]) -> NDArray[np.intp]:
-    place = {name: i for i, name in enumerate(snapshot.instrument_ids)}
+    place = snapshot.places
     for name in names:
         if name not in place:
             raise not_found("instrument", name, f"the snapshot holds {', '.join(snapshot.instrument_ids[:20])}")

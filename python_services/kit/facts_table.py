@@ -31,6 +31,11 @@ def hash_of(table: bytes) -> bytes:
     return hashlib.sha256(table).digest()
 
 
+def hashes_in(content: bytes) -> tuple[bytes, ...]:
+    """Hashes that stand one after the other."""
+    return tuple(content[at : at + HASH_BYTES] for at in range(0, len(content), HASH_BYTES))
+
+
 def view(content: bytes) -> FactView:
     """A company's facts, from its table: marketdata.v1.FactsTable, serialised."""
     table = marketdata_pb2.FactsTable.FromString(content)
@@ -117,7 +122,7 @@ def check(
     listed = answer.company_sha256
     if content_id(listed) != sha256:
         raise _mismatch(sha256, f"have a list of hashes with hash {content_id(listed)}")
-    hashes = tuple(listed[at : at + HASH_BYTES] for at in range(0, len(listed), HASH_BYTES))
+    hashes = hashes_in(listed)
     if len(hashes) != instruments:
         raise _mismatch(sha256, f"are of {len(hashes)} companies, the snapshot has {instruments}")
     tables = {hash_of(table): table for table in answer.company_facts}

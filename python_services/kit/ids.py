@@ -13,6 +13,6 @@ def request_id(*parts: str | int) -> str:
     return str(uuid.uuid5(_NAMESPACE, "/".join(map(str, parts))))
 
 
-def content_id(content: bytes) -> str:
+def content_id(content: bytes | memoryview) -> str:
     """Hex sha256."""
     return hashlib.sha256(content).hexdigest()

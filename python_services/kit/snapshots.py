@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import hashlib
 import mmap
 import os
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +27,9 @@ from alphamesh.marketdata.v1 import marketdata_pb2, marketdata_pb2_grpc
 from . import deadline
 from .errors import ServiceError, precondition
 from .ids import content_id
+
+if TYPE_CHECKING:
+    from .context import Context
 
 FLOAT_COLUMNS = ("open", "high", "low", "close", "volume")
 HEADER = b"alphamesh.snapshot_header"
@@ -69,6 +71,11 @@ class Snapshot:
     def instrument_ids(self) -> tuple[str, ...]:
         """In the order of the columns' second dimension."""
         return tuple(self._header.instrument_ids)
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Where each instrument stands in the columns' second dimension."""
+        return {name: place for place, name in enumerate(self.instrument_ids)}
 
     @cached_property
     def ts_event_ns(self) -> Ints:
@@ -134,7 +141,7 @@ class Snapshot:
 
     def _column(self, name: str) -> Floats:
         values = self._values[name]
-        found = hashlib.sha256(values.data).hexdigest()
+        found = content_id(values.data)
         if found != self._header.column_sha256[FLOAT_COLUMNS.index(name)]:
             _opened.pop(self.snapshot_id, None)  # whoever asks again gets it anew
             raise _mismatch(self.snapshot_id, f"its column {name} has the hash {found}")
@@ -153,7 +160,7 @@ def seal(header: marketdata_pb2.SnapshotHeader, columns: Mapping[str, Floats]) -
         gaps = np.isnan(values)
         if gaps.any():
             values = np.where(gaps, np.nan, values)  # of all NaN there are, the one
-        header.column_sha256.append(hashlib.sha256(values.data).hexdigest())
+        header.column_sha256.append(content_id(values.data))
         arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1]))
     header.ClearField("snapshot_id")
     bare = header.SerializeToString(deterministic=True)
@@ -221,7 +228,7 @@ async def fetch(market_data: marketdata_pb2_grpc.MarketDataServiceAsyncStub, sna
 
 def folder_of(run_dir: Path) -> Path | None:
     """Where market_data leaves snapshots for the services of its run; None on a host without shared memory."""
-    digest = hashlib.sha256(os.fsencode(run_dir.absolute())).hexdigest()[:16]
+    digest = content_id(os.fsencode(run_dir.absolute()))[:16]
     return MEMORY / f"alphamesh-snapshots-{os.getuid()}-{digest}" if MEMORY.is_dir() else None
 
 
@@ -277,6 +284,11 @@ class SnapshotClient:
     def __init__(self, market_data: marketdata_pb2_grpc.MarketDataServiceAsyncStub, folder: Path | None = None) -> None:
         self._market_data = market_data
         self._folder = folder
+
+    @classmethod
+    def of(cls, context: Context[Any]) -> SnapshotClient:
+        """For a service that calls GetSnapshot in the topology."""
+        return cls(context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data"), context.snapshots)
 
     async def get(self, snapshot_id: str) -> Snapshot:
         """The snapshot. Errors of GetSnapshot and of `decode` pass through."""

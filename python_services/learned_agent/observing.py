@@ -170,8 +170,8 @@ def _came(pending: _Pending, snapshot: Snapshot, bar: int) -> Iterator[tuple[int
     """What the closes say of each row that still has them."""
     column = pending.rows
     if pending.instrument_ids != snapshot.instrument_ids:
-        places = {name: place for place, name in enumerate(snapshot.instrument_ids)}
-        column = np.array([places.get(pending.instrument_ids[row], -1) for row in column.tolist()], dtype=np.int64)
+        names = [pending.instrument_ids[row] for row in column.tolist()]
+        column = np.array([snapshot.places.get(name, -1) for name in names], dtype=np.int64)
     realized = snapshot.close[bar + logic.HORIZON_BARS, column] / snapshot.close[bar, column] - 1.0
     known = np.isfinite(realized) & (column >= 0)
     if not known.any():

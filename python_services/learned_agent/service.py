@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from alphamesh.agent.v1 import agent_pb2, agent_pb2_grpc
 from alphamesh.feature.v1 import feature_pb2, feature_pb2_grpc
-from alphamesh.marketdata.v1 import marketdata_pb2_grpc
 from alphamesh.model.v1 import model_pb2_grpc
 from python_services.kit import telemetry
 from python_services.kit.agents.cluster import fill
@@ -119,8 +118,7 @@ async def build(context: Context[Config]) -> None:
     models = InferenceClient.of(context, failures=config.breaker_failures, reset_s=config.breaker_reset_s)
     observer = Observer(config.model_id, registry, models, config.inference_timeout_s)
     context.spawn(observer.run(), "observations")
-    market_data = context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")
-    snapshots = SnapshotClient(market_data, context.snapshots)
+    snapshots = SnapshotClient.of(context)
     service = AgentService(config, snapshots, features, models, versions, observer)
     name = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
     context.add(agent_pb2_grpc.add_AgentServiceServicer_to_server, service, name)

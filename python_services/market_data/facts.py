@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from alphamesh.marketdata.v1 import marketdata_pb2
 from python_services.kit.facts import Fact
-from python_services.kit.facts_table import HASH_BYTES, NOTHING, hash_of
+from python_services.kit.facts_table import NOTHING, hash_of, hashes_in
 from python_services.kit.ids import content_id
 
 from .universe import Splits
@@ -47,7 +47,7 @@ class FactsCut:
 
     def lacking(self, held_sha256: bytes) -> list[bytes]:
         """Tables with none of these hashes: all of them, or the first ones, up to ANSWER_BYTES and one at least."""
-        held = {held_sha256[at : at + HASH_BYTES] for at in range(0, len(held_sha256), HASH_BYTES)} | {NOTHING}
+        held = {*hashes_in(held_sha256), NOTHING}
         found: list[bytes] = []
         size = 0
         for table, hash_ in zip(self.tables, self.hashes, strict=True):

@@ -9,7 +9,6 @@ a deleted store, costs nothing but the next repair.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ import orjson
 
 from python_services.kit import telemetry
 from python_services.kit.files import replace_file
+from python_services.kit.ids import content_id
 from python_services.kit.signal import Signal, within
 
 from . import lifecycle
@@ -156,7 +156,7 @@ async def _quiet(state: RegistryState, wait_s: float) -> None:
 def _stamp(folder: Path, content: bytes) -> bytes:
     """What the store was made of, and what it was then: as long as both are the same there is nothing to do."""
     held = _read(folder / STORE)
-    return orjson.dumps({"content": hashlib.sha256(content).hexdigest(), "store": hashlib.sha256(held).hexdigest()})
+    return orjson.dumps({"content": content_id(content), "store": content_id(held)})
 
 
 def _read(path: Path) -> bytes:

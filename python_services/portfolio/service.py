@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from alphamesh.marketdata.v1 import marketdata_pb2_grpc
 from alphamesh.portfolio.v1 import events_pb2, portfolio_pb2, portfolio_pb2_grpc
 from python_services.kit import convert
 from python_services.kit.context import Context, ServiceDefinition
@@ -164,8 +163,7 @@ def _forecast(message: portfolio_pb2.CombinedForecast, rows: int) -> logic.Forec
 async def build(context: Context[Config]) -> None:
     """Makes every kernel ready, follows the ledger and registers the service."""
     logic.warm()
-    market_data = context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")
-    snapshots = SnapshotClient(market_data, context.snapshots)
+    snapshots = SnapshotClient.of(context)
     view, follower = await follow_ledger(context, snapshots)
     servicer = Portfolio(context.config, view, follower, snapshots, context.open_journal())
     context.add(

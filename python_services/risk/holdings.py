@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -86,7 +85,7 @@ def rows(
     """
     proposed = proposed or {}
     names = sorted({*proposed, *held.quantities_e9, *held.working_e9})
-    places = _places(snapshot.instrument_ids)
+    places = snapshot.places
     marks = {**held.marks_e9, **{name: snapshot.marks_e9[places[name]] for name in names if name in places}}
     marks.update(zip(snapshot.rate_instrument_ids, snapshot.rates_e9, strict=True))
     for name in names:
@@ -141,17 +140,11 @@ def _rates(
     return {currency: pairs.rate(currency, held.currency, marks) or NOTHING for currency in currencies}
 
 
-@lru_cache(maxsize=4)
-def _places(names: tuple[str, ...]) -> dict[str, int]:
-    """The row of each name: sessions ask for the same instruments again and again."""
-    return {name: row for row, name in enumerate(names)}
-
-
 def columns(values: Floats, snapshot: Snapshot, names: tuple[str, ...]) -> Floats:
     """The columns of `names` in `values` (bars x the snapshot's instruments); NaN for those outside it."""
     if names == snapshot.instrument_ids:
         return values
-    places = _places(snapshot.instrument_ids)
+    places = snapshot.places
     chosen = np.full((values.shape[0], len(names)), np.nan)
     inside = [column for column, name in enumerate(names) if name in places]
     chosen[:, inside] = values[:, [places[names[column]] for column in inside]]

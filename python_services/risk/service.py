@@ -301,7 +301,7 @@ async def build(context: Context[Config]) -> None:
     analysis.warm()
     listed = scenarios.load(context.config.report.stress)
     market_data = context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")
-    snapshots = SnapshotClient(market_data, context.snapshots)
+    snapshots = SnapshotClient.of(context)
     valuations = Valuations()
     view, follower = await follow_ledger(context, snapshots, valuations.valued)
     scenarios.check_instruments(listed, view.instruments, context.config.report.stress)

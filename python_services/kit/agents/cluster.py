@@ -8,7 +8,6 @@ from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from alphamesh.agent.v1 import agent_pb2, agent_pb2_grpc
-from alphamesh.marketdata.v1 import marketdata_pb2_grpc
 from python_services.kit import telemetry
 from python_services.kit.config import ConfigError
 from python_services.kit.context import Context, ServiceDefinition
@@ -143,10 +142,9 @@ def serve(
     look: Callable[[Snapshot, Window], Awaitable[V]],
 ) -> None:
     """Registers a cluster."""
-    market_data = context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")
-    snapshots = SnapshotClient(market_data, context.snapshots)
+    cluster = Cluster(kind, agents, SnapshotClient.of(context), look)
     name = agent_pb2.DESCRIPTOR.services_by_name["AgentService"].full_name
-    context.add(agent_pb2_grpc.add_AgentServiceServicer_to_server, Cluster(kind, agents, snapshots, look), name)
+    context.add(agent_pb2_grpc.add_AgentServiceServicer_to_server, cluster, name)
 
 
 def define(

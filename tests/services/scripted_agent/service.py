@@ -10,7 +10,6 @@ from typing import Any
 import grpc
 
 from alphamesh.agent.v1 import agent_pb2, agent_pb2_grpc
-from alphamesh.marketdata.v1 import marketdata_pb2_grpc
 from python_services.kit.context import Context, ServiceDefinition
 from python_services.kit.errors import ServiceError
 from python_services.kit.snapshots import SnapshotClient
@@ -37,8 +36,7 @@ class ScriptedAgent(agent_pb2_grpc.AgentServiceServicer):
         self._script = context.data_dir / BEHAVIOUR
         self._snapshots = None
         if not context.config.instruments:
-            market_data = context.stub(marketdata_pb2_grpc.MarketDataServiceStub, "market_data")
-            self._snapshots = SnapshotClient(market_data, context.snapshots)
+            self._snapshots = SnapshotClient.of(context)
 
     async def ListAgents(self, request: agent_pb2.ListAgentsRequest, context: Any) -> agent_pb2.ListAgentsResponse:
         """One agent."""
